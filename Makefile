@@ -1,0 +1,39 @@
+# `make run` and `make test` work in a fresh clone; both make the environment first.
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: env run test test-long lint resume reference
+
+env: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,slurm]'
+	touch $@
+
+run: env
+	snakemake --cores all all
+	@ept show
+
+test: env
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: env
+	$(BIN)/python -m pytest -m long
+
+lint: env
+	ruff check src tests
+	ruff format --check src tests
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+# After a crash or a kill: unlock and go on.
+resume: env
+	snakemake --unlock
+	snakemake --cores all all
+	@ept show
+
+# Schema and config/README.md from the typed settings.
+reference: env
+	ept reference

@@ -1,0 +1,1 @@
+"""Frozen backbones: loading, identity, download, and the attachment point of prompts."""

@@ -1,0 +1,51 @@
+"""What a backbone folder holds: its configuration and the files of its weights. Standard library only."""
+
+import json
+from pathlib import Path
+
+from ept.errors import InputError
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+MODEL_TYPES = ("t5",)
+
+
+def read_config(folder: Path) -> dict:
+    """config.json as a dictionary. Raises InputError where it is missing, broken, or of an unsupported model
+    type.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no backbone folder {folder}; check backbone.id, or download the backbone first")
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(f"{path} is missing; a backbone folder holds config.json and *.safetensors")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON ({error}); fetch it again") from error
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    if model_type not in MODEL_TYPES:
+        raise InputError(f"{path}: model_type is {model_type}; supported: {', '.join(MODEL_TYPES)}")
+    return config
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """model.safetensors, or the shards that the index names. Raises InputError where one is missing."""
+    if (folder / SINGLE_FILE).is_file():
+        return [folder / SINGLE_FILE]
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        raise InputError(
+            f"{folder} has neither {SINGLE_FILE} nor {INDEX_FILE}; only safetensors are read, so convert other weights"
+        )
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"{index} is no index of safetensors shards ({error!r}); fetch it again") from error
+    for name in names:
+        # A name with folders would read files from elsewhere.
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise InputError(f"{index}: {name!r} is no safetensors file of this folder; fetch it again")
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name} is missing, but {INDEX_FILE} names it; fetch the backbone again")
+    return [folder / name for name in names]

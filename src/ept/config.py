@@ -1,0 +1,254 @@
+"""The configuration: typed, checked before anything runs, and the one place that puts all settings together."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ept.errors import InputError
+from ept.files import digest, write_text
+from ept.prompts.budget import check_budget
+from ept.prompts.registry import METHODS, get_method
+from ept.prompts.settings import EptSettings, PromptSettings
+from ept.tasks import get_task
+from ept.training.settings import (
+    FEW_SHOT_LEARNING_RATES,
+    FULL_LEARNING_RATES,
+    FewShotSettings,
+    LearningRates,
+    TrainingSettings,
+)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class BackboneSettings(_Section):
+    """The frozen language model."""
+
+    name: str = Field("demo-t5", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name in paths and tables."""
+    source: Literal["demo", "hub", "local"] = "demo"
+    """The small T5 that ships with the project, a repository of the Hugging Face hub, or a local folder."""
+    id: str = ""
+    """Hub repository (`google-t5/t5-base`) or local folder with config.json, safetensors and tokenizer.json."""
+    revision: str = ""
+    """Commit of the hub repository; required there, so that a result can be made again."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the frozen weights; `auto` is bfloat16 on a GPU and float32 on a CPU. Prompts are float32."""
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> "BackboneSettings":
+        if self.source == "hub" and not (self.id and self.revision):
+            raise ValueError("source hub needs an id (repository) and a revision (commit)")
+        if self.source == "local" and not self.id:
+            raise ValueError("source local needs an id (the folder of the model)")
+        if self.source == "demo" and (self.id or self.revision):
+            raise ValueError("source demo takes no id and no revision")
+        return self
+
+
+class DataSettings(_Section):
+    """Where the tasks' examples come from."""
+
+    source: Literal["demo", "hub", "local"] = "demo"
+    """The generated demonstration benchmark, the Hugging Face hub (pinned revisions), or a local folder."""
+    path: str = ""
+    """Local folder in the Hugging Face layout: <path>/<glue|super_glue|squad>/<config>/<split>.parquet."""
+    seed: int = 0
+    """Seed of the demonstration benchmark."""
+    source_length: dict[str, int] = {}
+    """Longest source text in pieces by task, with `default` for all others; a task not named here keeps the
+    protocol's length (256; multirc 348; squad and record 512)."""
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> "DataSettings":
+        if (self.source == "local") != bool(self.path):
+            raise ValueError("path is needed with source local and allowed only there")
+        for name in self.source_length:
+            if name != "default":
+                get_task(name)
+        return self
+
+
+class TaskSettings(_Section):
+    """The tasks of the tables and the tasks that prompts are transferred from."""
+
+    target: list[str] = Field(min_length=1)
+    """Tasks to report."""
+    source: list[str] = []
+    """Tasks whose prompts few-shot runs may start from; a target is never its own source."""
+
+    @field_validator("target", "source")
+    @classmethod
+    def _tasks_are_known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            get_task(name)
+        _refuse_repeats(names)
+        return names
+
+
+class Configuration(_Section):
+    """One experiment."""
+
+    output: str = "results"
+    """Folder of runs and tables; give each configuration its own to keep them side by side."""
+    backbone: BackboneSettings = BackboneSettings()
+    """The frozen language model."""
+    data: DataSettings = DataSettings()
+    """Where the tasks' examples come from."""
+    tasks: TaskSettings
+    """Target and source tasks."""
+    methods: list[str] = Field(["pt", "spot", "dept", "ept"], min_length=1)
+    """Methods to compare."""
+    seeds: list[int] = Field([0, 1, 2], min_length=1)
+    """One run per seed; source prompts are trained with the first one alone."""
+    prompt: PromptSettings = PromptSettings()
+    """Shape and start of the prompts."""
+    ept: EptSettings = EptSettings()
+    """EPT's fusion and spaces."""
+    training: TrainingSettings = TrainingSettings()
+    """Training on all data."""
+    source_training: TrainingSettings | None = None
+    """Training of source prompts; left out, as `training`."""
+    few_shot: FewShotSettings = FewShotSettings()
+    """Training with k examples."""
+
+    @field_validator("methods")
+    @classmethod
+    def _methods_are_known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            get_method(name)
+        _refuse_repeats(names)
+        return names
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        _refuse_repeats(seeds)
+        return seeds
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Configuration":
+        check_budget(self.prompt, self.ept)
+        for section in ("training", "source_training", "few_shot"):
+            if (settings := getattr(self, section)) is not None:
+                _check_training(section, settings)
+        _check_sources(self)
+        return self
+
+    def source_training_settings(self) -> TrainingSettings:
+        """How source prompts are trained."""
+        return self.source_training or self.training
+
+    def learning_rates(self, section: TrainingSettings, method: str) -> dict[str, list[float]]:
+        """The grid of one method in a training section, the defaults filled in."""
+        defaults = FEW_SHOT_LEARNING_RATES if isinstance(section, FewShotSettings) else FULL_LEARNING_RATES
+        return {**defaults, **section.learning_rates}[method]
+
+    def source_length(self, task: str) -> int:
+        """The longest source text of a task in pieces."""
+        lengths = self.data.source_length
+        return lengths.get(task, lengths.get("default", get_task(task).source_length))
+
+
+def _refuse_repeats(values: list) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value} stands there more than once")
+
+
+def _check_training(section: str, settings: TrainingSettings) -> None:
+    positive = ["batch_size", "evaluate_every", "validation_rows", "clip_norm"]
+    for key in positive + ([] if settings.steps == "auto" else ["steps"]):
+        if getattr(settings, key) <= 0:
+            raise ValueError(f"{section}.{key} is {getattr(settings, key)}; it must be above 0")
+    if settings.warmup_steps < 0 or (settings.steps != "auto" and settings.warmup_steps >= settings.steps):
+        raise ValueError(f"{section}.warmup_steps is {settings.warmup_steps}; it must be 0 or more and below steps")
+    _check_learning_rates(section, settings.learning_rates)
+    if isinstance(settings, FewShotSettings):
+        _refuse_repeats(settings.k)
+        for k in settings.k:
+            if k < 1:
+                raise ValueError(f"few_shot.k contains {k}; k is a number of examples, at least 1")
+
+
+def _check_learning_rates(section: str, rates: LearningRates) -> None:
+    for method, groups in rates.items():
+        where = f"{section}.learning_rates.{method}"
+        wanted = set(get_method(method).groups)
+        if set(groups) != wanted:
+            raise ValueError(f"{where} names the groups {sorted(groups)}; {method} has {sorted(wanted)}")
+        for group, values in groups.items():
+            if not values or any(not 0 < value < float("inf") for value in values):
+                raise ValueError(f"{where}.{group} is {values}; it must be a list of rates above 0")
+
+
+def _check_sources(config: Configuration) -> None:
+    transferred = [name for name in config.methods if METHODS[name].source == "required"]
+    if "source" in config.few_shot.initialise_from:
+        transferred += [name for name in config.methods if METHODS[name].source == "optional"]
+    if not transferred:
+        return
+    named = config.few_shot.source
+    if named != "auto" and named not in config.tasks.source:
+        raise ValueError(f"few_shot.source is {named}, which is not among tasks.source {config.tasks.source}")
+    for target in config.tasks.target:
+        if not set(config.tasks.source) - {target} or named == target:
+            raise ValueError(
+                f"{transferred[0]} starts {target} from a source prompt, but tasks.source has no usable task other "
+                f"than {target} itself; add a source task or remove `source` from few_shot.initialise_from"
+            )
+
+
+def load_configuration(path: str | Path) -> Configuration:
+    """Read and check a YAML file. Raises InputError with one sentence that names the file and the key."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the configuration {path}: {error}") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{where} is not valid YAML: {getattr(error, 'problem', error)}") from error
+    return parse_configuration(values, str(path))
+
+
+def parse_configuration(values: Any, origin: str = "the configuration") -> Configuration:
+    """Check settings that are already read. `origin` stands in error sentences."""
+    if not isinstance(values, dict):
+        raise InputError(f"{origin} must be a mapping of settings, found {type(values).__name__}")
+    try:
+        return Configuration.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_sentence(error, origin)) from error
+
+
+def _sentence(error: ValidationError, origin: str) -> str:
+    """The first problem in one sentence: key, what was found, what is allowed."""
+    problem = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in problem["loc"]) or "the whole"
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{origin}: unknown key {key}; config/README.md lists the keys"
+    if problem["type"] in ("missing", "missing_argument"):
+        return f"{origin}: the key {key} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{origin}: {message}" if key == "the whole" else f"{origin}, key {key}: {message}"
+    return f"{origin}, key {key}: found {problem['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def write_resolved(config: Configuration, folder: str | Path) -> Path:
+    """Write the resolved configuration under a name made of its content and return the path.
+
+    Jobs read this file. Its name changes with its content, so a running job never sees another configuration.
+    """
+    values = config.model_dump(mode="json")
+    path = Path(folder) / f"{digest(values)}.yaml"
+    if not path.exists():
+        write_text(path, yaml.safe_dump(values, sort_keys=False))
+    return path

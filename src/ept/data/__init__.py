@@ -1,0 +1,1 @@
+"""From published data sets to batches: sources, splits, k-shot samples, tokenised files, bucketed batches."""

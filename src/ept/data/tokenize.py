@@ -1,0 +1,134 @@
+"""Splits as tokenised Arrow files, one record batch each, which training maps into memory."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tokenizers import Tokenizer
+
+from ept.data.source import read_raw
+from ept.data.splits import split
+from ept.data.tokenized import METADATA_KEY
+from ept.data.tokenizer import END, PAD, load_tokenizer
+from ept.errors import InputError
+from ept.files import canonical_json, write_atomically
+from ept.tasks.record import Example, Task
+
+SCHEMA = pa.schema(
+    {
+        "id": pa.string(),
+        "group": pa.string(),
+        "input_ids": pa.list_(pa.int32()),
+        "target_ids": pa.list_(pa.int32()),
+        "label": pa.float64(),
+        "answers": pa.list_(pa.string()),
+    }
+)
+# Rows that are Python objects at one time.
+_CHUNK = 2000
+
+
+def tokenize_task(
+    task: Task,
+    raw_folder: Path,
+    tokenizer_folder: str | Path,
+    source_length: int,
+    out_folder: Path,
+    source_identity: str,
+) -> None:
+    """Split and tokenise what `raw_folder` holds into `out_folder`/{train,validation,test}.arrow.
+
+    `source_length` is the longest source in pieces, `</s>` included. Raises InputError for missing or torn
+    files, a tokenizer that does not fit, and rows that contradict themselves.
+    """
+    tokenizer = load_tokenizer(tokenizer_folder)
+    published = read_raw(task, Path(raw_folder))
+    parts, rule = split(task, published)
+    common = {
+        "task": task.name,
+        "split_rule": rule,
+        "source": source_identity,
+        "source_length": source_length,
+        "rows_published_train": published["train"].num_rows,
+        "pad_id": tokenizer.token_to_id(PAD),
+    }
+    batches = {name: tokenize_table(task, table, tokenizer, source_length) for name, table in parts.items()}
+    for name, (batch, truncated) in batches.items():
+        metadata = {**common, "split": name, "truncated": truncated}
+        write_tokens(Path(out_folder) / f"{name}.arrow", batch, metadata)
+
+
+def tokenize_table(task: Task, table: pa.Table, tokenizer: Tokenizer, source_length: int) -> tuple[pa.RecordBatch, int]:
+    """One split's rows with columns SCHEMA, and how many sources were cut.
+
+    `table` has the published columns and `row` (ept.data.source.read_raw). Cut sources keep `</s>` as their
+    last piece.
+    """
+    chunks, truncated = [], 0
+    for ids, examples in _chunks(task, table):
+        sources = _encode(tokenizer, [example.source for example in examples])
+        truncated += sum(len(source) > source_length for source in sources)
+        end = [tokenizer.token_to_id(END)]
+        columns = {
+            "id": ids,
+            "group": [example.group for example in examples],
+            "input_ids": [s if len(s) <= source_length else s[: source_length - 1] + end for s in sources],
+            "target_ids": _encode(tokenizer, [example.target for example in examples]),
+            "label": np.array([example.label for example in examples], dtype=np.float64),
+            "answers": [example.answers for example in examples],
+        }
+        chunks.append(pa.table(columns, schema=SCHEMA))
+    (batch,) = pa.concat_tables(chunks).combine_chunks().to_batches()
+    return batch, truncated
+
+
+def _chunks(task: Task, table: pa.Table) -> Iterator[tuple[list[str], list[Example]]]:
+    """Row ids and examples of a table, some rows at a time."""
+    for chunk in table.to_batches(max_chunksize=_CHUNK):
+        ids = chunk.column("row").to_pylist()
+        yield ids, [_example(task, row) for row in chunk.to_pylist()]
+
+
+def _example(task: Task, row: dict[str, Any]) -> Example:
+    try:
+        return task.example(row)
+    except InputError as error:
+        name, number = row["row"].split(":")
+        raise InputError(f"{task.name}, {name} split, row {number}: {error}") from error
+
+
+def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
+
+
+def write_tokens(path: str | Path, batch: pa.RecordBatch, metadata: dict[str, Any]) -> None:
+    """Write one split atomically as an Arrow IPC file; its fingerprint joins the metadata."""
+    record = {**metadata, "fingerprint": fingerprint(batch)}
+    schema = batch.schema.with_metadata({METADATA_KEY: canonical_json(record)})
+    with write_atomically(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
+        writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+
+
+def fingerprint(batch: pa.RecordBatch) -> str:
+    """The SHA-256, in hexadecimal, over the names and the content of all columns."""
+    digest = hashlib.sha256()
+    for name in batch.schema.names:
+        digest.update(f"\0{name}\0{batch.num_rows}\0".encode())
+        _digest_array(digest, batch.column(name))
+    return digest.hexdigest()
+
+
+def _digest_array(digest: Any, array: pa.Array) -> None:
+    """Feed values and the lengths that hold them apart; not Arrow's buffers, whose slack is not content."""
+    if pa.types.is_list(array.type):
+        digest.update(np.ascontiguousarray(array.value_lengths().to_numpy()).tobytes())
+        _digest_array(digest, array.flatten())
+    elif pa.types.is_string(array.type):
+        for text in array.to_pylist():
+            encoded = text.encode()
+            digest.update(len(encoded).to_bytes(4, "little") + encoded)
+    else:
+        digest.update(np.ascontiguousarray(array.to_numpy()).tobytes())

@@ -1,0 +1,50 @@
+"""The backbone's tokenizer, made ready to encode whole texts."""
+
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
+
+from ept.errors import InputError
+
+END, PAD = "</s>", "<pad>"
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """The tokenizer of a backbone's folder: every text whole, without padding, with `</s>` at its end.
+
+    From tokenizer.json (whose own truncation and padding are switched off: T5's cuts at 20 pieces), or else
+    from spiece.model. Raises InputError where neither is there or can be read, or where `</s>` or `<pad>` is
+    unknown.
+    """
+    folder = Path(folder)
+    tokenizer = _read(folder)
+    for piece in (END, PAD):
+        if tokenizer.token_to_id(piece) is None:
+            raise InputError(f"{folder}: the tokenizer does not know {piece}; use that of a T5 model")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"$A {END}", special_tokens=[(END, tokenizer.token_to_id(END))]
+    )
+    return tokenizer
+
+
+def _read(folder: Path) -> Tokenizer:
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        try:
+            return Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception for a file that it cannot parse
+            raise InputError(f"{path}: this is no tokenizer ({error}); copy the model's again") from error
+    if (folder / "spiece.model").is_file():
+        from transformers import AutoTokenizer
+
+        try:
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+        except (ImportError, ValueError) as error:
+            raise InputError(
+                f"{folder}: spiece.model cannot be converted (is sentencepiece installed?); put the model's "
+                "tokenizer.json there"
+            ) from error
+    raise InputError(f"{folder}: there is no tokenizer.json and no spiece.model; copy the model's there")

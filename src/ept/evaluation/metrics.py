@@ -1,0 +1,177 @@
+"""The metrics of the tasks in percent, in numpy alone: training calls them after every validation.
+
+An invalid prediction (-1: the backbone wrote something that is no label) always counts as wrong:
+
+- accuracy, exact match: a wrong answer;
+- F1 of class 1 (`f1`): the class that is not the gold one. Were it only "not class 1", an invalid answer
+  where the gold class is 0 would be worth as much as a right one;
+- `macro_f1`: of no class, which costs its gold class recall;
+- `matthews`: a class of its own (the multi-class coefficient R_K), so that a run that writes no label at all
+  gets 0 as any constant prediction does, not -100.
+"""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ept.tasks.record import Task
+
+INVALID = -1
+
+
+@dataclass(frozen=True)
+class References:
+    """What was right: `labels` [rows] (class index, or score), the `groups` [rows] of rows that are judged
+    together (MultiRC's questions; empty strings where there are none), and for extraction all gold `answers`
+    of each row.
+    """
+
+    labels: np.ndarray
+    groups: Sequence[str] = field(default_factory=list)
+    answers: Sequence[Sequence[str]] = field(default_factory=list)
+
+
+def compute(name: str, predictions: np.ndarray, truth: References, task: Task) -> float:
+    """The metric `name` of `predictions` [rows] (class indices, scores or texts) in percent."""
+    return scorer(name, [predictions], truth, task)(0, np.arange(len(predictions)))
+
+
+def scorer(
+    name: str, predictions: Sequence[np.ndarray], truth: References, task: Task
+) -> Callable[[int, np.ndarray], float]:
+    """The metric as a function of a seed (an index into `predictions`) and rows, in percent.
+
+    For resampling: `rows` may repeat rows (whole groups, where there are groups), and what depends on single
+    rows is computed once here.
+    """
+    if task.kind == "extraction":
+        function = {"exact_match": exact_match, "f1": answer_f1}[name]
+        values = [
+            np.array([_best(function, text, answers) for text, answers in zip(texts, truth.answers, strict=True)])
+            for texts in predictions
+        ]
+        return lambda seed, rows: 100.0 * float(values[seed][rows].mean())
+    if name == "exact_match":
+        weights = 1.0 / _group_sizes(truth.groups)
+        right = [_whole_group_right(part, truth) for part in predictions]
+        return lambda seed, rows: 100.0 * float(np.average(right[seed][rows], weights=weights[rows]))
+    function = {
+        "accuracy": accuracy,
+        "f1": f1,
+        "macro_f1": macro_f1,
+        "matthews": matthews,
+        "pearson": pearson,
+        "spearman": spearman,
+    }[name]
+    return lambda seed, rows: 100.0 * function(predictions[seed][rows], truth.labels[rows])
+
+
+def clusters(truth: References) -> list[np.ndarray]:
+    """Rows that must be resampled together: those of one group, or each row alone without groups."""
+    if not any(truth.groups):
+        return list(np.arange(len(truth.labels))[:, None])
+    _, inverse = np.unique(np.asarray(truth.groups), return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1)
+
+
+def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """The share of right predictions, 0-1."""
+    return float(np.mean(predictions == labels))
+
+
+def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """F1 of class 1 against class 0, 0-1; 0 where class 1 neither occurs nor is predicted."""
+    predictions = np.where(predictions == INVALID, 1 - labels, predictions)
+    return _class_f1(predictions, labels, 1)
+
+
+def macro_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """The unweighted mean of the F1 of the classes that occur in labels or predictions, 0-1."""
+    classes = np.union1d(labels, predictions[predictions != INVALID])
+    return float(np.mean([_class_f1(predictions, labels, class_) for class_ in classes]))
+
+
+def _class_f1(predictions: np.ndarray, labels: np.ndarray, class_: float) -> float:
+    predicted, gold = predictions == class_, labels == class_
+    total = predicted.sum() + gold.sum()
+    return 2.0 * float((predicted & gold).sum()) / float(total) if total else 0.0
+
+
+def matthews(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Matthews' correlation coefficient, -1 to 1 (for more than two classes R_K); 0 where one side is
+    constant.
+    """
+    classes = np.union1d(labels, predictions)
+    predicted = predictions[:, None] == classes
+    gold = labels[:, None] == classes
+    return _correlation(predicted - predicted.mean(0), gold - gold.mean(0))
+
+
+def pearson(predictions: np.ndarray, scores: np.ndarray) -> float:
+    """Pearson's correlation, -1 to 1; 0 where one side is constant."""
+    return _correlation(predictions - predictions.mean(), scores - scores.mean())
+
+
+def spearman(predictions: np.ndarray, scores: np.ndarray) -> float:
+    """Spearman's rank correlation, -1 to 1, ties at their mean rank; 0 where one side is constant."""
+    return pearson(_ranks(predictions), _ranks(scores))
+
+
+def _correlation(left: np.ndarray, right: np.ndarray) -> float:
+    """The cosine of two centred arrays. A constant side leaves rounding errors of its mean only, which count
+    as 0.
+    """
+    if any(np.ptp(side, axis=0).max() == 0 for side in (left, right)):
+        return 0.0
+    return float((left * right).sum() / np.sqrt((left**2).sum() * (right**2).sum()))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+
+def _group_sizes(groups: Sequence[str]) -> np.ndarray:
+    """The size of each row's group, [rows]."""
+    _, inverse, counts = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    return counts[inverse]
+
+
+def _whole_group_right(predictions: np.ndarray, truth: References) -> np.ndarray:
+    """Whether every row of each row's group is right, [rows]."""
+    _, inverse = np.unique(np.asarray(truth.groups), return_inverse=True)
+    wrong = np.bincount(inverse, weights=predictions != truth.labels)
+    return wrong[inverse] == 0
+
+
+def normalise_answer(text: str) -> str:
+    """SQuAD's normalisation (its official evaluation script): lower case, no punctuation, no articles, single
+    blanks.
+    """
+    text = "".join(character for character in text.lower() if character not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def exact_match(prediction: str, answer: str) -> float:
+    """1 if both are the same after normalisation, else 0."""
+    return float(normalise_answer(prediction) == normalise_answer(answer))
+
+
+def answer_f1(prediction: str, answer: str) -> float:
+    """SQuAD's F1 over the words of the normalised texts, 0-1; 0 where they share none, even where both are
+    empty.
+    """
+    predicted, gold = normalise_answer(prediction).split(), normalise_answer(answer).split()
+    common = sum((Counter(predicted) & Counter(gold)).values())
+    return 2.0 * common / (len(predicted) + len(gold)) if common else 0.0
+
+
+def _best(function: Callable[[str, str], float], prediction: Any, answers: Sequence[str]) -> float:
+    """The best over all gold answers, as SQuAD's script and ReCoRD's take it."""
+    return max(function(str(prediction), answer) for answer in answers)

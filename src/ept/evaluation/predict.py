@@ -1,0 +1,108 @@
+"""Labels, scores and free text read off a backbone for embeddings that already hold the prompt.
+
+Labels and candidates are few and known beforehand, so the prefixes of all of them form a small tree that the
+decoder reads in one pass: what generation would write is then looked up, not generated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ept.backbones.encoder_decoder import EncoderDecoder
+
+INVALID = -1
+
+
+@torch.inference_mode()
+def predict_labels(
+    backbone: EncoderDecoder, embeddings: Tensor, mask: Tensor, label_ids: Sequence[Sequence[int]]
+) -> Tensor:
+    """The label that greedy generation would write, int64 [rows]; -1 where it would write anything else.
+
+    `embeddings` [rows, positions, hidden], `mask` [rows, positions], `label_ids` the pieces of each label
+    with `</s>`. The argmax is over the whole vocabulary at every piece. One encoder pass and one decoder
+    pass.
+    """
+    tree = PrefixTree.of(label_ids, backbone.start_id)
+    best = backbone.tree_logits(embeddings, mask, tree.tokens, tree.parents).argmax(-1)
+    predictions = torch.full((len(embeddings),), INVALID, device=best.device)
+    for label, path in enumerate(tree.paths):
+        nodes, pieces = (torch.tensor(part, device=best.device) for part in zip(*path, strict=True))
+        predictions[(best[:, nodes] == pieces).all(1)] = label
+    return predictions
+
+
+@torch.inference_mode()
+def score_candidates(
+    backbone: EncoderDecoder, embeddings: Tensor, mask: Tensor, candidate_ids: Sequence[Sequence[int]]
+) -> Tensor:
+    """The log probability of every candidate string, float32 [rows, candidates]: the sum over its pieces and
+    `</s>`.
+
+    Shapes as in `predict_labels`. One encoder pass and one decoder pass for all candidates.
+    """
+    tree = PrefixTree.of(candidate_ids, backbone.start_id)
+    logits = backbone.tree_logits(embeddings, mask, tree.tokens, tree.parents)
+    norms = logits.logsumexp(-1)
+    scores = []
+    for path in tree.paths:
+        nodes, pieces = (torch.tensor(part, device=logits.device) for part in zip(*path, strict=True))
+        scores.append((logits[:, nodes, pieces] - norms[:, nodes]).sum(1))
+    return torch.stack(scores, 1)
+
+
+@torch.inference_mode()
+def generate(backbone: EncoderDecoder, embeddings: Tensor, mask: Tensor, max_new_tokens: int) -> list[list[int]]:
+    """The pieces that greedy generation writes for each row, without `</s>`, at most `max_new_tokens`.
+
+    Shapes as in `predict_labels`. A row that is finished leaves the batch.
+    """
+    written: list[list[int]] = [[] for _ in range(len(embeddings))]
+    state = backbone.begin(embeddings, mask)
+    rows = list(range(len(embeddings)))
+    for step in range(max_new_tokens):
+        pieces = state.logits.argmax(-1)
+        going = pieces != backbone.eos_id
+        for row, piece in zip(rows, pieces.tolist(), strict=True):
+            if piece != backbone.eos_id:
+                written[row].append(piece)
+        rows = [row for row, goes in zip(rows, going.tolist(), strict=True) if goes]
+        if not rows or step + 1 == max_new_tokens:
+            break
+        if len(rows) < len(pieces):
+            state, pieces = state.select(going), pieces[going]
+        state.advance(pieces[:, None])
+    return written
+
+
+@dataclass
+class PrefixTree:
+    """All proper prefixes of some strings of pieces, each once: node 0 is the empty prefix.
+
+    `tokens` and `parents` describe the nodes (see `EncoderDecoder.tree_logits`); `paths[i]` lists, for every
+    piece of string i, the node of the prefix before it, and the piece.
+    """
+
+    tokens: list[int]
+    parents: list[int]
+    paths: list[list[tuple[int, int]]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, strings: Sequence[Sequence[int]], start_id: int) -> "PrefixTree":
+        tree = cls([start_id], [0])
+        children: dict[tuple[int, int], int] = {}
+        for string in strings:
+            node, path = 0, []
+            for position, piece in enumerate(string):
+                path.append((node, piece))
+                if position + 1 == len(string):
+                    break
+                if (node, piece) not in children:
+                    children[node, piece] = len(tree.tokens)
+                    tree.tokens.append(piece)
+                    tree.parents.append(node)
+                node = children[node, piece]
+            tree.paths.append(path)
+        return tree

@@ -1,0 +1,221 @@
+"""From a configuration to its packs and tables: what is trained, under which hash, from which files.
+
+Everything here is known when Snakemake parses the workflow: no download, no torch, no data is read.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ept import paths
+from ept.backbones.identity import backbone_identity
+from ept.config import Configuration
+from ept.data.source import DataSource, identity
+from ept.demo import BACKBONE_FOLDER
+from ept.errors import InputError
+from ept.files import digest, write_text
+from ept.prompts.registry import METHODS
+from ept.tasks import get_task
+from ept.training.settings import FewShotSettings, TrainingSettings
+
+# Raised when a change of the code changes results without any setting having changed.
+RESULTS_VERSION = 1
+
+FULL, SOURCE = "full", "source"
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
+
+
+@dataclass(frozen=True)
+class Pack:
+    """All runs (learning rates x seeds) of one backbone, method, task and regime: one job.
+
+    `settings` holds every resolved setting that can change the result; `hash` is its digest. `candidates` are the
+    packs of the source prompts that it may start from (empty: from scratch).
+    """
+
+    method: str
+    task: str
+    regime: str
+    hash: str
+    settings: dict[str, Any]
+    seeds: tuple[int, ...]
+    prompts: Path
+    folder: Path
+    tokenized: Path
+    candidates: tuple["Pack", ...] = ()
+
+    @property
+    def initialise_from(self) -> str:
+        """`source` or `scratch`."""
+        return "source" if self.candidates else "scratch"
+
+    @property
+    def source_prompt(self) -> Path:
+        """The prompt that other packs start from (packs of the regime `source` have one seed)."""
+        return paths.prompt_file(self.prompts, self.seeds[0])
+
+
+class Experiment:
+    """The packs and tables of one configuration."""
+
+    def __init__(self, config: Configuration):
+        self.config = config
+        self.data = DataSource(kind=config.data.source, path=config.data.path, seed=config.data.seed)
+
+    @cached_property
+    def backbone_folder(self) -> Path:
+        """The folder that the backbone is loaded from."""
+        backbone = self.config.backbone
+        if backbone.source == "demo":
+            return BACKBONE_FOLDER
+        if backbone.source == "hub":
+            return paths.hub_backbone_folder(backbone.name, backbone.revision)
+        return Path(backbone.id)
+
+    @cached_property
+    def backbone_identity(self) -> str:
+        """Hub repository and revision, or a digest of the files."""
+        backbone = self.config.backbone
+        if backbone.source == "hub":
+            return f"{backbone.id}@{backbone.revision}"
+        return backbone_identity(self.backbone_folder)
+
+    @cached_property
+    def backbone_files(self) -> list[Path]:
+        """What training reads of the backbone: the downloaded folder, or the files of a local one."""
+        if self.config.backbone.source == "hub":
+            return [self.backbone_folder]
+        return [self.backbone_folder / "config.json", *sorted(self.backbone_folder.glob("*.safetensors"))]
+
+    @cached_property
+    def tokenizer_files(self) -> list[Path]:
+        """What tokenising reads of the backbone."""
+        if self.config.backbone.source == "hub":
+            return [self.backbone_folder]
+        return [path for name in TOKENIZER_FILES if (path := self.backbone_folder / name).exists()]
+
+    def data_identity(self, task: str) -> str:
+        """The declared identity of a task's data (part of paths and hashes)."""
+        return identity(self.data, get_task(task))
+
+    def raw_folder(self, task: str) -> Path:
+        """The task's published splits."""
+        return paths.raw_folder(self.data_identity(task), task)
+
+    def tokenized_folder(self, task: str) -> Path:
+        """The task's tokenised splits."""
+        record = {
+            key: value
+            for key, value in dataclasses.asdict(get_task(task)).items()
+            if not callable(value) and key not in ("metrics", "title", "source_length")
+        }
+        hash_ = digest([self.data_identity(task), record, self.config.source_length(task), self.backbone_identity])
+        return paths.tokenized_folder(self.config.backbone.name, task, hash_)
+
+    def pack(self, method: str, task: str, regime: str, initialise_from: str) -> Pack:
+        """One pack. `regime` is full, source, or k<number>; `initialise_from` is scratch or source."""
+        config = self.config
+        section = self._section(regime)
+        candidates = self._candidates(method, task) if initialise_from == "source" else ()
+        seeds = tuple(config.seeds[:1] if regime == SOURCE else config.seeds)
+        settings = {
+            "version": RESULTS_VERSION,
+            "backbone": {
+                "name": config.backbone.name,
+                "identity": self.backbone_identity,
+                "dtype": config.backbone.dtype,
+            },
+            "data": {"identity": self.data_identity(task), "tokenized": self.tokenized_folder(task).name},
+            "task": task,
+            "method": method,
+            "regime": regime,
+            "seeds": list(seeds),
+            "initialise_from": {pack.task: pack.hash for pack in candidates} or "scratch",
+            "source_length": config.source_length(task),
+            "prompt": dataclasses.asdict(config.prompt),
+            "training": self._training(section, method, regime),
+        }
+        if method == "ept":
+            settings["ept"] = dataclasses.asdict(config.ept)
+        hash_ = digest(settings)
+        where = (config.backbone.name, method, task, regime, hash_)
+        return Pack(
+            method=method,
+            task=task,
+            regime=regime,
+            hash=hash_,
+            settings=settings,
+            seeds=seeds,
+            prompts=paths.prompt_folder(*where),
+            folder=paths.run_folder(config.output, *where),
+            tokenized=self.tokenized_folder(task),
+            candidates=candidates,
+        )
+
+    def source_pack(self, method: str, task: str) -> Pack:
+        """The pack that trains a method's source prompt."""
+        return self.pack(METHODS[method].source_method, task, SOURCE, "scratch")
+
+    @cached_property
+    def tables(self) -> dict[str, list[Pack]]:
+        """Every table that the configuration asks for, with its packs in the order of the rows."""
+        tables = {"main": [pack for method in self.config.methods for pack in self._row(method, FULL)]}
+        for k in self.config.few_shot.k:
+            tables[f"fewshot_k{k}"] = [pack for method in self.config.methods for pack in self._row(method, f"k{k}")]
+        return tables
+
+    @cached_property
+    def packs(self) -> list[Pack]:
+        """Every pack of the configuration, source prompts included, each once."""
+        reported = [pack for packs in self.tables.values() for pack in packs]
+        sources = [candidate for pack in reported for candidate in pack.candidates]
+        return list({pack.hash: pack for pack in sources + reported}.values())
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """Every task whose data are needed."""
+        return list(dict.fromkeys(pack.task for pack in self.packs))
+
+    def find(self, hash_: str) -> Pack:
+        """The pack with this settings hash. Raises InputError for a hash of another configuration."""
+        for pack in self.packs:
+            if pack.hash == hash_:
+                return pack
+        raise InputError(f"no run of this configuration has the settings hash {hash_}; is it another configuration's?")
+
+    def _row(self, method: str, regime: str) -> list[Pack]:
+        """The packs of a method in a table: for each start, one pack a target task."""
+        starts = {"none": ["scratch"], "required": ["source"]}.get(METHODS[method].source)
+        if starts is None:
+            starts = ["scratch"] if regime == FULL else self.config.few_shot.initialise_from
+        return [self.pack(method, task, regime, start) for start in starts for task in self.config.tasks.target]
+
+    def _candidates(self, method: str, target: str) -> tuple[Pack, ...]:
+        named = self.config.few_shot.source
+        sources = self.config.tasks.source if named == "auto" else [named]
+        return tuple(self.source_pack(method, task) for task in sources if task != target)
+
+    def _section(self, regime: str) -> TrainingSettings:
+        if regime == FULL:
+            return self.config.training
+        return self.config.source_training_settings() if regime == SOURCE else self.config.few_shot
+
+    def _training(self, section: TrainingSettings, method: str, regime: str) -> dict[str, Any]:
+        values = dataclasses.asdict(section)
+        values["learning_rates"] = self.config.learning_rates(section, method)
+        if isinstance(section, FewShotSettings):
+            for key in ("k", "initialise_from", "source"):
+                del values[key]
+            values["k"] = int(regime.removeprefix("k"))
+        return values
+
+
+def write_list(experiment: Experiment, table: str) -> Path:
+    """Write the list of a table's packs and return its path; a list that has not changed keeps its time stamp."""
+    path = paths.table_list_file(experiment.config.output, table)
+    text = "".join(f"{pack.folder}\n" for pack in experiment.tables[table])
+    if not path.exists() or path.read_text() != text:
+        write_text(path, text)
+    return path

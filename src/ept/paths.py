@@ -1,0 +1,60 @@
+"""Where everything lies. All paths are relative to the folder in which a command runs."""
+
+from pathlib import Path
+
+TABLE_ENDINGS = ("csv", "md", "tex")
+
+
+def raw_folder(identity: str, task: str) -> Path:
+    """The published splits of a task as Parquet files."""
+    return Path("data/raw") / identity / task
+
+
+def tokenized_folder(backbone: str, task: str, hash_: str) -> Path:
+    """train.arrow, validation.arrow and test.arrow of a task."""
+    return Path("data/tokenized") / backbone / task / hash_
+
+
+def hub_backbone_folder(name: str, revision: str) -> Path:
+    """A backbone downloaded from the hub."""
+    return Path("data/backbones") / f"{name}-{revision[:8]}"
+
+
+def rebuilt_demo_backbone_folder() -> Path:
+    """Where `snakemake backbone` puts the demonstration backbone that it trains anew."""
+    return Path("data/backbones/demo-rebuilt")
+
+
+def prompt_folder(backbone: str, method: str, task: str, regime: str, hash_: str) -> Path:
+    """seed<seed>.safetensors of every reported seed, and settings.json."""
+    return Path("prompts") / backbone / method / task / regime / hash_
+
+
+def prompt_file(folder: Path, seed: int) -> Path:
+    """The trained prompt of one seed."""
+    return folder / f"seed{seed}.safetensors"
+
+
+def run_folder(output: str, backbone: str, method: str, task: str, regime: str, hash_: str) -> Path:
+    """runs.json, predictions.parquet and settings.json of a pack."""
+    return Path(output) / "runs" / backbone / method / task / regime / hash_
+
+
+def table_file(output: str, table: str) -> Path:
+    """A table's CSV; its Markdown and LaTeX versions have other endings."""
+    return Path(output) / f"{table}.csv"
+
+
+def table_settings_file(output: str, table: str) -> Path:
+    """The hashes of the packs behind a table."""
+    return Path(output) / f"{table}.settings.json"
+
+
+def table_list_file(output: str, table: str) -> Path:
+    """The list of the packs that a table is made of; rewritten only when it differs."""
+    return Path(output) / "lists" / f"{table}.txt"
+
+
+def configurations_folder(output: str) -> Path:
+    """Resolved configurations, named by their content."""
+    return Path(output) / "configurations"

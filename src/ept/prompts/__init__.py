@@ -1,0 +1,6 @@
+"""Prompt methods: what is learned at the input of a frozen backbone, for many runs at once.
+
+A prompt is three independent things: a module that makes it (one file a method), an initialiser
+(`initialise.py`) and its combination with the text (`combine.py`). `registry.py` names the methods. Importing
+this package imports no torch.
+"""

@@ -1,0 +1,166 @@
+"""What every prompt method has: the prompts of a pack of runs, every tensor with a leading runs axis."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ept.errors import InputError
+from ept.prompts.settings import EptSettings, PromptSettings
+
+
+class PromptOutput(NamedTuple):
+    """What a pack adds to its inputs, computed once a step. Every part has a leading runs axis.
+
+    A method whose prompt depends on the text returns an output type of its own with another `row_prompts`.
+    """
+
+    prompt: Tensor
+    """[runs, prompt_length, hidden], prepended to the text."""
+    offset: Tensor | None
+    """[runs, source_length, hidden], added to the text's embeddings; None where the method adds nothing."""
+
+    def row_prompts(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """The prompt of each row, [runs, batch, prompt_length, hidden].
+
+        `embeddings` [runs, batch, length, hidden] and `mask` [runs, batch, length] of the text; here only
+        their shape matters.
+        """
+        return self.prompt.unsqueeze(1).expand(-1, embeddings.shape[1], -1, -1)
+
+    def slice(self, first: int, last: int) -> "PromptOutput":
+        """The part of the runs first..last-1, as views."""
+        return type(self)(*(None if part is None else part[first:last] for part in self))
+
+    def select(self, runs: Sequence[int]) -> "PromptOutput":
+        """The part of these runs, as copies."""
+        return type(self)(*(None if part is None else part[list(runs)] for part in self))
+
+
+@dataclass(frozen=True)
+class PackSetup:
+    """What a pack is built from; `build_pack` in the registry explains each part.
+
+    `generators` (one a run, on the CPU, seeded by the run's seed alone) are used up while one pack is built.
+    """
+
+    embedding: Tensor
+    prompt: PromptSettings
+    ept: EptSettings
+    source_length: int
+    seeds: tuple[int, ...]
+    init_ids: Sequence[Sequence[int]] = ()
+    generators: tuple[torch.Generator, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise InputError("a pack needs at least one seed")
+        object.__setattr__(self, "generators", tuple(torch.Generator().manual_seed(seed) for seed in self.seeds))
+
+    @property
+    def hidden_size(self) -> int:
+        """d, the size of the backbone's embeddings."""
+        return self.embedding.shape[1]
+
+
+class PromptPack(nn.Module):
+    """The prompts of a pack of runs over one backbone.
+
+    A method's file subclasses it: parameters [runs, ...], `forward` and, where they differ,
+    `parameter_groups`, `fit_tensor`, `collapse` and `diagnostics`.
+    """
+
+    def __init__(self, setup: PackSetup):
+        super().__init__()
+        self.seeds = setup.seeds
+        self.hidden_size = setup.hidden_size
+        self.source_length = setup.source_length
+
+    @property
+    def runs(self) -> int:
+        """Number of runs."""
+        return len(self.seeds)
+
+    def forward(self) -> PromptOutput:
+        """The prompts of all runs as they stand now; call it once a step, whatever the number of batches."""
+        raise NotImplementedError
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters by the name of their learning rate: the prompt, and all else as `low_rank`.
+
+        Two rates are [known] from DePT; that EPT's fusion, projection and gate go with A and B is [ours].
+        """
+        groups: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            groups.setdefault("prompt" if name == "prompt" else "low_rank", []).append(parameter)
+        return groups
+
+    def tensors(self, run: int) -> dict[str, Tensor]:
+        """The trained tensors of one run, without the runs axis. Views: clone them to keep them."""
+        return {name: parameter.detach()[run] for name, parameter in self.named_parameters()}
+
+    def load_tensors(self, run: int, tensors: Mapping[str, Tensor], origin: str = "the prompt") -> None:
+        """Set one run's tensors, from its checkpoint or another task's prompt; all or, on error, none.
+
+        A for another source length is cut or filled up (`fit_tensor`). `origin` stands in error sentences.
+        Raises InputError: tensors of another method or option, another shape or hidden size, NaN or infinity.
+        """
+        own = self.tensors(run)
+        _check_names(own, tensors, origin)
+        fitted = {name: self.fit_tensor(run, name, tensors[name].to(own[name])) for name in own}
+        for name, tensor in fitted.items():
+            _check_tensor(name, tensor, own[name].shape, self.hidden_size, origin)
+        for name, tensor in fitted.items():
+            own[name].copy_(tensor)
+
+    def fit_tensor(self, run: int, name: str, tensor: Tensor) -> Tensor:
+        """Fit a foreign tensor to this pack's source length; as it is where it does not depend on that."""
+        return tensor
+
+    @torch.no_grad()
+    def collapse(self, run: int) -> dict[str, Tensor]:
+        """What use needs of one run for the same outputs, as copies: here the prompt that is prepended."""
+        return {"prompt": self().prompt[run].clone()}
+
+    @property
+    def trained_parameters(self) -> int:
+        """Trained numbers of one run, counted from its tensors."""
+        return sum(tensor.numel() for tensor in self.tensors(0).values())
+
+    @property
+    def stored_parameters(self) -> int:
+        """Numbers that use needs of one run, counted from its collapsed tensors."""
+        return sum(tensor.numel() for tensor in self.collapse(0).values())
+
+    def diagnostics(self, run: int) -> dict[str, float | list[float]]:
+        """What is worth watching of one run during training; nothing unless the method says so."""
+        return {}
+
+
+def _check_names(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], origin: str) -> None:
+    missing, surplus = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    if not missing and not surplus:
+        return
+    complaints = [f"lacks {', '.join(missing)}"] if missing else []
+    complaints += [f"has {', '.join(surplus)} too many"] if surplus else []
+    raise InputError(
+        f"{origin} {' and '.join(complaints)}: it belongs to another method or other options; use a prompt "
+        f"with the tensors {', '.join(sorted(own))}"
+    )
+
+
+def _check_tensor(name: str, tensor: Tensor, shape: torch.Size, hidden_size: int, origin: str) -> None:
+    if name in ("prompt", "B") and tensor.dim() > 0 and tensor.shape[-1] != hidden_size:
+        raise InputError(
+            f"{origin}: tensor {name} has hidden size {tensor.shape[-1]}, the backbone has {hidden_size}; "
+            "use a prompt that was trained on this backbone"
+        )
+    if tensor.shape != shape:
+        raise InputError(
+            f"{origin}: tensor {name} has shape {list(tensor.shape)}, needed is {list(shape)}; use a prompt "
+            "that was trained with the same prompt and ept settings"
+        )
+    if not tensor.isfinite().all():
+        raise InputError(f"{origin}: tensor {name} holds NaN or infinity; use a prompt of a run that did not diverge")

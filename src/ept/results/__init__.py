@@ -1,0 +1,1 @@
+"""From runs to tables: collecting with checks, intervals, and the forms that people read."""

@@ -1,0 +1,92 @@
+"""Read the records behind a table and refuse every stranger."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ept.errors import InputError
+from ept.evaluation.metrics import References
+from ept.experiment import Pack
+from ept.tasks import get_task
+
+
+@dataclass(frozen=True)
+class PackResult:
+    """The record of a pack, and its test predictions [rows] by seed beside what was right."""
+
+    pack: Pack
+    record: dict
+    predictions: dict[int, np.ndarray]
+    truth: References
+
+    @property
+    def start(self) -> str:
+        """`scratch`, or `source` whichever source was chosen."""
+        return self.pack.initialise_from
+
+    @property
+    def diverged(self) -> int:
+        """How many of the reported runs diverged (they count as the majority baseline)."""
+        return sum(run["selected"] and run["status"] == "diverged" for run in self.record["runs"])
+
+
+def collect(packs: list[Pack]) -> list[PackResult]:
+    """Read all packs. Raises InputError for a foreign hash, a missing seed, or data that differ between methods."""
+    results = [_read(pack) for pack in packs]
+    seen: dict[str, PackResult] = {}
+    for result in results:
+        first = seen.setdefault(result.pack.task, result)
+        mine, theirs = result.record["data_fingerprints"], first.record["data_fingerprints"]
+        for split, fingerprint in mine.items():
+            if fingerprint != theirs[split]:
+                raise InputError(
+                    f"{result.pack.folder}/runs.json: the {split} split of {result.pack.task} has the fingerprint "
+                    f"{fingerprint[:8]}, but {first.pack.folder} was made from {theirs[split][:8]}; delete the older "
+                    "folder and run again"
+                )
+    return results
+
+
+def _read(pack: Pack) -> PackResult:
+    record = _read_json(pack.folder / "runs.json")
+    stored = _read_json(pack.folder / "settings.json")
+    for found in (record.get("hash"), stored.get("hash")):
+        if found != pack.hash:
+            raise InputError(
+                f"{pack.folder} holds the record of settings {found}, not of {pack.hash}; delete it and run again"
+            )
+    seeds = {run["seed"] for run in record["runs"] if run["selected"]}
+    table = pq.read_table(pack.folder / "predictions.parquet")
+    for seed in pack.seeds:
+        if seed not in seeds or seed not in table["seed"].unique().to_pylist():
+            raise InputError(f"{pack.folder}: seed {seed} is missing; delete the folder and run again")
+    by_seed = {seed: table.filter(pa.compute.equal(table["seed"], seed)) for seed in pack.seeds}
+    extraction = get_task(pack.task).kind == "extraction"
+    first = by_seed[pack.seeds[0]]
+    return PackResult(
+        pack=pack,
+        record=record,
+        predictions={seed: _predictions(part, extraction) for seed, part in by_seed.items()},
+        truth=References(
+            labels=first["label"].to_numpy(),
+            groups=first["group"].to_pylist(),
+            answers=first["answers"].to_pylist() if extraction else [],
+        ),
+    )
+
+
+def _predictions(table: pa.Table, extraction: bool) -> np.ndarray:
+    if extraction:
+        return np.array(table["text"].to_pylist(), dtype=object)
+    return table["prediction"].to_numpy()
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}; delete its folder and run again") from error

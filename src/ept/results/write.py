@@ -1,0 +1,154 @@
+"""A table from its runs: tidy CSV, Markdown and LaTeX for readers, and the hashes behind it."""
+
+import csv
+import io
+import itertools
+import math
+
+import numpy as np
+
+from ept import paths
+from ept.errors import InputError
+from ept.evaluation import metrics
+from ept.experiment import Experiment
+from ept.files import write_json, write_text
+from ept.results.collect import PackResult, collect
+from ept.results.intervals import Estimate, estimate, estimate_average
+from ept.results.layout import Layout, to_latex, to_markdown
+from ept.tasks import get_task
+
+COLUMNS = (
+    "backbone",
+    "method",
+    "task",
+    "regime",
+    "source",
+    "metric",
+    "mean",
+    "std",
+    "seeds",
+    "ci_low",
+    "ci_high",
+    "trained_parameters",
+    "stored_parameters",
+    "majority_baseline",
+)
+# The averages that papers print, over the first metric of each task.
+AVERAGES = {"average_glue": "glue", "average_super_glue": "super_glue", "average": None}
+
+
+def write_table(experiment: Experiment, table: str) -> None:
+    """Write a table in all its forms. Raises InputError where a run is missing or not of this configuration."""
+    if table not in experiment.tables:
+        raise InputError(f"no table {table} in this configuration; it has {', '.join(experiment.tables)}")
+    packs = experiment.tables[table]
+    rows = table_rows(collect(packs))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    path = paths.table_file(experiment.config.output, table)
+    layout = Layout.of(rows)
+    write_text(path, text.getvalue())
+    write_text(path.with_suffix(".md"), to_markdown(layout))
+    write_text(path.with_suffix(".tex"), to_latex(layout))
+    write_json(
+        paths.table_settings_file(experiment.config.output, table),
+        {
+            "table": table,
+            "runs": [
+                {
+                    "method": pack.method,
+                    "task": pack.task,
+                    "regime": pack.regime,
+                    "hash": pack.hash,
+                    "folder": str(pack.folder),
+                }
+                for pack in packs
+            ],
+        },
+    )
+
+
+def table_rows(results: list[PackResult]) -> list[dict]:
+    """One row a method, start, task and metric, then the method's averages. Scores in percent."""
+    rows = []
+    for _, group in itertools.groupby(results, key=lambda result: (result.pack.method, result.start)):
+        members = list(group)
+        estimates = [_estimates(result) for result in members]
+        for result, by_metric in zip(members, estimates, strict=True):
+            rows += [_row(result, metric, found) for metric, found in by_metric.items()]
+        rows += _average_rows(members, [next(iter(by_metric.values())) for by_metric in estimates])
+    return rows
+
+
+def _estimates(result: PackResult) -> dict[str, Estimate]:
+    task = get_task(result.pack.task)
+    predictions = list(result.predictions.values())
+    return {
+        name: estimate(
+            metrics.scorer(name, predictions, result.truth, task), len(predictions), metrics.clusters(result.truth)
+        )
+        for name in task.metrics
+    }
+
+
+def _row(result: PackResult, metric: str, found: Estimate) -> dict:
+    record = result.record
+    return {
+        **_common(result, found),
+        "task": result.pack.task,
+        "source": record["source"],
+        "metric": metric,
+        "majority_baseline": record["majority_baseline"][metric],
+    }
+
+
+def _common(result: PackResult, found: Estimate) -> dict:
+    return {
+        "backbone": result.record["backbone"],
+        "method": result.pack.method,
+        "regime": result.pack.regime,
+        "mean": found.mean,
+        "std": found.std,
+        "seeds": len(result.pack.seeds),
+        "ci_low": found.mean - found.half_width,
+        "ci_high": found.mean + found.half_width,
+        "trained_parameters": result.record["trained_parameters"],
+        "stored_parameters": result.record["stored_parameters"],
+    }
+
+
+def _average_rows(results: list[PackResult], estimates: list[Estimate]) -> list[dict]:
+    """Averages over the tasks of GLUE, of SuperGLUE and of both, where there are any."""
+    rows = []
+    for name, suite in AVERAGES.items():
+        chosen = [i for i, result in enumerate(results) if suite in (None, get_task(result.pack.task).suite)]
+        if not chosen:
+            continue
+        firsts = [get_task(results[i].pack.task).metrics[0] for i in chosen]
+        scores = np.array([_seed_scores(results[i], metric) for i, metric in zip(chosen, firsts, strict=True)])
+        baselines = [results[i].record["majority_baseline"][metric] for i, metric in zip(chosen, firsts, strict=True)]
+        found = estimate_average([estimates[i] for i in chosen], scores)
+        rows.append(
+            {
+                **_common(results[chosen[0]], found),
+                "task": name,
+                "source": results[0].start,
+                "metric": "average",
+                "majority_baseline": float(np.mean(baselines)),
+                "trained_parameters": max(results[i].record["trained_parameters"] for i in chosen),
+                "stored_parameters": max(results[i].record["stored_parameters"] for i in chosen),
+            }
+        )
+    return rows
+
+
+def _seed_scores(result: PackResult, metric: str) -> list[float]:
+    return [run["test"][metric] for run in result.record["runs"] if run["selected"]]
+
+
+def _cell(value):
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4f}"
+    return value

@@ -1,0 +1,84 @@
+"""What a task is: one declarative record, and the text-to-text example that it makes of a row."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row as the model meets it.
+
+    `label` is the class index, the raw score (regression) or NaN (extraction); `answers` are all gold answers
+    (extraction), of which the first is the `target` of training.
+    """
+
+    source: str
+    target: str
+    label: float
+    answers: tuple[str, ...]
+    group: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set, how its rows are written as text, and how it is split and scored (protocol: Tasks)."""
+
+    name: str
+    """Name in configurations, paths and tables."""
+    suite: Literal["glue", "super_glue", "squad"]
+    """Data set: folder of a local copy and repository on the hub."""
+    config: str
+    """Configuration of the data set: the folder below the suite."""
+    title: str
+    """Name in tables made for reading."""
+    kind: Literal["classification", "regression", "extraction"]
+    """What is predicted: one of the labels, a score, or free text."""
+    columns: tuple[str, ...]
+    """Columns that must be there, beside the label or the answers."""
+    template: str
+    """Source text, a format string over the row's columns."""
+    metrics: tuple[str, ...]
+    """Names of ept.evaluation.metrics; the first one selects checkpoints."""
+    split: Literal["halve", "carve", "mismatched"]
+    """Rule that makes validation and test out of the published splits (ept.data.splits)."""
+    labels: tuple[str, ...] = ()
+    """What is written for each class; for regression the strings of the grid; empty for extraction."""
+    source_length: int = 256
+    """Longest source text in pieces, `</s>` included."""
+    groups: tuple[str, ...] = ()
+    """Fields of the column idx, outermost first: halves keep rows that share the first one together, and rows
+    that share all of them are scored as one question."""
+    prepare: Callable[[Row], Row] | None = None
+    """Makes the columns of the template (and `answers`) out of a published row."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The published splits with labels."""
+        if self.split == "mismatched":
+            return ("train", "validation_matched", "validation_mismatched")
+        return ("train", "validation")
+
+    def example(self, row: Row) -> Example:
+        """The example that a published row makes. Raises InputError where wsc's spans are not in its text."""
+        if self.prepare:
+            row = self.prepare(row)
+        answers = row["answers"] if self.kind == "extraction" else ()
+        # SQuAD's answers are texts with their places, ReCoRD's are texts.
+        answers = tuple(answers["text"] if isinstance(answers, dict) else answers)
+        return Example(
+            source=self.template.format_map(row),
+            target=answers[0] if answers else self.written(row["label"]),
+            label=float("nan") if answers else float(row["label"]),
+            answers=answers,
+            group="/".join(str(row["idx"][field]) for field in self.groups),
+        )
+
+    def written(self, label: float) -> str:
+        """What the model is taught to write for a class index or a score.
+
+        Scores are rounded to the 0.2 grid, halves to even (T5, arXiv 1910.10683, section 2.4): 2.5 is "2.4".
+        """
+        return f"{round(label * 5) / 5:.1f}" if self.kind == "regression" else self.labels[label]

@@ -1,0 +1,75 @@
+"""Settings of training, full-data and few-shot. Plain dataclasses: the configuration checks them with pydantic."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+LearningRates = dict[str, dict[str, list[float]]]
+
+# Full data: the grids of the DePT paper (Shi & Lipani 2024, appendix on hyper-parameters), which EPT's paper shares.
+_PROMPT_GRID = [0.3, 0.4, 0.5]
+_LOW_RANK_GRID = [1e-4, 5e-4, 5e-3]
+FULL_LEARNING_RATES: LearningRates = {
+    "pt": {"prompt": _PROMPT_GRID},
+    "spot": {"prompt": _PROMPT_GRID},
+    "dept": {"prompt": _PROMPT_GRID, "low_rank": _LOW_RANK_GRID},
+    "ept": {"prompt": _PROMPT_GRID, "low_rank": _LOW_RANK_GRID},
+}
+# Few-shot: one pair per method (our reading; the papers do not print theirs).
+FEW_SHOT_LEARNING_RATES: LearningRates = {
+    "pt": {"prompt": [0.3]},
+    "spot": {"prompt": [0.3]},
+    "dept": {"prompt": [0.3], "low_rank": [5e-3]},
+    "ept": {"prompt": [0.3], "low_rank": [5e-3]},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How one run is trained and how its checkpoint is selected (protocol: docs/protocol.md)."""
+
+    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    batch_size: int = 16
+    """Examples a run sees in one step; with fewer training examples than this, all of them."""
+    steps: int | Literal["auto"] = "auto"
+    """Optimiser steps; `auto` means 30,000 below 100,000 published training examples, else 300,000."""
+    warmup_steps: int = 500
+    """Steps over which the learning rates rise linearly from 0; they then fall linearly to 0."""
+    evaluate_every: int = 1000
+    """Steps between evaluations on the validation split; the best one gives the checkpoint."""
+    validation_rows: int = 1000
+    """At most this many validation rows, drawn once with a fixed seed, select the checkpoint."""
+    clip_norm: float = 1.0
+    """Largest gradient norm of one run's parameter group; larger gradients are scaled down to it."""
+    learning_rates: LearningRates = field(default_factory=lambda: FULL_LEARNING_RATES)
+    """For each method and parameter group the rates to try; every combination is trained with every seed and
+    the one with the best mean validation score is reported. A method that is left out keeps its default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShotSettings(TrainingSettings):
+    """Few-shot training with k examples in all, balanced over the classes."""
+
+    k: list[int] = field(default_factory=lambda: [4, 16, 32])
+    """Numbers of training examples in all (not per class); each gives a table `fewshot_k<k>.csv`."""
+    initialise_from: list[Literal["scratch", "source"]] = field(default_factory=lambda: ["source"])
+    """Where prompts start: `scratch`, a `source` prompt, or both. PT always starts from scratch, SPoT never."""
+    source: str = "auto"
+    """The source task whose prompt is the start; `auto` takes the one with the lowest loss on the k examples."""
+    validation_labels: Literal["all", "k"] = "all"
+    """Validation labels that select the checkpoint: `all` (up to `validation_rows`) or only `k` of them."""
+    steps: int = 300
+    """Optimiser steps."""
+    warmup_steps: int = 30
+    """Steps over which the learning rates rise linearly from 0; they then fall linearly to 0."""
+    evaluate_every: int = 50
+    """Steps between evaluations on the validation split; the best one gives the checkpoint."""
+    learning_rates: LearningRates = field(default_factory=lambda: FEW_SHOT_LEARNING_RATES)
+    """For each method and parameter group the rates to try, as in `training`."""
+
+
+def steps_for(settings: TrainingSettings, published_training_rows: int) -> int:
+    """The number of steps, with `auto` resolved by the size of the published training split (EPT's paper)."""
+    if settings.steps != "auto":
+        return settings.steps
+    return 30_000 if published_training_rows < 100_000 else 300_000

@@ -1,0 +1,132 @@
+"""Loading from a folder: the same model as transformers loads, and one clear sentence for every broken
+folder.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_t5 import VERSIONS, make_t5
+from transformers import T5ForConditionalGeneration
+
+from ept.backbones.load import load_backbone
+from ept.errors import InputError
+
+
+@pytest.mark.parametrize("shards", [False, True])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_loads_what_transformers_loads(write_backbone, inputs, version, shards):
+    original = make_t5(version)
+    folder = write_backbone(original, version=version, shards=shards)
+    assert len(list(folder.glob("*.safetensors"))) == 1 or shards
+    theirs = T5ForConditionalGeneration.from_pretrained(folder, local_files_only=True)
+    backbone = load_backbone(folder)
+    assert backbone.model.config.scale_decoder_outputs == theirs.config.scale_decoder_outputs == (version == "v1.0")
+    expected = theirs.state_dict()
+    for name, tensor in backbone.model.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+    assert (backbone.model.lm_head.weight is backbone.model.shared.weight) == (version == "v1.0")
+    embeddings, mask, targets = inputs
+    loss = theirs(inputs_embeds=embeddings, attention_mask=mask, labels=targets).loss
+    found = backbone.token_losses(embeddings, mask, targets)
+    torch.testing.assert_close(found.sum() / (targets != -100).sum(), loss)
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+
+
+def test_dtype(write_backbone):
+    folder = write_backbone(make_t5("v1.0"))
+    backbone = load_backbone(folder, dtype="bfloat16")
+    assert {parameter.dtype for parameter in backbone.model.parameters()} == {torch.bfloat16}
+    half = write_backbone(make_t5("v1.0"), name="half", dtype=torch.bfloat16)
+    assert load_backbone(half).dtype == torch.float32
+    with pytest.raises(InputError, match="overflows in float16; use float32 or bfloat16|float16.*overflows"):
+        load_backbone(folder, dtype="float16")
+
+
+@pytest.mark.parametrize("name", ["encoder.embed_tokens.weight", "lm_head.weight"])
+def test_tied_embedding_under_any_of_its_names(write_backbone, name):
+    folder = write_backbone(make_t5("v1.0"))
+    tensors = load_file(folder / "model.safetensors")
+    embedding = tensors.pop("shared.weight")
+    save_file({**tensors, name: embedding}, folder / "model.safetensors")
+    backbone = load_backbone(folder)
+    assert torch.equal(backbone.embedding, embedding)
+    assert torch.equal(backbone.model.lm_head.weight, embedding)
+
+
+def _edit_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _edit_tensors(folder, edit):
+    tensors = load_file(folder / "model.safetensors")
+    edit(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+BREAKERS = {
+    "config.json is missing": lambda folder: (folder / "config.json").unlink(),
+    "is no JSON": lambda folder: (folder / "config.json").write_text("{"),
+    "model_type is bert; supported: t5": lambda folder: _edit_config(folder, model_type="bert"),
+    "only safetensors are read": lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+    "cannot be read as safetensors": lambda folder: (folder / "model.safetensors").write_bytes(
+        (folder / "model.safetensors").read_bytes()[:-100]
+    ),
+    "no tensor encoder.final_layer_norm.weight": lambda folder: _edit_tensors(
+        folder, lambda tensors: tensors.pop("encoder.final_layer_norm.weight")
+    ),
+    "no tensor shared.weight": lambda folder: _edit_tensors(folder, lambda tensors: tensors.pop("shared.weight")),
+    "no tensor lm_head.weight": lambda folder: _edit_config(folder, tie_word_embeddings=False),
+    r"has the shape \[24, 16\], config.json says \[48, 16\]": lambda folder: _edit_config(folder, d_ff=48),
+}
+
+
+@pytest.mark.parametrize("message", BREAKERS)
+def test_broken_folder(write_backbone, message):
+    folder = write_backbone(make_t5("v1.0"))
+    BREAKERS[message](folder)
+    with pytest.raises(InputError, match=message) as caught:
+        load_backbone(folder)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(InputError, match="no backbone folder"):
+        load_backbone(tmp_path / "nowhere")
+
+
+def test_broken_index(write_backbone):
+    folder = write_backbone(make_t5("v1.0"), shards=True)
+    index = folder / "model.safetensors.index.json"
+    shard = sorted(folder.glob("*.safetensors"))[0]
+    shard.unlink()
+    with pytest.raises(InputError, match=f"{shard.name} is missing"):
+        load_backbone(folder)
+    index.write_text(json.dumps({"weight_map": {"shared.weight": "../elsewhere.safetensors"}}))
+    with pytest.raises(InputError, match="no safetensors file of this folder"):
+        load_backbone(folder)
+    index.write_text("[]")
+    with pytest.raises(InputError, match="no index"):
+        load_backbone(folder)
+
+
+def test_import_takes_no_more_than_it_must(write_backbone):
+    """Every job pays for imports: none of SciPy, scikit-learn or TensorBoard, and SciPy works afterwards."""
+    folder = write_backbone(make_t5("v1.0"))
+    code = f"""
+import sys
+from ept.backbones.load import load_backbone
+assert "transformers" not in sys.modules
+load_backbone({str(folder)!r})
+heavy = {{"scipy", "sklearn", "pandas", "tensorboard", "datasets", "evaluate"}} & set(sys.modules)
+assert not heavy, heavy
+from scipy.optimize import linear_sum_assignment
+from transformers.utils import is_scipy_available
+assert is_scipy_available()
+from transformers import Trainer, pipeline
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

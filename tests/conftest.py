@@ -1,0 +1,44 @@
+"""Fixtures that several rooms' tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from workflow_runner import Workflow
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """The suite shares two cores with the workflows that it starts."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The project's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real GLUE, SuperGLUE and SQuAD data, or a skip that says how to get it."""
+    folder = os.environ.get("EPT_TEST_DATA")
+    if not folder:
+        pytest.skip("EPT_TEST_DATA does not name a folder with GLUE, SuperGLUE and SQuAD as Parquet")
+    return Path(folder)
+
+
+@pytest.fixture
+def workflow(project, tmp_path):
+    """A fresh folder to run the workflow in."""
+    return Workflow(project, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_workflow(project, tmp_path_factory):
+    """One folder for all tests of a module, in their order."""
+    return Workflow(project, tmp_path_factory.mktemp("workflow"))

@@ -1,0 +1,100 @@
+"""Split rules against the published halves."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from data.task_rows import table
+from ept.data.local import locate
+from ept.data.splits import split
+from ept.errors import InputError
+from ept.tasks import TASKS
+
+# Sizes of validation and test in the protocol.
+HALVES = {
+    "cola": (521, 522),
+    "mrpc": (204, 204),
+    "rte": (138, 139),
+    "stsb": (750, 750),
+    "boolq": (1635, 1635),
+    "cb": (28, 28),
+    "wic": (319, 319),
+    "wsc": (52, 52),
+}
+
+
+def _real(real_data, name):
+    published = {part: pq.read_table(file) for part, file in locate(TASKS[name], str(real_data)).items()}
+    return published, *split(TASKS[name], published)
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_halves_have_the_published_sizes(real_data, name):
+    published, parts, rule = _real(real_data, name)
+    assert rule == "halve"
+    assert (parts["validation"].num_rows, parts["test"].num_rows) == HALVES[name]
+    assert parts["train"].equals(published["train"])
+
+
+def test_wsc_test_half_has_the_published_majority(real_data):
+    labels = _real(real_data, "wsc")[1]["test"].column("label").to_numpy()
+    assert 100 * np.bincount(labels).max() / len(labels) == pytest.approx(67.3, abs=0.05)
+
+
+def test_multirc_halves_share_no_paragraph_and_are_nearly_equal(real_data):
+    published, parts, _ = _real(real_data, "multirc")
+    paragraphs = [set(parts[part].column("paragraph").to_pylist()) for part in ("validation", "test")]
+    assert not paragraphs[0] & paragraphs[1]
+    assert paragraphs[0] | paragraphs[1] == set(published["validation"].column("paragraph").to_pylist())
+    assert parts["validation"].num_rows + parts["test"].num_rows == 4848
+    assert parts["validation"].num_rows == pytest.approx(2424, abs=30)
+
+
+def test_carving_and_the_fall_back_of_mnli(real_data):
+    for name, rows in (("sst2", (19000, 1000, 872)), ("mnli", (11925, 1000, 7469)), ("record", (24, 8, 32))):
+        _, parts, rule = _real(real_data, name)
+        assert rule == "carve"
+        assert tuple(part.num_rows for part in parts.values()) == rows
+
+
+def _numbered(rows):
+    return pa.table({"idx": pa.array(range(rows), pa.int32())})
+
+
+def test_halves_are_those_of_the_one_call_that_gives_the_published_ones():
+    parts, _ = split(TASKS["rte"], {"train": _numbered(3), "validation": _numbered(11)})
+    order = torch.randperm(11, generator=torch.Generator().manual_seed(42)).tolist()
+    assert parts["validation"].column("idx").to_pylist() == order[:5]
+    assert parts["test"].column("idx").to_pylist() == order[5:]
+
+
+def test_carved_rows_are_a_thousand_or_a_quarter():
+    for rows, carved in ((9000, 1000), (4000, 1000), (3999, 999), (8, 2)):
+        parts, _ = split(TASKS["qqp"], {"train": _numbered(rows), "validation": _numbered(5)})
+        order = torch.randperm(rows, generator=torch.Generator().manual_seed(42)).tolist()
+        assert parts["validation"].column("idx").to_pylist() == order[:carved]
+        assert parts["train"].column("idx").to_pylist() == order[carved:]
+        assert parts["test"].num_rows == 5
+
+
+def test_mnli_is_selected_on_mismatched_and_tested_on_matched():
+    published = {
+        "train": _numbered(9),
+        "validation_matched": _numbered(4),
+        "validation_mismatched": _numbered(5),
+    }
+    parts, rule = split(TASKS["mnli"], published)
+    assert rule == "mismatched"
+    assert [part.num_rows for part in parts.values()] == [9, 5, 4]
+
+
+def test_splits_too_small_to_cut_are_refused():
+    with pytest.raises(InputError, match="rte: the published splits have too few rows for a validation split"):
+        split(TASKS["rte"], {"train": _numbered(3), "validation": _numbered(1)})
+    with pytest.raises(InputError, match="sst2: .* validation split"):
+        split(TASKS["sst2"], {"train": _numbered(3), "validation": _numbered(1)})
+    multirc = table(TASKS["multirc"], 3)
+    with pytest.raises(InputError, match="multirc: .* too few rows"):
+        split(TASKS["multirc"], {"train": multirc, "validation": multirc})

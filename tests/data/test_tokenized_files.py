@@ -1,0 +1,224 @@
+"""Tokenised files: what is written comes back, mapped into memory, and is known by its fingerprint."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.task_rows import ROWS, table, write_local, write_tokenizer
+from ept.data.source import DataSource, fetch, identity, read_raw
+from ept.data.tokenize import SCHEMA, fingerprint, tokenize_table, tokenize_task, write_tokens
+from ept.data.tokenized import TokenizedSplit
+from ept.data.tokenizer import load_tokenizer
+from ept.errors import InputError
+from ept.tasks import TASKS
+
+PARTS = ("train", "validation", "test")
+
+
+def _words(task):
+    """All words that the task's rows and labels are written with."""
+    example = task.example(ROWS[task.name])
+    return " ".join([example.source, *task.labels, *example.answers])
+
+
+def _tokenize(tmp_path, name, source_length=64, rows=12):
+    """A task of the tests' rows all the way to {part: TokenizedSplit}."""
+    task = TASKS[name]
+    write_local(tmp_path / "data", task, rows)
+    source = DataSource("local", str(tmp_path / "data"))
+    fetch(task, source, tmp_path / "raw")
+    folder = write_tokenizer(tmp_path / "tokenizer", _words(task))
+    tokenize_task(task, tmp_path / "raw", folder, source_length, tmp_path / "out", identity(source, task))
+    return {part: TokenizedSplit(tmp_path / f"out/{part}.arrow") for part in PARTS}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_row_comes_back(tmp_path, name):
+    task, parts = TASKS[name], _tokenize(tmp_path, name)
+    tokenizer = load_tokenizer(tmp_path / "tokenizer")
+    raw = {row["row"]: row for part in read_raw(task, tmp_path / "raw").values() for row in part.to_pylist()}
+    assert len({row for part in parts.values() for row in part.ids}) == sum(map(len, parts.values()))
+    for split in parts.values():
+        for number, row in enumerate(split.ids):
+            example = task.example(raw[row])
+            batch = split.collate(np.array([number]))
+            assert batch.input_ids[0].tolist() == tokenizer.encode(example.source).ids
+            assert batch.target_ids[0].tolist() == tokenizer.encode(example.target).ids
+            assert batch.attention_mask.bool().all()
+            assert split.lengths[number] == batch.input_ids.shape[1]
+            assert split.answers(number) == list(example.answers)
+            assert split.groups[number] == example.group
+            assert np.array_equal(split.labels[number], example.label, equal_nan=True)
+
+
+def test_metadata_say_where_the_rows_are_from(tmp_path):
+    parts = _tokenize(tmp_path, "sst2")
+    assert {part: len(split) for part, split in parts.items()} == {"train": 9, "validation": 3, "test": 12}
+    source = identity(DataSource("local", str(tmp_path / "data")), TASKS["sst2"])
+    for part, split in parts.items():
+        assert split.metadata == {
+            "task": "sst2",
+            "split": part,
+            "split_rule": "carve",
+            "source": source,
+            "source_length": 64,
+            "rows_published_train": 12,
+            "truncated": 0,
+            "pad_id": 0,
+            "fingerprint": split.fingerprint,
+        }
+    assert len({split.fingerprint for split in parts.values()}) == 3
+
+
+def test_long_sources_are_cut_before_their_end_piece(tmp_path):
+    whole = _tokenize(tmp_path / "whole", "boolq")["train"]
+    cut = _tokenize(tmp_path / "cut", "boolq", source_length=5)["train"]
+    assert cut.metadata["truncated"] == 12
+    assert cut.lengths.tolist() == [5] * 12
+    ids = cut.collate(np.arange(12)).input_ids
+    assert (ids[:, -1] == 1).all()
+    assert (ids[:, :4] == whole.collate(np.arange(12)).input_ids[:, :4]).all()
+    exact = _tokenize(tmp_path / "exact", "boolq", source_length=int(whole.lengths[0]))["train"]
+    assert exact.metadata["truncated"] == 0
+    assert exact.fingerprint == whole.fingerprint
+
+
+def test_the_same_data_give_the_same_file(tmp_path):
+    _tokenize(tmp_path / "a", "stsb")
+    _tokenize(tmp_path / "b", "stsb")
+    for part in PARTS:
+        assert (tmp_path / f"a/out/{part}.arrow").read_bytes() == (tmp_path / f"b/out/{part}.arrow").read_bytes()
+
+
+def test_a_contradiction_in_the_data_names_task_split_and_row(tmp_path):
+    wsc = TASKS["wsc"]
+    files = write_local(tmp_path / "data", wsc)
+    bad = table(wsc).drop_columns("span1_text").append_column("span1_text", pa.array(["Ann"] * 4 + ["Zoe"] * 2))
+    pq.write_table(bad, files / "train.parquet")
+    tokenizer = write_tokenizer(tmp_path / "tokenizer", "a")
+    with pytest.raises(InputError, match="wsc, train split, row 4: the span 'Zoe' begins at no word"):
+        tokenize_task(wsc, files, tokenizer, 64, tmp_path / "out", "local-0")
+    assert not (tmp_path / "out").exists()
+
+
+def _batch(rows):
+    """A record batch of (input_ids, target_ids)."""
+    columns = {
+        "id": [f"train:{number}" for number in range(len(rows))],
+        "group": [""] * len(rows),
+        "input_ids": [ids for ids, _ in rows],
+        "target_ids": [ids for _, ids in rows],
+        "label": np.zeros(len(rows)),
+        "answers": [["a", "b"]] * len(rows),
+    }
+    return pa.RecordBatch.from_pydict(columns, schema=SCHEMA)
+
+
+_ids = st.lists(st.integers(2, 30000), max_size=12).map(lambda ids: [*ids, 1])
+_rows = st.lists(st.tuples(_ids, _ids), min_size=1, max_size=9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=_rows, data=st.data())
+def test_collate_pads_any_rows_on_the_right(tmp_path_factory, rows, data):
+    path = tmp_path_factory.mktemp("tokens") / "train.arrow"
+    write_tokens(path, _batch(rows), {"pad_id": 7})
+    split = TokenizedSplit(path)
+    chosen = np.array(data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=12)))
+    longest, longest_target = (max(len(rows[row][part]) for row in chosen) for part in (0, 1))
+    length = data.draw(st.one_of(st.none(), st.integers(longest, longest + 5)))
+    batch = split.collate(chosen, length)
+    width = length or longest
+    for number, row in enumerate(chosen):
+        ids, target = rows[row]
+        assert batch.input_ids[number].tolist() == ids + [7] * (width - len(ids))
+        assert batch.attention_mask[number].tolist() == [1] * len(ids) + [0] * (width - len(ids))
+        assert batch.target_ids[number].tolist() == target + [-100] * (longest_target - len(target))
+    half = batch.slice(0, 1).to("cpu")
+    assert half.input_ids.tolist() == batch.input_ids[:1].tolist()
+    with pytest.raises(ValueError):
+        split.collate(chosen, longest - 1)
+
+
+def test_the_fingerprint_is_of_every_piece_and_of_where_rows_end():
+    rows = [([5, 6, 1], [3, 1]), ([7, 1], [4, 1])]
+    first = fingerprint(_batch(rows))
+    assert first == fingerprint(_batch(rows))
+    others = [
+        [([5, 9, 1], [3, 1]), ([7, 1], [4, 1])],
+        [([5, 6, 1], [3, 1]), ([7, 1], [8, 1])],
+        [([5, 6], [3, 1]), ([1, 7, 1], [4, 1])],
+        [([7, 1], [4, 1]), ([5, 6, 1], [3, 1])],
+        rows[:1],
+    ]
+    assert len({first, *(fingerprint(_batch(other)) for other in others)}) == 6
+
+
+def test_the_fingerprint_is_of_every_column_and_not_of_the_layout():
+    batch = _batch([([5, 6, 1], [3, 1]), ([7, 1], [4, 1]), ([8, 1], [4, 1])])
+    changes = {
+        "id": ["a", "b", "c"],
+        "group": ["1", "", ""],
+        "label": [0.0, 1.0, 0.0],
+        "answers": [["a"], ["b"], []],
+    }
+    found = {fingerprint(batch)}
+    for name, values in changes.items():
+        index = batch.schema.get_field_index(name)
+        found.add(fingerprint(batch.set_column(index, SCHEMA.field(name), pa.array(values, SCHEMA.field(name).type))))
+    assert len(found) == 5
+    # A slice of a larger batch has other buffers and the same content.
+    assert fingerprint(batch.slice(1)) == fingerprint(pa.RecordBatch.from_pylist(batch.to_pylist()[1:], SCHEMA))
+
+
+def test_numbers_are_views_of_the_mapped_file(tmp_path):
+    path = tmp_path / "train.arrow"
+    write_tokens(path, _batch([([5, 6, 1], [3, 1])] * 200_000), {"pad_id": 0})
+    before = pa.total_allocated_bytes()
+    split = TokenizedSplit(path)
+    assert pa.total_allocated_bytes() - before < 100_000
+    assert not split.labels.flags.owndata and not split.labels.flags.writeable
+    if (maps := Path("/proc/self/maps")).exists():
+        assert str(path) in maps.read_text()
+    assert split.collate(np.array([199_999])).input_ids.tolist() == [[5, 6, 1]]
+
+
+def test_missing_torn_and_foreign_files_are_refused(tmp_path):
+    path = tmp_path / "train.arrow"
+    with pytest.raises(InputError, match="train.arrow: there is no such file; make it with `ept tokenize`"):
+        TokenizedSplit(path)
+    write_tokens(path, _batch([([5, 1], [3, 1])] * 100), {"pad_id": 0})
+    whole = path.read_bytes()
+    for torn in (whole[:200], whole[:-10], b""):
+        path.write_bytes(torn)
+        with pytest.raises(InputError, match="train.arrow: this is not a whole Arrow file; remove it"):
+            TokenizedSplit(path)
+    with pa.ipc.new_file(str(path), SCHEMA) as writer:
+        writer.write_batch(_batch([([5, 1], [3, 1])]))
+    with pytest.raises(InputError, match="was not written by `ept tokenize`"):
+        TokenizedSplit(path)
+
+
+def test_many_rows_are_one_record_batch(tmp_path):
+    """More rows than are Python objects at one time."""
+    task = TASKS["cola"]
+    rows = table(task, 4500).append_column("row", pa.array([f"train:{row}" for row in range(4500)]))
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path, _words(task)))
+    batch, truncated = tokenize_table(task, rows, tokenizer, 3)
+    assert (batch.num_rows, truncated) == (4500, 4500)
+    assert batch.column("id").to_pylist() == [f"train:{row}" for row in range(4500)]
+
+
+@pytest.mark.parametrize(("name", "mean"), [("wsc", 37), ("rte", 82), ("wic", 30)])
+def test_real_rows_have_the_lengths_that_the_protocol_names(real_data, tmp_path, name, mean):
+    """In T5 pieces; of these three tasks the protocol's means are those of the training splits."""
+    task, source = TASKS[name], DataSource("local", str(real_data))
+    fetch(task, source, tmp_path / "raw")
+    tokenizer = real_data.parent / "tokenizer/t5"
+    tokenize_task(task, tmp_path / "raw", tokenizer, 256, tmp_path / "out", identity(source, task))
+    assert TokenizedSplit(tmp_path / "out/train.arrow").lengths.mean() == pytest.approx(mean, abs=1)

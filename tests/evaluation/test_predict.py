@@ -1,0 +1,132 @@
+"""Predictions against transformers' own greedy generation and brute-force likelihoods."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+from transformers import T5Config, T5ForConditionalGeneration
+
+from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.evaluation.predict import PrefixTree, generate, predict_labels, score_candidates
+
+ROWS, LENGTH, HIDDEN, VOCABULARY = 200, 6, 16, 30
+# As T5's tokenizer writes "0", "1" and "2": blank 0 </s>, 1 </s>, 2 </s>; and one label that begins like "0".
+LABELS = [[2, 3, 1], [4, 1], [5, 1], [2, 6, 7, 1]]
+
+
+# What the model is taught beside them: strings that begin like a label and are none, and others.
+NEAR_MISSES = [[2, 8, 1], [4, 3, 1], [2, 6, 1], [9, 10, 11, 12, 1]]
+
+
+@pytest.fixture(scope="module", params=[{}, {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}])
+def model(request, inputs):
+    """A tiny T5 taught for a moment to write labels and near misses, so that it writes both and errs."""
+    torch.manual_seed(3)
+    config = T5Config(
+        vocab_size=VOCABULARY,
+        d_model=HIDDEN,
+        d_kv=4,
+        d_ff=24,
+        num_layers=2,
+        num_heads=4,
+        decoder_start_token_id=0,
+        dropout_rate=0.0,
+        **request.param,
+    )
+    model = T5ForConditionalGeneration(config)
+    if request.param:
+        # Transformers ties a fresh model's head even where the configuration says not to.
+        model.lm_head.weight = torch.nn.Parameter(0.1 * torch.randn(VOCABULARY, HIDDEN))
+    strings = LABELS + NEAR_MISSES
+    padded = torch.tensor([string + [-100] * (5 - len(string)) for string in strings])
+    targets = padded[inputs[0][:, 0, : len(strings)].argmax(1)]
+    optimiser = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(80):
+        optimiser.zero_grad()
+        model(inputs_embeds=inputs[0], attention_mask=inputs[1], labels=targets).loss.backward()
+        optimiser.step()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    """Embeddings [200, 6, 16] and a mask with padding."""
+    generator = torch.Generator().manual_seed(4)
+    mask = (torch.arange(LENGTH) < torch.randint(2, LENGTH + 1, (ROWS, 1), generator=generator)).long()
+    return torch.randn(ROWS, LENGTH, HIDDEN, generator=generator), mask
+
+
+def _generated(model, embeddings, mask, new_tokens):
+    """What transformers generates greedily, without padding, start and </s>."""
+    options = dict(num_beams=1, do_sample=False, max_new_tokens=new_tokens, min_new_tokens=0)
+    with torch.no_grad():
+        written = model.generate(inputs_embeds=embeddings, attention_mask=mask, **options)[:, 1:].tolist()
+    return [row[: row.index(1)] if 1 in row else row for row in written]
+
+
+def test_labels_are_what_generation_writes(model, inputs):
+    labels = predict_labels(EncoderDecoder(model), *inputs, LABELS)
+    written = _generated(model, *inputs, 6)
+    strings = [label[:-1] for label in LABELS]
+    assert labels.tolist() == [strings.index(row) if row in strings else -1 for row in written]
+    assert labels.dtype == torch.int64
+    # The cases that matter: a label of several pieces, and rows that begin like a label and end as none.
+    assert set(labels.tolist()) == {-1, 0, 1, 2, 3}
+    first = {label[0] for label in LABELS}
+    assert any(row and row[0] in first and label == -1 for row, label in zip(written, labels.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("new_tokens", [1, 2, 9])
+def test_generates_what_transformers_generates(model, inputs, new_tokens):
+    found = generate(EncoderDecoder(model), *inputs, new_tokens)
+    assert found == _generated(model, *inputs, new_tokens)
+    assert new_tokens < 9 or len({len(row) for row in found}) > 2
+
+
+def test_scores_are_teacher_forced_log_likelihoods(model, inputs):
+    embeddings, mask = inputs
+    candidates = [[2, 3, 8, piece, 1] for piece in (9, 10, 11)] + [[4, 8, 9, 1], [2, 1], [12, 1]]
+    scores = score_candidates(EncoderDecoder(model), embeddings, mask, candidates)
+    for column, candidate in enumerate(candidates):
+        target = torch.tensor([candidate] * ROWS)
+        with torch.no_grad():
+            logits = model(inputs_embeds=embeddings, attention_mask=mask, labels=target).logits
+        expected = -functional.cross_entropy(logits.transpose(1, 2), target, reduction="none").sum(1)
+        torch.testing.assert_close(scores[:, column], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_padding_and_row_order_change_nothing(model, inputs):
+    embeddings, mask = inputs
+    backbone = EncoderDecoder(model)
+    order = torch.randperm(ROWS)
+    wider = torch.cat([embeddings, torch.ones(ROWS, 5, HIDDEN)], 1)[order]
+    mask_wider = functional.pad(mask, (0, 5))[order]
+    scores = score_candidates(backbone, embeddings, mask, LABELS)
+    found = score_candidates(backbone, wider, mask_wider, LABELS)
+    torch.testing.assert_close(found, scores[order], atol=1e-5, rtol=1e-5)
+    labels = predict_labels(backbone, embeddings, mask, LABELS)
+    assert torch.equal(predict_labels(backbone, wider, mask_wider, LABELS), labels[order])
+    texts = generate(backbone, embeddings, mask, 5)
+    assert generate(backbone, wider, mask_wider, 5) == [texts[row] for row in order]
+
+
+def test_one_row(model, inputs):
+    embeddings, mask = (part[:1] for part in inputs)
+    assert predict_labels(EncoderDecoder(model), embeddings, mask, LABELS).shape == (1,)
+    assert len(generate(EncoderDecoder(model), embeddings, mask, 3)) == 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(2, 5), max_size=4), min_size=1, max_size=8))
+def test_tree_holds_every_proper_prefix_once(strings):
+    strings = [[*string, 1] for string in strings]
+    tree = PrefixTree.of(strings, start_id=0)
+    prefixes = [()]
+    for token, parent in zip(tree.tokens[1:], tree.parents[1:], strict=True):
+        prefixes.append((*prefixes[parent], token))
+    assert len(set(prefixes)) == len(prefixes)
+    assert set(prefixes) == {tuple(string[:end]) for string in strings for end in range(len(string))}
+    for string, path in zip(strings, tree.paths, strict=True):
+        assert [piece for _, piece in path] == string
+        assert [prefixes[node] for node, _ in path] == [tuple(string[:end]) for end in range(len(string))]

@@ -1,0 +1,106 @@
+"""The table of tasks and the strings that labels are written as."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from ept.errors import InputError
+from ept.tasks import GLUE, QA, SUPERGLUE, TASKS, get_task
+
+# protocol: suite, configuration, number of labels, metrics, split rule, source length
+PROTOCOL = {
+    "cola": ("glue", "cola", 2, ("matthews",), "halve", 256),
+    "sst2": ("glue", "sst2", 2, ("accuracy",), "carve", 256),
+    "mrpc": ("glue", "mrpc", 2, ("accuracy", "f1"), "halve", 256),
+    "qqp": ("glue", "qqp", 2, ("accuracy", "f1"), "carve", 256),
+    "stsb": ("glue", "stsb", 26, ("pearson", "spearman"), "halve", 256),
+    "mnli": ("glue", "mnli", 3, ("accuracy",), "mismatched", 256),
+    "qnli": ("glue", "qnli", 2, ("accuracy",), "carve", 256),
+    "rte": ("glue", "rte", 2, ("accuracy",), "halve", 256),
+    "boolq": ("super_glue", "boolq", 2, ("accuracy",), "halve", 256),
+    "cb": ("super_glue", "cb", 3, ("accuracy", "macro_f1"), "halve", 256),
+    "multirc": ("super_glue", "multirc", 2, ("f1", "exact_match"), "halve", 348),
+    "wic": ("super_glue", "wic", 2, ("accuracy",), "halve", 256),
+    "wsc": ("super_glue", "wsc.fixed", 2, ("accuracy",), "halve", 256),
+    "record": ("super_glue", "record", 0, ("f1", "exact_match"), "carve", 512),
+    "squad": ("squad", "plain_text", 0, ("exact_match", "f1"), "carve", 512),
+}
+
+
+def test_tasks_are_those_of_the_protocol():
+    found = {
+        name: (task.suite, task.config, len(task.labels), task.metrics, task.split, task.source_length)
+        for name, task in TASKS.items()
+    }
+    assert found == PROTOCOL
+    assert (len(GLUE), len(SUPERGLUE), len(QA)) == (8, 5, 2)
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS.values() if task.kind == "classification"])
+def test_classes_are_written_as_their_index(task):
+    assert [task.written(index) for index in range(len(task.labels))] == list("012"[: len(task.labels)])
+
+
+def test_stsb_is_written_on_the_grid_of_fifths():
+    stsb = TASKS["stsb"]
+    assert stsb.labels == tuple(
+        [
+            "0.0",
+            "0.2",
+            "0.4",
+            "0.6",
+            "0.8",
+            "1.0",
+            "1.2",
+            "1.4",
+            "1.6",
+            "1.8",
+            "2.0",
+            "2.2",
+            "2.4",
+            "2.6",
+            "2.8",
+            "3.0",
+            "3.2",
+            "3.4",
+            "3.6",
+            "3.8",
+            "4.0",
+            "4.2",
+            "4.4",
+            "4.6",
+            "4.8",
+            "5.0",
+        ]
+    )
+    # 0.5 and 2.5 lie half-way: to even fifths, as T5 rounds. 3.8 as a 32-bit float is 3.7999999523162842.
+    scores = {
+        0.0: "0.0",
+        0.5: "0.4",
+        2.5: "2.4",
+        3.25: "3.2",
+        3.7999999523162842: "3.8",
+        4.917: "5.0",
+        5.0: "5.0",
+    }
+    assert {score: stsb.written(score) for score in scores} == scores
+    assert all(stsb.written(number / 1000) in stsb.labels for number in range(5001))
+
+
+def test_the_columns_that_a_template_names_are_required():
+    for task in TASKS.values():
+        assert set(re.findall(r"{(\w+)}", task.template)) <= set(task.columns)
+
+
+def test_unknown_task_is_one_sentence_with_the_names():
+    with pytest.raises(InputError, match="there is no task 'snli'; the tasks are cola, sst2, .*squad"):
+        get_task("snli")
+
+
+def test_records_and_sources_import_nothing_heavy():
+    """They are imported when Snakemake parses the workflow and by each of its jobs."""
+    code = "import sys, ept.tasks, ept.data.source; print({'numpy', 'pyarrow', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,50 @@
+"""Runs the real workflow in a folder of its own."""
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import yaml
+
+
+class Workflow:
+    """The project's Snakefile, run in `folder` with a configuration of its own."""
+
+    def __init__(self, project: Path, folder: Path):
+        self.project, self.folder = project, folder
+
+    def configure(self, values: dict, name: str = "test.yaml") -> Path:
+        """Write a configuration file and return its path."""
+        path = self.folder / name
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    def run(self, *arguments: str | Path, check: bool = True) -> str:
+        """Call snakemake and return what it printed."""
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        done = subprocess.run(
+            [sys.executable, "-m", "snakemake", "--snakefile", self.project / "Snakefile", "--directory", self.folder]
+            + ["--workflow-profile", self.project / "profiles/default", "--cores", "2", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=self.folder,
+        )
+        output = done.stdout + done.stderr
+        if check:
+            assert done.returncode == 0, output[-4000:] + self._logs()
+        return output
+
+    def planned(self, *arguments: str | Path) -> Counter:
+        """How many jobs of each rule a dry run would start."""
+        text = self.run("--dry-run", "--quiet", "rules", *arguments)
+        return Counter(
+            {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", text, re.M) if name != "total"}
+        )
+
+    def _logs(self) -> str:
+        logs = sorted(self.folder.glob("logs/**/*.log"), key=lambda path: path.stat().st_mtime)
+        return "".join(f"\n== {path}\n{path.read_text()[-1500:]}" for path in logs[-3:])

@@ -1,0 +1,23 @@
+# The frozen model: downloaded from the hub, or the demonstration backbone trained anew.
+
+
+rule download_backbone:
+    output:
+        directory("data/backbones/{name}-{revision}"),
+    log:
+        "logs/backbones/{name}-{revision}.log",
+    wildcard_constraints:
+        revision=r"[0-9a-f]{8}",
+    retries: 2
+    shell:
+        "ept download-backbone --config {RESOLVED} > {log} 2>&1"
+
+
+rule backbone:
+    output:
+        directory("data/backbones/demo-rebuilt"),
+    log:
+        "logs/backbones/demo-rebuilt.log",
+    threads: workflow.cores
+    shell:
+        "ept rebuild-demo-backbone --folder {output} --threads {threads} 2>&1 | tee {log}"

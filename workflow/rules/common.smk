@@ -1,0 +1,77 @@
+# The configuration and the functions that rules look their files up with. No rule stands here.
+from pathlib import Path
+
+from ept import paths
+from ept.config import load_configuration, parse_configuration, write_resolved
+from ept.errors import InputError
+from ept.experiment import Experiment, write_list
+
+
+def resolve_configuration():
+    """The checked configuration: --configfile and --config, or config/config.yaml when none was given.
+
+    A `configfile:` directive would be merged under every --configfile and keep its leftovers.
+    """
+    if config:
+        return parse_configuration(config)
+    return load_configuration("config/config.yaml")
+
+
+try:
+    EXPERIMENT = Experiment(resolve_configuration())
+    PACKS = {pack.hash: pack for pack in EXPERIMENT.packs}
+except InputError as error:
+    raise WorkflowError(str(error))
+
+OUTPUT = EXPERIMENT.config.output
+BACKBONE = EXPERIMENT.config.backbone.name
+SEEDS = EXPERIMENT.config.seeds
+# Jobs read the resolved configuration from this file; its name is its content. It is no input and no parameter:
+# what a result depends on is in the hash of its path.
+RESOLVED = write_resolved(EXPERIMENT.config, paths.configurations_folder(OUTPUT))
+
+
+wildcard_constraints:
+    backbone=r"[^/]+",
+    method=r"[a-z0-9_]+",
+    task=r"[a-z0-9]+",
+    regime=r"full|k\d+",
+    hash=r"[0-9a-f]{8}",
+    table=r"main|fewshot_k\d+",
+
+
+def final_output():
+    """What `snakemake all` means: every table of the configuration, in three forms."""
+    return [
+        paths.table_file(OUTPUT, table).with_suffix(f".{ending}")
+        for table in EXPERIMENT.tables
+        for ending in paths.TABLE_ENDINGS
+    ]
+
+
+def tokenized_files(wildcards):
+    """The tokenised splits that a pack trains, selects and reports on."""
+    folder = PACKS[wildcards.hash].tokenized
+    return [folder / f"{split}.arrow" for split in ("train", "validation", "test")]
+
+
+def candidate_prompts(wildcards):
+    """The source prompts that a pack may start from."""
+    return [pack.source_prompt for pack in PACKS[wildcards.hash].candidates]
+
+
+def table_list(wildcards):
+    """The list of a table's packs, written when the workflow is parsed and only if it differs.
+
+    Going from configuration A to B and back to A therefore makes A's table again, whatever Snakemake remembers.
+    """
+    return write_list(EXPERIMENT, wildcards.table)
+
+
+def table_runs(wildcards):
+    """The records and predictions behind a table."""
+    return [
+        pack.folder / name
+        for pack in EXPERIMENT.tables[wildcards.table]
+        for name in ("runs.json", "predictions.parquet", "settings.json")
+    ]

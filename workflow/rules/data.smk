@@ -1,0 +1,25 @@
+# Published splits as they come, then split, sampled and tokenised once per backbone and task.
+
+
+rule fetch:
+    output:
+        directory("data/raw/{identity}/{task}"),
+    log:
+        "logs/fetch/{identity}/{task}.log",
+    retries: 2 if EXPERIMENT.data.kind == "hub" else 0
+    shell:
+        "ept fetch --config {RESOLVED} --task {wildcards.task} > {log} 2>&1"
+
+
+rule tokenize:
+    input:
+        raw=lambda wildcards: EXPERIMENT.raw_folder(wildcards.task),
+        tokenizer=ancient(EXPERIMENT.tokenizer_files),
+    output:
+        "data/tokenized/{backbone}/{task}/{hash}/train.arrow",
+        "data/tokenized/{backbone}/{task}/{hash}/validation.arrow",
+        "data/tokenized/{backbone}/{task}/{hash}/test.arrow",
+    log:
+        "logs/tokenize/{backbone}/{task}/{hash}.log",
+    shell:
+        "ept tokenize --config {RESOLVED} --task {wildcards.task} > {log} 2>&1"

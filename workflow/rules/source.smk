@@ -1,0 +1,20 @@
+# Source prompts: full-data training of every prompt method on the source tasks, with the first seed.
+
+
+rule train_source:
+    input:
+        tokens=tokenized_files,
+        backbone=ancient(EXPERIMENT.backbone_files),
+    output:
+        runs=f"{OUTPUT}/runs/{{backbone}}/{{method}}/{{task}}/source/{{hash}}/runs.json",
+        predictions=f"{OUTPUT}/runs/{{backbone}}/{{method}}/{{task}}/source/{{hash}}/predictions.parquet",
+        settings=f"{OUTPUT}/runs/{{backbone}}/{{method}}/{{task}}/source/{{hash}}/settings.json",
+        prompt=f"prompts/{{backbone}}/{{method}}/{{task}}/source/{{hash}}/seed{SEEDS[0]}.safetensors",
+        prompt_settings="prompts/{backbone}/{method}/{task}/source/{hash}/settings.json",
+    log:
+        "logs/train/{backbone}/{method}/{task}/source/{hash}.log",
+    benchmark:
+        "logs/benchmarks/train/{backbone}/{method}/{task}/source/{hash}.tsv"
+    threads: 1
+    shell:
+        "ept train --config {RESOLVED} --hash {wildcards.hash} --threads {threads} > {log} 2>&1"

@@ -1,0 +1,21 @@
+# Tables: CSV for programs, Markdown and LaTeX for readers.
+
+
+rule table:
+    input:
+        list=table_list,
+        runs=table_runs,
+    output:
+        csv=report(
+            f"{OUTPUT}/{{table}}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+        markdown=f"{OUTPUT}/{{table}}.md",
+        latex=f"{OUTPUT}/{{table}}.tex",
+        settings=f"{OUTPUT}/{{table}}.settings.json",
+    log:
+        f"logs/tables/{OUTPUT}/{{table}}.log",
+    shell:
+        "ept table --config {RESOLVED} --table {wildcards.table} > {log} 2>&1"
