@@ -47,6 +47,11 @@ class Pack:
     candidates: tuple["Pack", ...] = ()
 
     @property
+    def k(self) -> int | None:
+        """The number of training examples of a few-shot pack; None with all data."""
+        return None if self.regime in (FULL, SOURCE) else int(self.regime.removeprefix("k"))
+
+    @property
     def initialise_from(self) -> str:
         """`source` or `scratch`."""
         return "source" if self.candidates else "scratch"
@@ -117,7 +122,7 @@ class Experiment:
     def pack(self, method: str, task: str, regime: str, initialise_from: str) -> Pack:
         """One pack. `regime` is full, source, or k<number>; `initialise_from` is scratch or source."""
         config = self.config
-        section = self._section(regime)
+        section = self.training_settings(regime)
         candidates = self._candidates(method, task) if initialise_from == "source" else ()
         seeds = tuple(config.seeds[:1] if regime == SOURCE else config.seeds)
         settings = {
@@ -158,6 +163,12 @@ class Experiment:
         """The pack that trains a method's source prompt."""
         return self.pack(METHODS[method].source_method, task, SOURCE, "scratch")
 
+    def training_settings(self, regime: str) -> TrainingSettings:
+        """How runs of a regime are trained."""
+        if regime == FULL:
+            return self.config.training
+        return self.config.source_training_settings() if regime == SOURCE else self.config.few_shot
+
     @cached_property
     def tables(self) -> dict[str, list[Pack]]:
         """Every table that the configuration asks for, with its packs in the order of the rows."""
@@ -196,11 +207,6 @@ class Experiment:
         named = self.config.few_shot.source
         sources = self.config.tasks.source if named == "auto" else [named]
         return tuple(self.source_pack(method, task) for task in sources if task != target)
-
-    def _section(self, regime: str) -> TrainingSettings:
-        if regime == FULL:
-            return self.config.training
-        return self.config.source_training_settings() if regime == SOURCE else self.config.few_shot
 
     def _training(self, section: TrainingSettings, method: str, regime: str) -> dict[str, Any]:
         values = dataclasses.asdict(section)

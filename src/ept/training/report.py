@@ -1,0 +1,149 @@
+"""What a finished pack leaves: the chosen learning rates, test predictions, prompts and the record of its runs."""
+
+import resource
+from importlib.metadata import version
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from ept.evaluation.split import majority_predictions, predict_split, references, score
+from ept.files import write_atomically, write_json
+from ept.paths import prompt_file
+from ept.prompts.base import PromptPack
+from ept.prompts.save import save_prompt
+from ept.training.load import Job
+from ept.training.loop import Run, RunResult
+
+
+def write_results(
+    job: Job,
+    prompts: PromptPack,
+    runs: list[Run],
+    results: list[RunResult],
+    source_losses: dict[str, float],
+    costs: dict[str, float],
+) -> None:
+    """Choose the learning rates, predict the test split with them and write all files, runs.json last.
+
+    `source_losses` has the chosen source first; `costs` are seconds and rates of the training.
+    """
+    for index, result in enumerate(results):
+        if result.best_tensors:
+            prompts.load_tensors(index, result.best_tensors)
+    best = choose_rates(job, runs, results)
+    chosen = [index for index, run in enumerate(runs) if run.learning_rates == best]
+    predictions = _predict_test(job, prompts, chosen, results)
+    by_seed = {runs[index].seed: prediction for index, prediction in zip(chosen, predictions, strict=True)}
+    truth = references(job.test, np.arange(len(job.test)), job.task)
+    tests = {index: score(job.task, by_seed[runs[index].seed], truth) for index in chosen}
+    splits = {"train": job.train, "validation": job.validation, "test": job.test}
+    pack = job.pack
+    record = {
+        "hash": pack.hash,
+        "backbone": job.config.backbone.name,
+        "method": pack.method,
+        "task": pack.task,
+        "regime": pack.regime,
+        "source": next(iter(source_losses), "scratch"),
+        "source_losses": {task: loss if np.isfinite(loss) else None for task, loss in source_losses.items()},
+        "learning_rates": best,
+        "trained_parameters": prompts.trained_parameters,
+        "stored_parameters": prompts.stored_parameters,
+        "train_rows": pack.k or len(job.train),
+        "validation_rows": len(job.validation_rows()),
+        "test_rows": len(job.test),
+        "split_rule": job.test.metadata["split_rule"],
+        "data_fingerprints": {name: split.fingerprint for name, split in splits.items()},
+        "majority_baseline": score(job.task, majority_predictions(job.task, job.train, len(job.test)), truth),
+        "device": _device_name(job.backbone.device),
+        "dtype": str(job.backbone.dtype).removeprefix("torch."),
+        "threads": job.threads,
+        "versions": {name: version(name) for name in ("ept", "torch", "transformers", "numpy")},
+        **costs,
+        "peak_memory_bytes": _peak_memory(job.backbone.device),
+        "runs": [
+            _run_record(run, result, tests.get(index))
+            for index, (run, result) in enumerate(zip(runs, results, strict=True))
+        ],
+    }
+    for index in chosen:
+        metadata = {"method": pack.method, "task": pack.task, "hash": pack.hash, "seed": runs[index].seed}
+        path = prompt_file(pack.prompts, runs[index].seed)
+        save_prompt(path, prompts.tensors(index), prompts.collapse(index), metadata)
+    for folder in (pack.prompts, pack.folder):
+        write_json(folder / "settings.json", {"hash": pack.hash, "settings": pack.settings})
+    with write_atomically(pack.folder / "predictions.parquet") as path:
+        pq.write_table(_prediction_table(job, by_seed), path)
+    write_json(pack.folder / "runs.json", record)
+
+
+def choose_rates(job: Job, runs: list[Run], results: list[RunResult]) -> dict[str, float]:
+    """The learning rates with the best mean validation score over seeds; a diverged run counts as the majority."""
+    rows = job.validation_rows()
+    majority = majority_predictions(job.task, job.train, len(rows))
+    fallback = score(job.task, majority, references(job.validation, rows, job.task))[job.task.metrics[0]]
+    scores: dict[tuple, list[float]] = {}
+    for run, result in zip(runs, results, strict=True):
+        counted = fallback if result.status == "diverged" else result.best_score
+        scores.setdefault(tuple(run.learning_rates.items()), []).append(counted)
+    return dict(max(scores, key=lambda rates: float(np.mean(scores[rates]))))
+
+
+def _predict_test(job: Job, prompts: PromptPack, chosen: list[int], results: list[RunResult]) -> list[np.ndarray]:
+    """Test predictions [rows] of the chosen runs at their best checkpoints; the majority's where a run diverged."""
+    rows = np.arange(len(job.test))
+    with torch.inference_mode():
+        output = prompts().select(chosen)
+    predictions = predict_split(job.backbone, output, job.test, rows, job.answers)
+    majority = majority_predictions(job.task, job.train, len(rows))
+    return [
+        majority if results[index].status == "diverged" else prediction
+        for index, prediction in zip(chosen, predictions, strict=True)
+    ]
+
+
+def _run_record(run: Run, result: RunResult, test: dict[str, float] | None) -> dict:
+    return {
+        "seed": run.seed,
+        "learning_rates": run.learning_rates,
+        "selected": test is not None,
+        "status": result.status,
+        "steps": result.steps,
+        "best_step": result.best_step,
+        "best_validation": result.best_score if result.validation_curve else None,
+        "validation_curve": result.validation_curve,
+        "diagnostics": result.diagnostics,
+        "test": test,
+    }
+
+
+def _prediction_table(job: Job, predictions: dict[int, np.ndarray]) -> pa.Table:
+    """One row per seed and test example: what was predicted and what was right."""
+    split, times = job.test, len(predictions)
+    stacked = np.concatenate(list(predictions.values()))
+    extraction = job.task.kind == "extraction"
+    answers = [split.answers(row) for row in range(len(split))]
+    return pa.table(
+        {
+            "seed": np.repeat(np.array(list(predictions), dtype=np.int64), len(split)),
+            "id": pa.array(list(split.ids) * times, pa.string()),
+            "group": pa.array(list(split.groups) * times, pa.string()),
+            "label": np.tile(split.labels, times),
+            "prediction": np.full(len(stacked), np.nan) if extraction else stacked.astype(np.float64),
+            "text": pa.array(list(stacked) if extraction else [""] * len(stacked), pa.string()),
+            "answers": pa.array(answers * times, pa.list_(pa.string())),
+        }
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes: of the GPU's allocator, or of the process (which counts kilobytes)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,66 @@
+"""Where a pack's prompts start: their initialisation, or the source prompt that fits the target best."""
+
+import numpy as np
+import torch
+
+from ept.experiment import Pack
+from ept.prompts.base import PromptPack
+from ept.prompts.registry import build_pack
+from ept.prompts.save import read_prompt
+from ept.training.load import Job
+from ept.training.loop import pack_losses
+
+# Training examples on which source prompts are compared where the target has all of its data (our reading).
+ROWS_TO_CHOOSE_SOURCE = 128
+
+
+def starting_prompts(job: Job, seeds: list[int]) -> tuple[PromptPack, dict[str, float]]:
+    """The prompts of runs with these seeds, and the loss of each source task that was compared.
+
+    The first source in the dictionary is the chosen one; it is empty for a start from scratch.
+    """
+    prompts = build_prompts(job, seeds)
+    if not job.pack.candidates:
+        return prompts, {}
+    losses = source_losses(job)
+    # A source prompt that diverged has no loss.
+    ranked = sorted(job.pack.candidates, key=lambda candidate: np.nan_to_num(losses[candidate.task], nan=np.inf))
+    chosen = ranked[0].source_prompt
+    tensors = read_prompt(chosen).tensors
+    for run in range(len(seeds)):
+        prompts.load_tensors(run, tensors, str(chosen))
+    return prompts, {candidate.task: losses[candidate.task] for candidate in ranked}
+
+
+def build_prompts(job: Job, seeds: list[int]) -> PromptPack:
+    """A pack of untrained prompts, one run per seed."""
+    prompt, encode = job.config.prompt, job.answers.tokenizer.encode
+    texts = {"text": [prompt.init_text], "labels": job.task.labels}.get(prompt.init, [])
+    return build_pack(
+        job.pack.method,
+        job.backbone.embedding,
+        prompt,
+        job.config.ept,
+        source_length=job.config.source_length(job.pack.task),
+        seeds=seeds,
+        init_ids=[encode(text, add_special_tokens=False).ids for text in texts],
+    )
+
+
+def source_losses(job: Job) -> dict[str, float]:
+    """The loss of every candidate source prompt on the target's training examples, by source task, without training.
+
+    One comparison for all runs, on the examples of all seeds together (protocol: docs/protocol.md). The candidates are
+    the runs of one pack.
+    """
+    candidates: tuple[Pack, ...] = job.pack.candidates
+    rows = np.unique(np.concatenate([job.train_rows(seed) for seed in job.pack.seeds]))
+    if job.pack.k is None:
+        rows = np.random.default_rng(0).permutation(rows)[:ROWS_TO_CHOOSE_SOURCE]
+    prompts = build_prompts(job, [job.pack.seeds[0]] * len(candidates))
+    for run, candidate in enumerate(candidates):
+        prompts.load_tensors(run, read_prompt(candidate.source_prompt).tensors, str(candidate.source_prompt))
+    with torch.inference_mode():
+        batch = job.train.collate(np.tile(rows, len(candidates))).to(job.backbone.device)
+        losses = pack_losses(job.backbone, prompts(), batch, len(candidates)).tolist()
+    return {candidate.task: loss for candidate, loss in zip(candidates, losses, strict=True)}

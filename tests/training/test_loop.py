@@ -1,0 +1,138 @@
+"""A pack trains like its runs alone; a run that diverges leaves the others untouched."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from transformers import T5Config, T5ForConditionalGeneration
+
+from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.data.tokenize import SCHEMA, write_tokens
+from ept.data.tokenized import TokenizedSplit
+from ept.prompts.registry import build_pack
+from ept.prompts.settings import EptSettings, PromptSettings
+from ept.training.loop import Run, accumulate_gradients, train_pack
+from ept.training.progress import Progress
+from ept.training.settings import TrainingSettings
+
+LENGTH = 12
+PROMPT = PromptSettings(length=8, short_length=3, reference_length=LENGTH)
+SETTINGS = TrainingSettings(batch_size=4, steps=12, warmup_steps=2, evaluate_every=4)
+RATES = {"prompt": 0.3, "low_rank": 0.005}
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    torch.manual_seed(0)
+    shape = T5Config(vocab_size=40, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=4, decoder_start_token_id=0)
+    return EncoderDecoder(T5ForConditionalGeneration(shape))
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory):
+    """Forty rows of one length (so that a run meets the same padding alone and in a pack), two labels."""
+    generator = np.random.default_rng(0)
+    sources = [[*generator.integers(3, 40, LENGTH - 1), 1] for _ in range(40)]
+    columns = {
+        "id": [str(row) for row in range(40)],
+        "group": [""] * 40,
+        "input_ids": sources,
+        "target_ids": [[5, 1] if row % 2 else [6, 7, 1] for row in range(40)],
+        "label": [float(row % 2) for row in range(40)],
+        "answers": [[]] * 40,
+    }
+    (batch,) = pa.table(columns, schema=SCHEMA).to_batches()
+    path = tmp_path_factory.mktemp("tokens") / "train.arrow"
+    write_tokens(path, batch, {"pad_id": 0, "split": "train"})
+    return TokenizedSplit(path)
+
+
+def _pack(backbone, method, seeds):
+    return build_pack(method, backbone.embedding, PROMPT, EptSettings(), LENGTH, seeds)
+
+
+def _train(backbone, train, method, runs, steps=12, settings=SETTINGS):
+    prompts = _pack(backbone, method, [run.seed for run in runs])
+    rows = np.tile(np.arange(len(train)), (len(runs), 1))
+    scores = iter(range(1, 100))
+
+    def validate(current):
+        # Rises at every validation, so that the last one is the best.
+        return np.full(len(runs), float(next(scores)))
+
+    results, _ = train_pack(backbone, prompts, runs, train, rows, steps, settings, validate, Progress("test", steps))
+    return results
+
+
+@pytest.mark.parametrize("method", ["pt", "dept", "ept"])
+def test_a_packed_run_ends_like_the_same_run_alone(backbone, train, method):
+    groups = ("prompt",) if method == "pt" else ("prompt", "low_rank")
+    runs = [Run(seed, {group: RATES[group] * scale for group in groups}) for seed in (0, 1) for scale in (1.0, 0.3)]
+    packed = _train(backbone, train, method, runs)
+    for run, together in zip(runs, packed, strict=True):
+        (alone,) = _train(backbone, train, method, [run])
+        assert together.best_step == alone.best_step == 12
+        assert together.validation_curve == alone.validation_curve
+        for name, tensor in alone.best_tensors.items():
+            torch.testing.assert_close(together.best_tensors[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_are_those_of_separate_runs_and_of_chunks(backbone, train, monkeypatch):
+    rows = np.random.default_rng(1).permutation(40)[:12].reshape(3, 4)
+    packed = _pack(backbone, "ept", [0, 1, 2])
+    losses = accumulate_gradients(backbone, packed, train, rows)
+    in_chunks = _pack(backbone, "ept", [0, 1, 2])
+    monkeypatch.setattr(EncoderDecoder, "forward_positions", 1)
+    torch.testing.assert_close(accumulate_gradients(backbone, in_chunks, train, rows), losses)
+    for run in range(3):
+        alone = _pack(backbone, "ept", [run])
+        loss = accumulate_gradients(backbone, alone, train, rows[run : run + 1])
+        torch.testing.assert_close(loss[0], losses[run])
+        for one, many, chunked in zip(alone.parameters(), packed.parameters(), in_chunks.parameters(), strict=True):
+            scale = one.grad[0].norm() + 1e-12
+            assert (many.grad[run] - one.grad[0]).norm() / scale < 1e-5
+            assert (chunked.grad[run] - one.grad[0]).norm() / scale < 1e-5
+
+
+def test_the_loss_of_a_run_is_the_mean_over_its_label_pieces(backbone, train):
+    rows = np.array([[0, 1, 2, 3]])
+    pack = _pack(backbone, "pt", [0])
+    loss = accumulate_gradients(backbone, pack, train, rows)
+    batch = train.collate(rows[0])
+    embeddings = torch.cat([pack.prompt.detach().expand(4, -1, -1), backbone.embed(batch.input_ids)], 1)
+    out = backbone.model(
+        inputs_embeds=embeddings,
+        attention_mask=torch.ones(embeddings.shape[:2], dtype=torch.int64),
+        labels=batch.target_ids,
+    )
+    # transformers' own loss is the token mean of the batch.
+    torch.testing.assert_close(loss[0], out.loss.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_backbone_is_bit_identical_after_training(backbone, train):
+    before = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
+    _train(backbone, train, "ept", [Run(0, RATES)])
+    assert all(torch.equal(before[name], tensor) for name, tensor in backbone.model.state_dict().items())
+
+
+def test_a_diverging_run_is_recorded_and_leaves_the_others_untouched(backbone, train):
+    wild = {"prompt": 1e38, "low_rank": 1e38}
+    good, bad = _train(backbone, train, "ept", [Run(0, RATES), Run(1, wild)])
+    (alone,) = _train(backbone, train, "ept", [Run(0, RATES)])
+    assert bad.status == "diverged" and bad.steps < 12
+    assert good.status == "finished" and good.steps == 12
+    for name, tensor in alone.best_tensors.items():
+        torch.testing.assert_close(good.best_tensors[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_training_teaches_the_labels(backbone, train):
+    pack = _pack(backbone, "pt", [0])
+    rows = np.arange(40)[None]
+    before = accumulate_gradients(backbone, pack, train, rows)
+    longer = dataclasses.replace(SETTINGS, steps=60, evaluate_every=60)
+    (result,) = _train(backbone, train, "pt", [Run(0, {"prompt": 0.3})], steps=60, settings=longer)
+    pack.load_tensors(0, result.best_tensors)
+    # An untrained backbone can be steered only so far: one nat.
+    assert accumulate_gradients(backbone, pack, train, rows) < before - 1
