@@ -22,12 +22,13 @@ class Workflow:
         path.write_text(yaml.safe_dump(values))
         return path
 
-    def run(self, *arguments: str | Path, check: bool = True) -> str:
-        """Call snakemake and return what it printed."""
+    def run(self, *arguments: str, config: Path, check: bool = True) -> str:
+        """Call snakemake and return what it printed. --configfile takes all words after it, so it comes last."""
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         done = subprocess.run(
             [sys.executable, "-m", "snakemake", "--snakefile", self.project / "Snakefile", "--directory", self.folder]
-            + ["--workflow-profile", self.project / "profiles/default", "--cores", "2", *map(str, arguments)],
+            + ["--workflow-profile", self.project / "profiles/default", "--cores", "2", *arguments]
+            + ["--configfile", config],
             capture_output=True,
             text=True,
             env=environment,
@@ -38,9 +39,9 @@ class Workflow:
             assert done.returncode == 0, output[-4000:] + self._logs()
         return output
 
-    def planned(self, *arguments: str | Path) -> Counter:
+    def planned(self, *targets: str, config: Path) -> Counter:
         """How many jobs of each rule a dry run would start."""
-        text = self.run("--dry-run", "--quiet", "rules", *arguments)
+        text = self.run(*targets, "--dry-run", "--quiet", "rules", config=config)
         return Counter(
             {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", text, re.M) if name != "total"}
         )

@@ -115,6 +115,20 @@ def show(options: argparse.Namespace) -> None:
     show_tables(_experiment(options))
 
 
+def import_prompt(options: argparse.Namespace) -> None:
+    """Make a prompt file from an adapter folder of another program (DePT's released code, PEFT)."""
+    from ept.exchange.transfer import import_prompt
+
+    print("\n".join(import_prompt(options.format, options.origin, options.to, options.backbone_folder)))
+
+
+def export_prompt(options: argparse.Namespace) -> None:
+    """Make an adapter folder for another program (DePT's released code, PEFT) from a prompt file."""
+    from ept.exchange.transfer import export_prompt
+
+    print("\n".join(export_prompt(options.format, options.origin, options.to, options.backbone)))
+
+
 def reference(options: argparse.Namespace) -> None:
     """Write the configuration's schema and its reference from the typed settings."""
     from ept.reference import write_reference
@@ -157,6 +171,16 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
     add_with_config(table).add_argument("--table", required=True, help="for example main or fewshot_k16")
     add_with_config(show)
+    importing, exporting = add(import_prompt, "import"), add(export_prompt, "export")
+    for exchange, source, target in (
+        (importing, "adapter folder", "prompt file"),
+        (exporting, "prompt file", "folder"),
+    ):
+        exchange.add_argument("--format", required=True, choices=["dept", "peft"], help="the other program's format")
+        exchange.add_argument("--from", dest="origin", required=True, help=f"the {source} to read")
+        exchange.add_argument("--to", required=True, help=f"the new {target}")
+    importing.add_argument("--backbone-folder", help="check that the prompt fits the backbone in this folder")
+    exporting.add_argument("--backbone", help="public name of the base model, for the folder's configuration")
     add(reference)
     return parser
 

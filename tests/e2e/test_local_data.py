@@ -39,7 +39,7 @@ def finished(shared_workflow, project, real_data, backbone):
     few = {"steps": 3, "warmup_steps": 1, "evaluate_every": 3, "validation_rows": 32}
     values["training"].update(few)
     values["few_shot"].update(few, k=[16], initialise_from=["source"])
-    shared_workflow.run("--configfile", shared_workflow.configure(values), "all")
+    shared_workflow.run("all", config=shared_workflow.configure(values))
     return shared_workflow.folder
 
 

@@ -13,7 +13,7 @@ def test_paper_configuration_shows_the_full_grid_without_downloading(workflow, p
     full = 4 * PAPER_TARGETS
     # pt from scratch, spot from a source, dept and ept from both, for three k
     few_shot = 3 * (1 + 1 + 2 + 2) * PAPER_TARGETS
-    planned = workflow.planned("--configfile", project / "config/paper.yaml", "all")
+    planned = workflow.planned("all", config=project / "config/paper.yaml")
     assert planned["train"] == full + few_shot
     assert planned["train_source"] == 3 * 5
     assert planned["fetch"] == planned["tokenize"] == 15
@@ -23,7 +23,7 @@ def test_paper_configuration_shows_the_full_grid_without_downloading(workflow, p
 
 
 def test_one_few_shot_table_trains_no_other_k(workflow, project):
-    text = workflow.run("--dry-run", "--configfile", project / "config/config.yaml", "results/fewshot_k16.csv")
+    text = workflow.run("results/fewshot_k16.csv", "--dry-run", config=project / "config/config.yaml")
     assert "/k16/" in text
     assert not any(f"/{regime}/" in text for regime in ("k4", "k32", "full"))
 
@@ -33,14 +33,14 @@ def test_every_shipped_configuration_resolves_the_same_alone_and_through_snakema
 
     for name in ("config.yaml", "paper.yaml"):
         config = load_configuration(project / "config" / name)
-        workflow.run("--dry-run", "--quiet", "all", "--configfile", project / "config" / name, "all")
+        workflow.run("all", "--dry-run", "--quiet", "all", config=project / "config" / name)
         written = list((workflow.folder / config.output / "configurations").glob("*.yaml"))
         assert [yaml.safe_load(path.read_text()) for path in written] == [config.model_dump(mode="json")]
 
 
 def test_a_mistake_in_the_configuration_is_one_sentence(workflow):
     path = workflow.configure({"tasks": {"target": ["rtee"]}})
-    text = workflow.run("--dry-run", "--configfile", path, "all", check=False)
+    text = workflow.run("all", "--dry-run", config=path, check=False)
     assert "rtee" in text and "tasks.target" in text
     assert "Traceback" not in text
 

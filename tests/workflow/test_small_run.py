@@ -30,10 +30,10 @@ SMALL["few_shot"]["learning_rates"] = {**RATES, "ept": {"prompt": [0.3], "low_ra
 
 @pytest.fixture(scope="module")
 def finished(shared_workflow):
-    """The folder after a first complete run, and the arguments that made it."""
-    arguments = ["--configfile", shared_workflow.configure(SMALL), "all"]
-    shared_workflow.run(*arguments)
-    return shared_workflow, arguments
+    """The workflow after a first complete run, and the configuration that made it."""
+    config = shared_workflow.configure(SMALL)
+    shared_workflow.run("all", config=config)
+    return shared_workflow, config
 
 
 def _rows(folder, table):
@@ -86,22 +86,22 @@ def test_markdown_and_latex_show_the_same_best(finished):
 
 
 def test_a_second_run_does_nothing(finished):
-    workflow, arguments = finished
-    assert "Nothing to be done" in workflow.run(*arguments)
+    workflow, config = finished
+    assert "Nothing to be done" in workflow.run("all", config=config)
 
 
 def test_a_changed_rate_retrains_what_depends_on_it_and_going_back_nothing(finished):
-    workflow, arguments = finished
+    workflow, config = finished
     before = (workflow.folder / "results/fewshot_k4.csv").read_bytes()
     changed = json.loads(json.dumps(SMALL))
     changed["few_shot"]["learning_rates"]["ept"]["prompt"] = [0.2]
-    other = ["--configfile", workflow.configure(changed, "other.yaml"), "all"]
+    other = workflow.configure(changed, "other.yaml")
     # two tasks, two k, from scratch and from the source; full data and source prompts stay
-    assert workflow.planned(*other) == {"train": 8, "table": 2, "all": 1}
-    workflow.run(*other)
+    assert workflow.planned("all", config=other) == {"train": 8, "table": 2, "all": 1}
+    workflow.run("all", config=other)
     assert (workflow.folder / "results/fewshot_k4.csv").read_bytes() != before
-    assert workflow.planned(*arguments) == {"table": 2, "all": 1}
-    workflow.run(*arguments)
+    assert workflow.planned("all", config=config) == {"table": 2, "all": 1}
+    workflow.run("all", config=config)
     assert (workflow.folder / "results/fewshot_k4.csv").read_bytes() == before
 
 
@@ -109,6 +109,6 @@ def test_a_changed_source_rate_leaves_the_runs_from_scratch(finished):
     workflow, _ = finished
     changed = json.loads(json.dumps(SMALL))
     changed["source_training"] = {**SMALL["training"], "learning_rates": {"pt": {"prompt": [0.2]}, "ept": RATES["ept"]}}
-    planned = workflow.planned("--configfile", workflow.configure(changed, "source.yaml"), "all")
+    planned = workflow.planned("all", config=workflow.configure(changed, "source.yaml"))
     # SPoT starts from PT's source prompt: full data and two k on two tasks
     assert planned == {"train_source": 1, "train": 6, "table": 3, "all": 1}

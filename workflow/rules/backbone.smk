@@ -9,8 +9,10 @@ rule download_backbone:
     wildcard_constraints:
         revision=r"[0-9a-f]{8}",
     retries: 2
+    params:
+        config=resolved_configuration,
     shell:
-        "ept download-backbone --config {RESOLVED} > {log} 2>&1"
+        "ept download-backbone --config {params.config} > {log} 2>&1"
 
 
 rule backbone:

@@ -26,8 +26,6 @@ except InputError as error:
 OUTPUT = EXPERIMENT.config.output
 BACKBONE = EXPERIMENT.config.backbone.name
 SEEDS = EXPERIMENT.config.seeds
-# Jobs read the resolved configuration from this file; its name is its content. It is no input and no parameter:
-# what a result depends on is in the hash of its path.
 RESOLVED = write_resolved(EXPERIMENT.config, paths.configurations_folder(OUTPUT))
 
 
@@ -47,6 +45,15 @@ def final_output():
         for table in EXPERIMENT.tables
         for ending in paths.TABLE_ENDINGS
     ]
+
+
+def resolved_configuration(wildcards, input):
+    """The file with the resolved configuration that jobs read; its name is its content.
+
+    What a result depends on is in the hash of its path, so another file must make nothing out of date. Because this
+    function takes `input`, Snakemake counts it as derived and does not compare it with the last run.
+    """
+    return RESOLVED
 
 
 def tokenized_files(wildcards):

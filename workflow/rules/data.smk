@@ -7,8 +7,10 @@ rule fetch:
     log:
         "logs/fetch/{identity}/{task}.log",
     retries: 2 if EXPERIMENT.data.kind == "hub" else 0
+    params:
+        config=resolved_configuration,
     shell:
-        "ept fetch --config {RESOLVED} --task {wildcards.task} > {log} 2>&1"
+        "ept fetch --config {params.config} --task {wildcards.task} > {log} 2>&1"
 
 
 rule tokenize:
@@ -21,5 +23,7 @@ rule tokenize:
         "data/tokenized/{backbone}/{task}/{hash}/test.arrow",
     log:
         "logs/tokenize/{backbone}/{task}/{hash}.log",
+    params:
+        config=resolved_configuration,
     shell:
-        "ept tokenize --config {RESOLVED} --task {wildcards.task} > {log} 2>&1"
+        "ept tokenize --config {params.config} --task {wildcards.task} > {log} 2>&1"

@@ -16,5 +16,7 @@ rule train_source:
     benchmark:
         "logs/benchmarks/train/{backbone}/{method}/{task}/source/{hash}.tsv"
     threads: 1
+    params:
+        config=resolved_configuration,
     shell:
-        "ept train --config {RESOLVED} --hash {wildcards.hash} --threads {threads} > {log} 2>&1"
+        "ept train --config {params.config} --hash {wildcards.hash} --threads {threads} > {log} 2>&1"

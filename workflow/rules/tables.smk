@@ -17,5 +17,7 @@ rule table:
         settings=f"{OUTPUT}/{{table}}.settings.json",
     log:
         f"logs/tables/{OUTPUT}/{{table}}.log",
+    params:
+        config=resolved_configuration,
     shell:
-        "ept table --config {RESOLVED} --table {wildcards.table} > {log} 2>&1"
+        "ept table --config {params.config} --table {wildcards.table} > {log} 2>&1"

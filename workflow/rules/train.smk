@@ -20,5 +20,7 @@ rule train:
     benchmark:
         "logs/benchmarks/train/{backbone}/{method}/{task}/{regime}/{hash}.tsv"
     threads: 1
+    params:
+        config=resolved_configuration,
     shell:
-        "ept train --config {RESOLVED} --hash {wildcards.hash} --threads {threads} > {log} 2>&1"
+        "ept train --config {params.config} --hash {wildcards.hash} --threads {threads} > {log} 2>&1"

@@ -1,0 +1,142 @@
+"""Tables from records written by hand: rows, averages, marks, and the strangers that are refused."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ept.config import parse_configuration
+from ept.errors import InputError
+from ept.experiment import Experiment
+from ept.results.collect import collect
+from ept.results.layout import Layout, to_latex, to_markdown
+from ept.results.show import align, show_tables
+from ept.results.write import table_rows, write_table
+
+ROWS = 200
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """PT and EPT on RTE and CB with two seeds; EPT is right more often."""
+    monkeypatch.chdir(tmp_path)
+    config = parse_configuration(
+        {
+            "tasks": {"target": ["rte", "cb"]},
+            "methods": ["pt", "ept"],
+            "seeds": [0, 1],
+        }
+        | {"few_shot": {"k": [4], "initialise_from": ["scratch"]}}
+    )
+    experiment = Experiment(config)
+    for pack in experiment.tables["main"]:
+        _write_runs(pack, right={"pt": (100, 120), "ept": (150, 170)}[pack.method])
+    return experiment
+
+
+def _write_runs(pack, right):
+    """A record in which seed i has `right[i]` of 200 test examples right; the gold class is always 0."""
+    pack.folder.mkdir(parents=True)
+    predictions = [np.arange(ROWS) >= count for count in right]
+    table = pa.table(
+        {
+            "seed": np.repeat([0, 1], ROWS),
+            "id": [str(row) for row in range(ROWS)] * 2,
+            "group": [""] * ROWS * 2,
+            "label": np.zeros(ROWS * 2),
+            "prediction": np.concatenate(predictions).astype(float),
+            "text": [""] * ROWS * 2,
+            "answers": pa.array([[]] * ROWS * 2, pa.list_(pa.string())),
+        }
+    )
+    pq.write_table(table, pack.folder / "predictions.parquet")
+    metrics = {"rte": ["accuracy"], "cb": ["accuracy", "macro_f1"]}[pack.task]
+    record = {
+        "hash": pack.hash,
+        "backbone": "demo-t5",
+        "source": "scratch",
+        "trained_parameters": 1000,
+        "stored_parameters": 900,
+        "data_fingerprints": {"train": "a", "validation": "b", "test": "c"},
+        "majority_baseline": dict.fromkeys(metrics, 50.0),
+        "runs": [
+            {"seed": seed, "selected": True, "status": "finished", "test": dict.fromkeys(metrics, count / 2)}
+            for seed, count in enumerate(right)
+        ],
+    }
+    (pack.folder / "runs.json").write_text(json.dumps(record))
+    (pack.folder / "settings.json").write_text(json.dumps({"hash": pack.hash}))
+
+
+def _edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_rows_hold_means_spreads_and_averages(experiment):
+    rows = table_rows(collect(experiment.tables["main"]))
+    found = {(row["method"], row["task"], row["metric"]): row for row in rows}
+    assert found["pt", "rte", "accuracy"]["mean"] == pytest.approx(55.0)
+    assert found["pt", "rte", "accuracy"]["std"] == pytest.approx(np.std([50, 60], ddof=1))
+    assert found["ept", "average", "average"]["mean"] == pytest.approx(80.0)
+    assert found["ept", "average_glue", "average"]["majority_baseline"] == 50.0
+    # Macro F1 of a class that is right in 100 (120) of 200 cases, and of another that never is.
+    expected = [np.mean([2 * right / (right + 200), 0]) * 100 for right in (100, 120)]
+    assert found["pt", "cb", "macro_f1"]["mean"] == pytest.approx(np.mean(expected))
+
+
+def test_readers_see_the_best_in_bold_and_the_second_underlined(experiment):
+    layout = Layout.of(table_rows(collect(experiment.tables["main"])))
+    assert layout.columns == ["RTE acc.", "GLUE", "CB acc.", "SuperGLUE", "All"]
+    assert layout.rows == ["majority", "PT", "EPT"]
+    lines = to_markdown(layout).splitlines()
+    assert lines[3].startswith("| PT | 1,000 | <u>55.0 ± 7.1</u> |")
+    assert lines[4].startswith("| EPT | 1,000 | **80.0 ± 7.1** |")
+    assert r"EPT & 1,000 & \textbf{80.0 $\pm$ 7.1}" in to_latex(layout)
+    assert "majority" in align(to_markdown(layout)).splitlines()[2]
+
+
+def test_files_are_written_and_shown(experiment, capsys):
+    for pack in experiment.tables["fewshot_k4"]:
+        _write_runs(pack, right=(100, 100))
+    write_table(experiment, "main")
+    write_table(experiment, "fewshot_k4")
+    show_tables(experiment)
+    printed = capsys.readouterr().out
+    assert "80.0 ± 7.1" in printed and "results/fewshot_k4.csv" in printed
+
+
+def test_a_foreign_hash_is_refused(experiment):
+    pack = experiment.tables["main"][0]
+    _edit(pack.folder / "settings.json", hash="deadbeef")
+    with pytest.raises(InputError, match=f"{pack.folder}.*deadbeef.*{pack.hash}"):
+        collect(experiment.tables["main"])
+
+
+def test_a_missing_seed_is_refused(experiment):
+    pack = experiment.tables["main"][0]
+    record = json.loads((pack.folder / "runs.json").read_text())
+    _edit(pack.folder / "runs.json", runs=record["runs"][:1])
+    with pytest.raises(InputError, match="seed 1 is missing"):
+        collect(experiment.tables["main"])
+
+
+def test_other_data_are_refused(experiment):
+    pack = experiment.tables["main"][-1]
+    _edit(pack.folder / "runs.json", data_fingerprints={"train": "a", "validation": "b", "test": "other"})
+    with pytest.raises(InputError, match="test split of cb has the fingerprint other"):
+        collect(experiment.tables["main"])
+
+
+@pytest.mark.parametrize("content", ["", "{", None])
+def test_a_torn_or_absent_record_is_refused(experiment, content):
+    path = experiment.tables["main"][0].folder / "runs.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(InputError, match="runs.json"):
+        collect(experiment.tables["main"])
+
+
+def test_an_unknown_table_is_refused(experiment):
+    with pytest.raises(InputError, match="no table fewshot_k5.*main, fewshot_k4"):
+        write_table(experiment, "fewshot_k5")
