@@ -37,3 +37,7 @@ resume: env
 # Schema and config/README.md from the typed settings.
 reference: env
 	ept reference
+
+# The picture in the README; needs Graphviz.
+docs/rulegraph.svg: workflow/Snakefile $(wildcard workflow/rules/*.smk) | env
+	snakemake all --rulegraph | dot -Grankdir=LR -Tsvg -o $@

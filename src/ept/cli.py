@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from ept.errors import InputError
+from ept.exchange.transfer import FORMATS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -176,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
         (importing, "adapter folder", "prompt file"),
         (exporting, "prompt file", "folder"),
     ):
-        exchange.add_argument("--format", required=True, choices=["dept", "peft"], help="the other program's format")
+        exchange.add_argument("--format", required=True, choices=FORMATS, help="the other program's format")
         exchange.add_argument("--from", dest="origin", required=True, help=f"the {source} to read")
         exchange.add_argument("--to", required=True, help=f"the new {target}")
     importing.add_argument("--backbone-folder", help="check that the prompt fits the backbone in this folder")

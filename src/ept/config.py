@@ -39,6 +39,11 @@ class BackboneSettings(_Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the frozen weights; `auto` is bfloat16 on a GPU and float32 on a CPU. Prompts are float32."""
 
+    @property
+    def public_name(self) -> str:
+        """What others know the backbone by: the hub repository, or its name here."""
+        return self.id if self.source == "hub" else self.name
+
     @model_validator(mode="after")
     def _source_is_complete(self) -> "BackboneSettings":
         if self.source == "hub" and not (self.id and self.revision):
@@ -57,7 +62,7 @@ class DataSettings(_Section):
     """The generated demonstration benchmark, the Hugging Face hub (pinned revisions), or a local folder."""
     path: str = ""
     """Local folder in the Hugging Face layout: <path>/<glue|super_glue|squad>/<config>/<split>.parquet."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Seed of the demonstration benchmark."""
     source_length: dict[str, int] = {}
     """Longest source text in pieces by task, with `default` for all others; a task not named here keeps the
@@ -128,6 +133,8 @@ class Configuration(_Section):
     @classmethod
     def _seeds_differ(cls, seeds: list[int]) -> list[int]:
         _refuse_repeats(seeds)
+        if min(seeds) < 0:
+            raise ValueError(f"{min(seeds)} is below 0")
         return seeds
 
     @model_validator(mode="after")

@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ept.backbones.files import INDEX_FILE, SINGLE_FILE, read_config, weight_files
 from ept.errors import InputError
+from ept.files import write_folder_atomically
 
 TOKENIZERS = ("tokenizer.json", "spiece.model")
 
@@ -27,7 +27,7 @@ def download_backbone(repository: str, revision: str, folder: str | Path) -> Non
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=os.environ.get("HF_TOKEN"))
-    with _clear_errors(repository, revision), _complete_folder(folder) as temporary:
+    with _clear_errors(repository, revision), write_folder_atomically(folder) as temporary:
         names = [file.rfilename for file in api.model_info(repository, revision=revision).siblings]
         # config.json first: another kind of model is found out before gigabytes are fetched.
         for name in _wanted(names, repository):
@@ -35,6 +35,8 @@ def download_backbone(repository: str, revision: str, folder: str | Path) -> Non
             if name == "config.json":
                 _check(read_config, temporary, repository)
         _check(weight_files, temporary, repository)
+        # The hub's own notes about the download.
+        shutil.rmtree(temporary / ".cache", ignore_errors=True)
 
 
 def _wanted(names: list[str], repository: str) -> list[str]:
@@ -63,24 +65,6 @@ def _check(check: Callable[[Path], object], folder: Path, repository: str) -> No
         check(folder)
     except InputError as error:
         raise InputError(str(error).replace(str(folder), repository)) from error
-
-
-@contextmanager
-def _complete_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its name in the end, or is removed on failure."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield temporary
-        # The hub's own notes about the download.
-        shutil.rmtree(temporary / ".cache", ignore_errors=True)
-        for path in temporary.iterdir():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        temporary.chmod(0o755)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

@@ -69,7 +69,13 @@ def write_results(
         ],
     }
     for index in chosen:
-        metadata = {"method": pack.method, "task": pack.task, "hash": pack.hash, "seed": runs[index].seed}
+        metadata = {
+            "backbone": job.config.backbone.public_name,
+            "method": pack.method,
+            "task": pack.task,
+            "hash": pack.hash,
+            "seed": runs[index].seed,
+        }
         path = prompt_file(pack.prompts, runs[index].seed)
         save_prompt(path, prompts.tensors(index), prompts.collapse(index), metadata)
     for folder in (pack.prompts, pack.folder):

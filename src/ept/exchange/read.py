@@ -1,0 +1,192 @@
+"""Read an adapter folder as PEFT and DePT's released code write it: adapter_config.json and a file of tensors."""
+
+import json
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ept.errors import InputError
+
+CONFIG_FILE = "adapter_config.json"
+SAFETENSORS_FILE = "adapter_model.safetensors"
+PICKLE_FILE = "adapter_model.bin"
+PROMPT_KEY = "prompt_embeddings"
+# What a configuration says of the base model; kept with an imported prompt, so that its export says the same.
+BASE_MODEL_KEYS = ("base_model_name_or_path", "revision", "num_layers", "num_attention_heads", "task_type")
+_FORMAT_OF = {"PROMPT_TUNING": "peft", "PROMPT_TUNING_LORA": "dept"}
+
+
+@dataclass(frozen=True)
+class ForeignPrompt:
+    """What an import takes out of an adapter folder.
+
+    `tensors`: float32 under this project's names, as the method's `load_tensors` wants them. `base_model`: what the
+    folder says of its base model. `remarks`: sentences on what was changed, for the user.
+    """
+
+    method: str
+    tensors: dict[str, Tensor]
+    base_model: dict[str, Any]
+    remarks: tuple[str, ...]
+
+
+class AdapterFolder:
+    """A folder with adapter_config.json (`config`) and adapter_model.safetensors or .bin.
+
+    Raises InputError: no such folder or configuration, a broken one, one of another kind of adapter than `peft_type`
+    or for another task type than `task_types`.
+    """
+
+    def __init__(self, folder: str | Path, peft_type: str, task_types: tuple[str, ...]):
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise InputError(f"there is no adapter folder {folder}; mend --from, or download the adapter first")
+        self.config_path = self.folder / CONFIG_FILE
+        self.config = _read_config(self.config_path)
+        found = self.config.get("peft_type")
+        if found != peft_type:
+            other = _FORMAT_OF.get(found) if isinstance(found, str) else None
+            remedy = f"use --format {other}" if other else f"only {' and '.join(_FORMAT_OF)} can become prompt files"
+            raise InputError(f"{self.config_path}: peft_type is {found!r}, this format needs {peft_type!r}; {remedy}")
+        if self.config.get("task_type") not in task_types:
+            raise InputError(
+                f"{self.config_path}: task_type is {self.config.get('task_type')!r}; only adapters for "
+                f"{' or '.join(task_types)} can be imported in this format"
+            )
+
+    @property
+    def base_model(self) -> dict[str, Any]:
+        """What the configuration says of the base model."""
+        found = {key: self.config.get(key) for key in BASE_MODEL_KEYS}
+        return {key: value for key, value in found.items() if isinstance(value, str | int)}
+
+    def tensors(self, names: Mapping[str, str]) -> dict[str, Tensor]:
+        """The matrices of the weights file by their own names, float32 on the CPU; `names`: foreign name -> own.
+
+        Raises InputError: no weights file, a torn one, one that holds other objects than tensors (never loaded),
+        tensors missing or too many, NaN or infinity, or no matrix of floating-point numbers.
+        """
+        path = self._weights_file()
+        found = _read_safetensors(path) if path.name == SAFETENSORS_FILE else _read_pickle(path)
+        missing, surplus = sorted(names.keys() - found.keys()), sorted(map(str, found.keys() - names.keys()))
+        if missing or surplus:
+            complaints = [f"lacks {', '.join(missing)}"] if missing else []
+            complaints += [f"has {', '.join(surplus[:3])} too many"] if surplus else []
+            raise InputError(f"{path} {' and '.join(complaints)}; take the file of a whole adapter of this format")
+        for name in names:
+            _check_matrix(path, name, found[name])
+        return {own: found[name].detach().float().contiguous() for name, own in names.items()}
+
+    def check_size(self, key: str, found: int) -> None:
+        """Raise InputError where the configuration says another size than the tensors have."""
+        stated = self.config.get(key)
+        if stated != found or isinstance(stated, bool):
+            raise InputError(
+                f"{self.config_path}: {key} is {stated!r}, but the tensors say {found}; take configuration and "
+                "weights of the same adapter"
+            )
+
+    def encoder_prompt(self, prompt: Tensor) -> tuple[Tensor, tuple[str, ...]]:
+        """The rows of `prompt` [rows, hidden] that reach the input, and a remark where these are not all.
+
+        PEFT and the released code of DePT allocate num_transformer_submodules times num_virtual_tokens rows, two
+        times where an encoder-decoder leaves that unsaid, and prepend the first num_virtual_tokens to the encoder's
+        input. The others get no gradient and touch no output.
+        """
+        modules = self.config.get("num_transformer_submodules")
+        most = 2 if self.config["task_type"] == "SEQ_2_SEQ_LM" else 1
+        if modules is None:
+            modules = most
+        if type(modules) is not int or not 1 <= modules <= most:
+            raise InputError(
+                f"{self.config_path}: num_transformer_submodules is {modules!r}; an adapter for "
+                f"{self.config['task_type']} has {' or '.join(map(str, range(1, most + 1)))}"
+            )
+        tokens, rest = divmod(len(prompt), modules)
+        if rest:
+            raise InputError(
+                f"{self.config_path}: num_transformer_submodules is {modules}, but {PROMPT_KEY} has {len(prompt)} "
+                "rows; take configuration and weights of the same adapter"
+            )
+        self.check_size("num_virtual_tokens", tokens)
+        if modules == 1:
+            return prompt, ()
+        remark = (
+            f"{self.folder} holds {len(prompt)} rows for {tokens} tokens (num_transformer_submodules 2): the second "
+            "half was never used or trained and is left out; the outputs are the same"
+        )
+        return prompt[:tokens].clone(), (remark,)
+
+    def _weights_file(self) -> Path:
+        # PEFT's order.
+        for name in (SAFETENSORS_FILE, PICKLE_FILE):
+            if (self.folder / name).is_file():
+                return self.folder / name
+        raise InputError(f"{self.folder} has neither {SAFETENSORS_FILE} nor {PICKLE_FILE}; fetch the adapter again")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    def refuse(constant: str):
+        raise ValueError(f"{constant} is no JSON")
+
+    if not path.is_file():
+        raise InputError(f"{path} is missing; name the folder that holds it with --from")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except (ValueError, OSError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}); fetch the adapter again") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} holds no JSON object; fetch the adapter again")
+    return config
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged or no safetensors file ({error}); fetch the adapter again") from error
+
+
+def _read_pickle(path: Path) -> dict[Any, Tensor]:
+    try:
+        with warnings.catch_warnings():
+            # What it suspects of a foreign pickle is said once, below.
+            warnings.simplefilter("ignore")
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # Torch's own words advise to load it all the same.
+        unsafe = re.search(r"GLOBAL (\S+)", str(error))
+        objects = f"the Python object {unsafe[1]}" if unsafe else "other Python objects than tensors, or is damaged"
+        raise InputError(
+            f"{path} holds {objects}; such a file could run code and is never loaded: fetch the adapter again, or ask "
+            "its author for safetensors"
+        ) from error
+    # A damaged pickle raises anything: each of its bytes is an instruction.
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
+        raise InputError(f"{path} is damaged or no PyTorch file ({reason}); fetch the adapter again") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds no dictionary of tensors; take the adapter's own {PICKLE_FILE}")
+    return found
+
+
+def _check_matrix(path: Path, name: str, tensor: Any) -> None:
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or not tensor.is_floating_point():
+        raise InputError(f"{path}: {name} is no dense floating-point tensor; take the file of an adapter not quantised")
+    if tensor.dim() != 2 or 0 in tensor.shape:
+        raise InputError(
+            f"{path}: {name} has the shape {list(tensor.shape)}, but is to be a matrix that is not empty; take the "
+            "file of an adapter of this format"
+        )
+    # Of the float32 that will be used: a larger number of float64 becomes infinite.
+    if not tensor.float().isfinite().all():
+        raise InputError(f"{path}: {name} holds NaN or infinity; take an adapter whose training did not diverge")

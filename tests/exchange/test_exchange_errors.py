@@ -1,0 +1,201 @@
+"""Bad input to import and export: status 2, one sentence with file and remedy, nothing written."""
+
+import json
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ept.prompts.save import save_prompt
+
+A, B, PROMPT = "prompt_encoder.lora_embedding_A", "prompt_encoder.lora_embedding_B", "prompt_embeddings"
+
+
+class Harmful:
+    """A pickle that would run a command."""
+
+    def __reduce__(self):
+        return os.system, ("touch harmed",)
+
+
+DEPT = {
+    "missing A": (dict(without=[A]), "adapter_model.bin lacks prompt_encoder.lora_embedding_A; take"),
+    "too many": (dict(tensors={"classifier.weight": torch.ones(2, 2)}), "has classifier.weight too many"),
+    "NaN": (dict(tensors={B: torch.full((2, 16), torch.nan)}), "lora_embedding_B holds NaN or infinity; take"),
+    "overflow": (
+        dict(tensors={B: torch.full((2, 16), 1e300, dtype=torch.double)}),
+        "lora_embedding_B holds NaN or infinity",
+    ),
+    "no matrix": (dict(tensors={PROMPT: torch.ones(4)}), r"prompt_embeddings has the shape \[4\]"),
+    "rank 0": (dict(tensors={A: torch.ones(9, 0), B: torch.ones(0, 16)}), r"has the shape \[9, 0\]"),
+    "integers": (dict(tensors={PROMPT: torch.ones(4, 16).long()}), "no dense floating-point tensor"),
+    "a list": (dict(tensors={PROMPT: [1.0]}), "no dense floating-point tensor"),
+    "other rank": (dict(tensors={A: torch.ones(9, 3)}), "do not fit each other"),
+    "other hidden": (dict(tensors={PROMPT: torch.ones(4, 8)}), "do not fit each other"),
+    "stated r": (dict(config={"r": 3}), "adapter_config.json: r is 3, but the tensors say 2; take"),
+    "stated m": (dict(config={"max_length": 256}), "max_length is 256, but the tensors say 9"),
+    "stated s": (dict(config={"num_virtual_tokens": 100}), "num_virtual_tokens is 100, but the tensors say 4"),
+    "no r": (dict(without=["r"]), "r is None, but the tensors say 2"),
+    "no alpha": (dict(without=["lora_alpha"]), "lora_alpha is None"),
+    "endless alpha": (dict(config={"lora_alpha": 10**400}), "lora_alpha is 1000"),
+    "submodules": (dict(config={"num_transformer_submodules": 3}), "num_transformer_submodules is 3; .* 1 or 2"),
+    "odd half": (
+        dict(config={"num_transformer_submodules": 2}, tensors={PROMPT: torch.ones(5, 16)}),
+        "num_transformer_submodules is 2, but prompt_embeddings has 5 rows",
+    ),
+    "task": (dict(config={"task_type": "CAUSAL_LM"}), "task_type is 'CAUSAL_LM'; only .* SEQ_2_SEQ_LM"),
+    "format": (dict(config={"peft_type": "PROMPT_TUNING"}), "peft_type is 'PROMPT_TUNING'.*use --format peft"),
+    "LoRA": (dict(config={"peft_type": "LORA"}), "peft_type is 'LORA'.*only PROMPT_TUNING and"),
+    "no type": (dict(without=["peft_type"]), "peft_type is None"),
+    "odd type": (dict(config={"peft_type": []}), r"peft_type is \[\]"),
+}
+PEFT = {
+    "missing": (dict(tensors={"x": torch.ones(2, 2)}, without=[PROMPT]), "lacks prompt_embeddings and has x too many"),
+    "NaN": (dict(tensors={PROMPT: torch.full((4, 16), torch.inf)}), "prompt_embeddings holds NaN or infinity"),
+    "stated hidden": (dict(config={"token_dim": 768}), "token_dim is 768, but the tensors say 16"),
+    "format": (dict(config={"peft_type": "PROMPT_TUNING_LORA"}), "use --format dept"),
+    "task": (dict(config={"task_type": "SEQ_CLS"}), "task_type is 'SEQ_CLS'; only .* SEQ_2_SEQ_LM or CAUSAL_LM"),
+    "decoder's two": (
+        dict(config={"task_type": "CAUSAL_LM", "num_transformer_submodules": 2}),
+        "num_transformer_submodules is 2; an adapter for CAUSAL_LM has 1",
+    ),
+}
+
+
+@pytest.fixture
+def refused(ept, tmp_path, monkeypatch):
+    """A function that runs `ept` and checks that it refuses with one sentence and writes nothing."""
+    # Where a pickle that runs its command would leave its trace.
+    monkeypatch.chdir(tmp_path)
+
+    def run(match, *words):
+        before = sorted(tmp_path.rglob("*"))
+        status, out, error = ept(*words)
+        assert (status, out) == (2, "")
+        assert error.startswith("error: ") and error.count("\n") == 1
+        # The remedy; never torch's own, to load a file without its guard.
+        assert ";" in error and "weights_only" not in error
+        with pytest.raises(AssertionError, match=match):
+            raise AssertionError(error)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    return run
+
+
+@pytest.mark.parametrize(("changes", "match"), DEPT.values(), ids=DEPT.keys())
+def test_dept_folders(refused, tmp_path, dept_folder, changes, match):
+    refused(match, "import", "--format", "dept", "--from", dept_folder(**changes), "--to", tmp_path / "to" / "file")
+
+
+@pytest.mark.parametrize(("changes", "match"), PEFT.values(), ids=PEFT.keys())
+def test_peft_folders(refused, tmp_path, peft_folder, changes, match):
+    refused(match, "import", "--format", "peft", "--from", peft_folder(**changes), "--to", tmp_path / "to" / "file")
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, -300, -1])
+def test_torn_weights(refused, tmp_path, dept_folder, peft_folder, kept):
+    for format, folder in (("dept", dept_folder()), ("peft", peft_folder())):
+        weights = next(folder.glob("adapter_model.*"))
+        weights.write_bytes(weights.read_bytes()[:kept])
+        refused(
+            f"{weights.name} (is|holds other .* or is) damaged.*again",
+            "import",
+            "--format",
+            format,
+            "--from",
+            folder,
+            "--to",
+            "file",
+        )
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_a_pickle_with_more_than_tensors_is_never_run(refused, tmp_path, dept_folder, legacy):
+    path = dept_folder() / "adapter_model.bin"
+    torch.save({PROMPT: Harmful()}, path, _use_new_zipfile_serialization=not legacy)
+    refused("adapter_model.bin holds the Python object .*system; .*never loaded", *words(path.parent))
+    path.write_bytes(pickle.dumps(Harmful()))
+    refused(
+        "adapter_model.bin holds other Python objects than tensors, or is damaged; .*never loaded", *words(path.parent)
+    )
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_other_content(refused, dept_folder):
+    folder = dept_folder()
+    weights, config = folder / "adapter_model.bin", folder / "adapter_config.json"
+    torch.save([torch.ones(2, 2)], weights)
+    refused("adapter_model.bin holds no dictionary of tensors", *words(folder))
+    weights.write_text("version https://git-lfs.github.com/spec/v1\n")
+    refused("adapter_model.bin holds other Python objects than tensors, or is damaged", *words(folder))
+    weights.unlink()
+    refused("neither adapter_model.safetensors nor adapter_model.bin", *words(folder))
+    for content in ("{", "[1]", '{"r": NaN}', "[" * 100_000, "\xff"):
+        config.write_text(content, encoding="latin-1")
+        refused("adapter_config.json (cannot be read|holds no JSON object)", *words(folder))
+    config.unlink()
+    refused("adapter_config.json is missing", *words(folder))
+
+
+def test_folders_and_files_that_are_not_there_or_are_already(refused, tmp_path, dept_folder, prompt_file):
+    file, folder = prompt_file("dept"), dept_folder()
+    refused("there is no adapter folder gone", *words("gone"))
+    refused("dept.safetensors exists already", *words(folder, to=file))
+    refused("cannot write .*dept.safetensors/new", *words(folder, to=file / "new"))
+    refused("there is no prompt file gone", "export", "--format", "dept", "--from", "gone", "--to", "new")
+    refused("dept exists already", "export", "--format", "dept", "--from", file, "--to", folder)
+    refused("cannot write the folder", "export", "--format", "dept", "--from", file, "--to", file / "new")
+
+
+def test_other_hidden_size_than_the_backbone(ept, refused, tmp_path, dept_folder, make_t5):
+    folder = dept_folder()
+    for hidden in (16, 24):
+        make_t5(hidden=hidden).config.save_pretrained(tmp_path / f"backbone{hidden}")
+    match = "hidden size 16, the backbone in backbone24 has 24; name"
+    refused(match, *words(folder), "--backbone-folder", "backbone24")
+    refused("no backbone folder nowhere", *words(folder), "--backbone-folder", "nowhere")
+    assert ept(*words(folder), "--backbone-folder", "backbone16")[0] == 0
+
+
+def test_prompts_that_a_format_cannot_say(refused, tmp_path, prompt_file):
+    for method in ("dept", "ept"):
+        match = f"{method}.safetensors .method {method}. also adds .* prepends; use --format dept"
+        refused(match, "export", "--format", "peft", "--from", prompt_file(method), "--to", "new")
+    match = "pt.safetensors .method pt. has no low-rank pair"
+    refused(match, "export", "--format", "dept", "--from", prompt_file("pt"), "--to", "new")
+
+
+def test_damaged_prompt_files(refused, tmp_path):
+    path = tmp_path / "prompt.safetensors"
+    export = ["export", "--format", "dept", "--from", path, "--to", "new"]
+    good = {"prompt": torch.ones(2, 4), "A": torch.ones(5, 1), "B": torch.ones(1, 4)}
+    for name, value, match in (
+        ("prompt", torch.full((2, 4), torch.nan), "prompt is no matrix of finite numbers"),
+        ("A", torch.ones(5), "A is no matrix"),
+        ("B", torch.ones(1, 3), "do not fit each other"),
+        ("W", torch.ones(2, 2), "holds prompt, A, B, W for use"),
+    ):
+        save_prompt(path, {}, good | {name: value}, {"method": "dept"})
+        refused(match, *export)
+    header = {"format": "ept-prompt-1", "collapsed": list(good), "metadata": {"method": "dept"}}
+    save_file({"prompt": torch.ones(2, 4)}, path, metadata={"ept": json.dumps(header)})
+    refused("A is no matrix", *export)
+    path.write_bytes(path.read_bytes()[:-1])
+    refused("prompt.safetensors is damaged", *export)
+
+
+def test_a_full_disk_leaves_no_half_folder(refused, prompt_file, monkeypatch):
+    def fail(tensors, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail)
+    export = ["export", "--format", "dept", "--from", prompt_file("dept"), "--to", "new"]
+    refused("cannot write the folder new .No space left on device.; name another", *export)
+
+
+def words(folder, to="file"):
+    """An import of a DePT folder."""
+    return "import", "--format", "dept", "--from", folder, "--to", to

@@ -1,0 +1,118 @@
+"""What the documents say about the code, compared with the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from ept.config import parse_configuration
+from ept.prompts.registry import build_pack
+from ept.prompts.settings import EptSettings, PromptSettings
+from ept.tasks import TASKS
+from ept.training.settings import FewShotSettings, TrainingSettings
+
+ANSWER = "the answer"
+
+
+@pytest.fixture
+def documents(project) -> dict[str, str]:
+    """The text of every document in docs/, by its name."""
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted((project / "docs").glob("*.md"))}
+
+
+def _table(text: str, head: str) -> list[list[str]]:
+    """The cells below a table's head line, without backticks."""
+    lines = text[text.index(head) :].splitlines()[2:]
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip().replace("`", "") for cell in line.strip("|").split("|")])
+    return rows
+
+
+def _labels(task) -> str:
+    if task.kind == "extraction":
+        return ANSWER
+    if len(task.labels) > 3:
+        return f"{task.labels[0]} {task.labels[1]} … {task.labels[-1]}"
+    return " ".join(task.labels)
+
+
+def test_tasks_are_those_of_the_records(documents):
+    head = "| task | data set | source text | labels | metrics | split | length |"
+    expected = [
+        [
+            task.name,
+            f"{task.suite}/{task.config}",
+            task.template,
+            _labels(task),
+            ", ".join(task.metrics),
+            task.split,
+            str(task.source_length),
+        ]
+        for task in TASKS.values()
+    ]
+    assert _table(documents["protocol.md"], head) == expected
+
+
+def test_parameters_are_those_of_the_tensors(documents):
+    rows = _table(documents["method.md"], "| method | options | m | r | trained | stored |")
+    assert {row[0] for row in rows} == {"pt", "dept", "ept"}
+    embedding = torch.ones(110, 768)
+    for method, options, length, rank, trained, stored in rows:
+        values = dict([options.split(": ")]) if options else {}
+        ept = EptSettings(**{key: int(value) if value.isdigit() else value for key, value in values.items()})
+        pack = build_pack(method, embedding, PromptSettings(), ept, int(length), [0])
+        found = (str(getattr(pack, "rank", "")), f"{pack.trained_parameters:,}", f"{pack.stored_parameters:,}")
+        assert found == (rank, trained, stored), (method, options)
+
+
+def test_training_is_that_of_the_defaults(documents):
+    rows = {
+        row[0]: row[1:] for row in _table(documents["protocol.md"], "| | full data and source prompts | few-shot |")
+    }
+    full, few = TrainingSettings(), FewShotSettings()
+    assert rows["batch"] == [str(full.batch_size), f"{few.batch_size}, or k if k is smaller"]
+    assert rows["steps"][0].startswith("30,000 below 100,000") and rows["steps"][1] == str(few.steps)
+    assert rows["warm-up"] == [f"{settings.warmup_steps} steps" for settings in (full, few)]
+    assert rows["evaluation"] == [f"every {settings.evaluate_every:,} steps and at the end" for settings in (full, few)]
+    config = parse_configuration({"tasks": {"target": ["rte"], "source": ["mnli"]}})
+    for column, settings in enumerate((config.training, config.few_shot)):
+        for method in ("dept", "ept"):
+            for group, rates in config.learning_rates(settings, method).items():
+                (row,) = (cells for title, cells in rows.items() if title.startswith(f"learning rates, {group}"))
+                assert [float(rate) for rate in row[column].split(", ")] == rates
+
+
+def test_links_lead_somewhere(project, documents):
+    anchors = {
+        name: {_anchor(title) for title in re.findall(r"^#+ (.+)$", text, re.M)} for name, text in documents.items()
+    }
+    for name, text in documents.items():
+        for target in re.findall(r"\]\(([^)]+)\)", text):
+            if target.startswith("http"):
+                continue
+            path, _, anchor = target.partition("#")
+            assert not path or (project / "docs" / path).exists(), (name, target)
+            assert not anchor or anchor in anchors[Path(path).name if path else name], (name, target)
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-")
+
+
+def test_keys_that_documents_name_exist(documents):
+    config = parse_configuration({"tasks": {"target": ["rte"], "source": ["mnli"]}})
+    sections = {name for name in type(config).model_fields if not isinstance(getattr(config, name), list | str)}
+    for name, text in documents.items():
+        for section, key in re.findall(r"`([a-z_]+)\.([a-z_]+)(?:: [^`]*)?`", text):
+            if section in sections - {"source_training"}:
+                assert hasattr(getattr(config, section), key), (name, section, key)
+
+
+def test_files_that_documents_name_exist(project, documents):
+    for name, text in documents.items():
+        for path in re.findall(r"`((?:src|config|profiles|workflow|tests)/[\w./]*)`", text):
+            assert (project / path).exists(), (name, path)
