@@ -97,6 +97,17 @@ def test_readers_see_the_best_in_bold_and_the_second_underlined(experiment):
     assert "majority" in align(to_markdown(layout)).splitlines()[2]
 
 
+def test_a_diverged_run_is_marked(experiment):
+    pack = experiment.tables["main"][0]
+    record = json.loads((pack.folder / "runs.json").read_text())
+    record["runs"][1]["status"] = "diverged"
+    _edit(pack.folder / "runs.json", runs=record["runs"])
+    layout = Layout.of(table_rows(collect(experiment.tables["main"])))
+    assert to_markdown(layout).splitlines()[3].startswith("| PT | 1,000 | <u>55.0 ± 7.1 †</u> | ")
+    assert "†" not in to_markdown(layout).splitlines()[4]
+    assert r"55.0 $\pm$ 7.1$^\dagger$" in to_latex(layout)
+
+
 def test_files_are_written_and_shown(experiment, capsys):
     for pack in experiment.tables["fewshot_k4"]:
         _write_runs(pack, right=(100, 100))

@@ -11,12 +11,12 @@ METRIC_TITLES = {"accuracy": "acc.", "matthews": "Matthews", "pearson": "Pearson
 
 @dataclass(frozen=True)
 class Layout:
-    """`cells[row][column]` is (mean, std) or None; the first line is the majority baseline, without std."""
+    """`cells[row][column]` is (mean, std, diverged runs) or None; the first row is the majority baseline (no std)."""
 
     columns: list[str]
     rows: list[str]
     parameters: list[int | None]
-    cells: list[list[tuple[float, float] | None]]
+    cells: list[list[tuple[float, float, int] | None]]
 
     @staticmethod
     def of(rows: list[dict]) -> "Layout":
@@ -28,8 +28,8 @@ class Layout:
         lines: dict[str, dict] = {"majority": {}}
         for row in rows:
             key = (row["task"], row["metric"])
-            lines.setdefault(_row_title(row), {})[key] = (row["mean"], row["std"])
-            lines["majority"][key] = (row["majority_baseline"], float("nan"))
+            lines.setdefault(_row_title(row), {})[key] = (row["mean"], row["std"], row["diverged"])
+            lines["majority"][key] = (row["majority_baseline"], float("nan"), 0)
         parameters = {_row_title(row): row["trained_parameters"] for row in rows}
         return Layout(
             columns=[_column_title(*column) for column in columns],
@@ -65,10 +65,12 @@ def _row_title(row: dict) -> str:
 
 
 def to_markdown(layout: Layout) -> str:
-    """Mean ± standard deviation in percent; best in bold, second underlined."""
+    """Mean ± standard deviation in percent; best in bold, second underlined, † where a run diverged."""
     lines = [["method", "parameters", *layout.columns]]
     for row, (title, parameters) in enumerate(zip(layout.rows, layout.parameters, strict=True)):
-        marked = [_mark(layout, row, column, "**{}**", "<u>{}</u>", " ± ") for column in range(len(layout.columns))]
+        marked = [
+            _mark(layout, row, column, "**{}**", "<u>{}</u>", " ± ", " †") for column in range(len(layout.columns))
+        ]
         lines.append([title, "" if parameters is None else f"{parameters:,}", *marked])
     lines.insert(1, ["---"] + ["---:"] * (len(lines[0]) - 1))
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
@@ -80,19 +82,19 @@ def to_latex(layout: Layout) -> str:
     lines = [f"\\begin{{tabular}}{{lr{'r' * len(layout.columns)}}}", "\\toprule", head + r" \\", "\\midrule"]
     for row, (title, parameters) in enumerate(zip(layout.rows, layout.parameters, strict=True)):
         marked = [
-            _mark(layout, row, column, r"\textbf{{{}}}", r"\underline{{{}}}", r" $\pm$ ")
+            _mark(layout, row, column, r"\textbf{{{}}}", r"\underline{{{}}}", r" $\pm$ ", r"$^\dagger$")
             for column in range(len(layout.columns))
         ]
         lines.append(" & ".join([_escape(title), "" if parameters is None else f"{parameters:,}", *marked]) + r" \\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
-def _mark(layout: Layout, row: int, column: int, bold: str, underlined: str, plus_minus: str) -> str:
+def _mark(layout: Layout, row: int, column: int, bold: str, underlined: str, plus_minus: str, dagger: str) -> str:
     cell = layout.cells[row][column]
     if cell is None:
         return ""
-    mean, std = cell
-    text = f"{mean:.1f}" if std != std else f"{mean:.1f}{plus_minus}{std:.1f}"
+    mean, std, diverged = cell
+    text = (f"{mean:.1f}" if std != std else f"{mean:.1f}{plus_minus}{std:.1f}") + (dagger if diverged else "")
     if row > 0 and round(mean, 1) == layout.best(column, 0):
         return bold.format(text)
     if row > 0 and round(mean, 1) == layout.best(column, 1):

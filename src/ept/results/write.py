@@ -44,7 +44,7 @@ def write_table(experiment: Experiment, table: str) -> None:
     packs = experiment.tables[table]
     rows = table_rows(collect(packs))
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     path = paths.table_file(experiment.config.output, table)
@@ -71,7 +71,11 @@ def write_table(experiment: Experiment, table: str) -> None:
 
 
 def table_rows(results: list[PackResult]) -> list[dict]:
-    """One row a method, start, task and metric, then the method's averages. Scores in percent."""
+    """One row a method, start, task and metric, then the method's averages. Scores in percent.
+
+    Beside COLUMNS a row holds `diverged`, the number of its runs that count as the majority baseline; tables made for
+    reading mark it.
+    """
     rows = []
     for _, group in itertools.groupby(results, key=lambda result: (result.pack.method, result.start)):
         members = list(group)
@@ -100,6 +104,7 @@ def _row(result: PackResult, metric: str, found: Estimate) -> dict:
         "task": result.pack.task,
         "source": record["source"],
         "metric": metric,
+        "diverged": result.diverged,
         "majority_baseline": record["majority_baseline"][metric],
     }
 
@@ -136,6 +141,7 @@ def _average_rows(results: list[PackResult], estimates: list[Estimate]) -> list[
                 "task": name,
                 "source": results[0].start,
                 "metric": "average",
+                "diverged": sum(results[i].diverged for i in chosen),
                 "majority_baseline": float(np.mean(baselines)),
                 "trained_parameters": max(results[i].record["trained_parameters"] for i in chosen),
                 "stored_parameters": max(results[i].record["stored_parameters"] for i in chosen),

@@ -1,6 +1,7 @@
 """What a finished pack leaves: the chosen learning rates, test predictions, prompts and the record of its runs."""
 
 import resource
+import sys
 from importlib.metadata import version
 
 import numpy as np
@@ -149,7 +150,9 @@ def _device_name(device: torch.device) -> str:
 
 
 def _peak_memory(device: torch.device) -> int:
-    """Bytes: of the GPU's allocator, or of the process (which counts kilobytes)."""
+    """Bytes: of the GPU's allocator, or of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Linux counts kilobytes, macOS bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

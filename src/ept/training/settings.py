@@ -14,7 +14,7 @@ FULL_LEARNING_RATES: LearningRates = {
     "dept": {"prompt": _PROMPT_GRID, "low_rank": _LOW_RANK_GRID},
     "ept": {"prompt": _PROMPT_GRID, "low_rank": _LOW_RANK_GRID},
 }
-# Few-shot: one pair per method (our reading; the papers do not print theirs).
+# Few-shot: one pair per method (our choice).
 FEW_SHOT_LEARNING_RATES: LearningRates = {
     "pt": {"prompt": [0.3]},
     "spot": {"prompt": [0.3]},
