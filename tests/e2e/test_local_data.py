@@ -9,6 +9,9 @@ import torch
 import yaml
 from transformers import T5Config, T5ForConditionalGeneration
 
+# Some minutes: fifty jobs on tens of thousands of rows.
+pytestmark = pytest.mark.long
+
 TARGETS = ["sst2", "stsb", "rte", "cb", "boolq", "multirc", "wsc"]
 SOURCES = ["sst2", "squad"]
 

@@ -7,7 +7,6 @@ rule train_source:
         backbone=ancient(EXPERIMENT.backbone_files),
     output:
         runs=f"{OUTPUT}/runs/{{backbone}}/{{method}}/{{task}}/source/{{hash}}/runs.json",
-        predictions=f"{OUTPUT}/runs/{{backbone}}/{{method}}/{{task}}/source/{{hash}}/predictions.parquet",
         settings=f"{OUTPUT}/runs/{{backbone}}/{{method}}/{{task}}/source/{{hash}}/settings.json",
         prompt=f"prompts/{{backbone}}/{{method}}/{{task}}/source/{{hash}}/seed{SEEDS[0]}.safetensors",
         prompt_settings="prompts/{backbone}/{method}/{task}/source/{hash}/settings.json",

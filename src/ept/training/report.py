@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import torch
 
 from ept.evaluation.split import majority_predictions, predict_split, references, score
+from ept.experiment import SOURCE
 from ept.files import write_atomically, write_json
 from ept.paths import prompt_file
 from ept.prompts.base import PromptPack
@@ -28,17 +29,17 @@ def write_results(
 ) -> None:
     """Choose the learning rates, predict the test split with them and write all files, runs.json last.
 
-    `source_losses` has the chosen source first; `costs` are seconds and rates of the training.
+    `source_losses` has the chosen source first; `costs` are seconds and rates of the training. A source prompt is
+    judged by its validation score and by what starts from it: its test split, which may be large, is not predicted.
     """
     for index, result in enumerate(results):
         if result.best_tensors:
             prompts.load_tensors(index, result.best_tensors)
     best = choose_rates(job, runs, results)
     chosen = [index for index, run in enumerate(runs) if run.learning_rates == best]
-    predictions = _predict_test(job, prompts, chosen, results)
-    by_seed = {runs[index].seed: prediction for index, prediction in zip(chosen, predictions, strict=True)}
+    predictions = {} if job.pack.regime == SOURCE else _predict_test(job, prompts, chosen, results)
     truth = references(job.test, np.arange(len(job.test)), job.task)
-    tests = {index: score(job.task, by_seed[runs[index].seed], truth) for index in chosen}
+    tests = {index: score(job.task, prediction, truth) for index, prediction in predictions.items()}
     splits = {"train": job.train, "validation": job.validation, "test": job.test}
     pack = job.pack
     record = {
@@ -65,7 +66,7 @@ def write_results(
         **costs,
         "peak_memory_bytes": _peak_memory(job.backbone.device),
         "runs": [
-            _run_record(run, result, tests.get(index))
+            _run_record(run, result, index in chosen, tests.get(index))
             for index, (run, result) in enumerate(zip(runs, results, strict=True))
         ],
     }
@@ -81,8 +82,10 @@ def write_results(
         save_prompt(path, prompts.tensors(index), prompts.collapse(index), metadata)
     for folder in (pack.prompts, pack.folder):
         write_json(folder / "settings.json", {"hash": pack.hash, "settings": pack.settings})
-    with write_atomically(pack.folder / "predictions.parquet") as path:
-        pq.write_table(_prediction_table(job, by_seed), path)
+    if predictions:
+        by_seed = {runs[index].seed: prediction for index, prediction in predictions.items()}
+        with write_atomically(pack.folder / "predictions.parquet") as path:
+            pq.write_table(_prediction_table(job, by_seed), path)
     write_json(pack.folder / "runs.json", record)
 
 
@@ -98,24 +101,24 @@ def choose_rates(job: Job, runs: list[Run], results: list[RunResult]) -> dict[st
     return dict(max(scores, key=lambda rates: float(np.mean(scores[rates]))))
 
 
-def _predict_test(job: Job, prompts: PromptPack, chosen: list[int], results: list[RunResult]) -> list[np.ndarray]:
-    """Test predictions [rows] of the chosen runs at their best checkpoints; the majority's where a run diverged."""
+def _predict_test(job: Job, prompts: PromptPack, chosen: list[int], results: list[RunResult]) -> dict[int, np.ndarray]:
+    """Test predictions [rows] of each chosen run at its best checkpoint; the majority's where a run diverged."""
     rows = np.arange(len(job.test))
     with torch.inference_mode():
         output = prompts().select(chosen)
     predictions = predict_split(job.backbone, output, job.test, rows, job.answers)
     majority = majority_predictions(job.task, job.train, len(rows))
-    return [
-        majority if results[index].status == "diverged" else prediction
+    return {
+        index: majority if results[index].status == "diverged" else prediction
         for index, prediction in zip(chosen, predictions, strict=True)
-    ]
+    }
 
 
-def _run_record(run: Run, result: RunResult, test: dict[str, float] | None) -> dict:
+def _run_record(run: Run, result: RunResult, chosen: bool, test: dict[str, float] | None) -> dict:
     return {
         "seed": run.seed,
         "learning_rates": run.learning_rates,
-        "selected": test is not None,
+        "selected": chosen,
         "status": result.status,
         "steps": result.steps,
         "best_step": result.best_step,
