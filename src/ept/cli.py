@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from ept.errors import InputError
 from ept.exchange.transfer import FORMATS
@@ -15,6 +16,13 @@ def main(arguments: list[str] | None = None) -> int:
         options.verb(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        # A path that cannot be read or written; what names no file is no user's mistake.
+        if error.filename is None:
+            raise
+        where = error.filename2 or error.filename
+        print(f"error: {where}: {error.strerror}; mend that path or the rights to it", file=sys.stderr)
         return 2
     return 0
 
@@ -137,8 +145,21 @@ def reference(options: argparse.Namespace) -> None:
     write_reference(Path("."))
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors look like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
+
+
+def _threads(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads above 0")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ept",
         description="EPT and its comparison methods under one protocol. Snakemake calls these verbs; each works alone.",
         epilog="A first run: `snakemake --cores all all`, then `ept show`. By hand: `ept fetch --task rte`, "
@@ -162,14 +183,14 @@ def _parser() -> argparse.ArgumentParser:
     add_with_config(download_backbone, "download-backbone")
     rebuild = add(rebuild_demo_backbone, "rebuild-demo-backbone")
     rebuild.add_argument("--folder", required=True, help="where config.json, weights and tokenizer go")
-    rebuild.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
+    rebuild.add_argument("--threads", type=_threads, default=1, help="CPU threads (%(default)s)")
     training = add_with_config(train)
     training.add_argument("--hash", help="settings hash of the pack, as in its path")
     training.add_argument("--method", help="for example ept")
     training.add_argument("--task", help="for example rte")
     training.add_argument("--regime", help="full, source, or k<number of examples>")
     training.add_argument("--initialise-from", choices=["scratch", "source"], default="scratch")
-    training.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
+    training.add_argument("--threads", type=_threads, default=1, help="CPU threads (%(default)s)")
     add_with_config(table).add_argument("--table", required=True, help="for example main or fewshot_k16")
     add_with_config(show)
     importing, exporting = add(import_prompt, "import"), add(export_prompt, "export")

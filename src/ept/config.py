@@ -20,6 +20,9 @@ from ept.training.settings import (
     TrainingSettings,
 )
 
+# The remedy of many a sentence.
+KEYS = "config/README.md lists the keys"
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -72,9 +75,11 @@ class DataSettings(_Section):
     def _source_is_complete(self) -> "DataSettings":
         if (self.source == "local") != bool(self.path):
             raise ValueError("path is needed with source local and allowed only there")
-        for name in self.source_length:
+        for name, length in self.source_length.items():
             if name != "default":
                 get_task(name)
+            if length < 1:
+                raise ValueError(f"source_length.{name} is {length}; it must be at least 1")
         return self
 
 
@@ -135,6 +140,9 @@ class Configuration(_Section):
         _refuse_repeats(seeds)
         if min(seeds) < 0:
             raise ValueError(f"{min(seeds)} is below 0")
+        # Tables of predictions hold them as 64-bit integers.
+        if max(seeds) >= 2**63:
+            raise ValueError(f"{max(seeds)} is too large; seeds must be below 2**63")
         return seeds
 
     @model_validator(mode="after")
@@ -170,8 +178,8 @@ def _refuse_repeats(values: list) -> None:
 def _check_training(section: str, settings: TrainingSettings) -> None:
     positive = ["batch_size", "evaluate_every", "validation_rows", "clip_norm"]
     for key in positive + ([] if settings.steps == "auto" else ["steps"]):
-        if getattr(settings, key) <= 0:
-            raise ValueError(f"{section}.{key} is {getattr(settings, key)}; it must be above 0")
+        if not 0 < getattr(settings, key) < float("inf"):
+            raise ValueError(f"{section}.{key} is {getattr(settings, key)}; it must be a number above 0")
     if settings.warmup_steps < 0 or (settings.steps != "auto" and settings.warmup_steps >= settings.steps):
         raise ValueError(f"{section}.warmup_steps is {settings.warmup_steps}; it must be 0 or more and below steps")
     _check_learning_rates(section, settings.learning_rates)
@@ -214,21 +222,28 @@ def load_configuration(path: str | Path) -> Configuration:
     """Read and check a YAML file. Raises InputError with one sentence that names the file and the key."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the configuration {path}: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read the configuration {path} ({error.strerror}); name one with --config") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is no UTF-8 text; save it as UTF-8") from error
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{where} is not valid YAML: {getattr(error, 'problem', error)}") from error
+        problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+        raise InputError(f"{path}{where} is not valid YAML: {problem}; mend it there") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is not valid YAML: it is nested too deeply; mend its brackets") from error
     return parse_configuration(values, str(path))
 
 
 def parse_configuration(values: Any, origin: str = "the configuration") -> Configuration:
     """Check settings that are already read. `origin` stands in error sentences."""
+    if values is None:
+        raise InputError(f"{origin} is empty; write settings there ({KEYS})")
     if not isinstance(values, dict):
-        raise InputError(f"{origin} must be a mapping of settings, found {type(values).__name__}")
+        raise InputError(f"{origin} must be a mapping of settings, found {type(values).__name__}; {KEYS}")
     try:
         return Configuration.model_validate(values)
     except ValidationError as error:
@@ -240,9 +255,9 @@ def _sentence(error: ValidationError, origin: str) -> str:
     problem = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in problem["loc"]) or "the whole"
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{origin}: unknown key {key}; config/README.md lists the keys"
+        return f"{origin}: unknown key {key}; {KEYS}"
     if problem["type"] in ("missing", "missing_argument"):
-        return f"{origin}: the key {key} is missing"
+        return f"{origin}: the key {key} is missing; add it ({KEYS})"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{origin}: {message}" if key == "the whole" else f"{origin}, key {key}: {message}"

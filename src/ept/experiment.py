@@ -4,6 +4,7 @@ Everything here is known when Snakemake parses the workflow: no download, no tor
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from ept.data.source import DataSource, identity
 from ept.demo import BACKBONE_FOLDER
 from ept.errors import InputError
 from ept.files import digest, write_text
-from ept.prompts.registry import METHODS
+from ept.prompts.registry import METHODS, get_method
 from ept.tasks import get_task
 from ept.training.settings import FewShotSettings, TrainingSettings
 
@@ -120,10 +121,16 @@ class Experiment:
         return paths.tokenized_folder(self.config.backbone.name, task, hash_)
 
     def pack(self, method: str, task: str, regime: str, initialise_from: str) -> Pack:
-        """One pack. `regime` is full, source, or k<number>; `initialise_from` is scratch or source."""
+        """One pack. `regime` is full, source, or k<number>; `initialise_from` is scratch or source.
+
+        Raises InputError for a method, task or regime that is unknown, and for a start that the method cannot have.
+        """
         config = self.config
+        _check_start(method, regime, initialise_from)
         section = self.training_settings(regime)
         candidates = self._candidates(method, task) if initialise_from == "source" else ()
+        if initialise_from == "source" and not candidates:
+            raise InputError(f"tasks.source has no task other than {task}; add a source task to start {method} from")
         seeds = tuple(config.seeds[:1] if regime == SOURCE else config.seeds)
         settings = {
             "version": RESULTS_VERSION,
@@ -216,6 +223,16 @@ class Experiment:
                 del values[key]
             values["k"] = int(regime.removeprefix("k"))
         return values
+
+
+def _check_start(method: str, regime: str, initialise_from: str) -> None:
+    if regime not in (FULL, SOURCE) and not re.fullmatch("k[1-9][0-9]*", regime):
+        raise InputError(f"unknown regime {regime!r}; use full, source or k<number of examples>, for example k16")
+    source = get_method(method).source
+    if source == "none" and initialise_from == "source":
+        raise InputError(f"{method} always starts from scratch; leave out --initialise-from source or choose spot")
+    if source == "required" and initialise_from == "scratch":
+        raise InputError(f"{method} always starts from a source prompt; add --initialise-from source")
 
 
 def write_list(experiment: Experiment, table: str) -> Path:

@@ -10,18 +10,23 @@ INDEX_FILE = "model.safetensors.index.json"
 MODEL_TYPES = ("t5",)
 
 
+def check_folder(folder: Path) -> None:
+    """Raise InputError where there is no such folder."""
+    if not folder.is_dir():
+        raise InputError(f"no backbone folder {folder}; check backbone.id, or download the backbone first")
+
+
 def read_config(folder: Path) -> dict:
     """config.json as a dictionary. Raises InputError where it is missing, broken, or of an unsupported model
     type.
     """
-    if not folder.is_dir():
-        raise InputError(f"no backbone folder {folder}; check backbone.id, or download the backbone first")
+    check_folder(folder)
     path = folder / "config.json"
     if not path.is_file():
         raise InputError(f"{path} is missing; a backbone folder holds config.json and *.safetensors")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON ({error}); fetch it again") from error
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if model_type not in MODEL_TYPES:
@@ -44,7 +49,7 @@ def weight_files(folder: Path) -> list[Path]:
         raise InputError(f"{index} is no index of safetensors shards ({error!r}); fetch it again") from error
     for name in names:
         # A name with folders would read files from elsewhere.
-        if Path(name).name != name or not name.endswith(".safetensors"):
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
             raise InputError(f"{index}: {name!r} is no safetensors file of this folder; fetch it again")
         if not (folder / name).is_file():
             raise InputError(f"{folder / name} is missing, but {INDEX_FILE} names it; fetch the backbone again")

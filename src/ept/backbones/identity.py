@@ -4,7 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from ept.backbones.files import weight_files
+from ept.backbones.files import check_folder, weight_files
 from ept.errors import InputError
 
 SAMPLES = 64
@@ -22,6 +22,7 @@ def backbone_identity(folder: str | Path) -> str:
     headers.
     """
     folder = Path(folder)
+    check_folder(folder)
     digest = hashlib.sha256()
     for path in [folder / "config.json", _tokenizer_file(folder)]:
         if not path.is_file():

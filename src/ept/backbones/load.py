@@ -22,8 +22,8 @@ def load_backbone(folder: str | Path, dtype: str = "float32", device: str = "cpu
     `device`.
 
     T5 v1.0 (tied head), v1.1 and flan (gated, own head). Raises InputError for a missing folder or file,
-    another model type, an unreadable or incomplete safetensors file, a tensor of another shape, and a dtype
-    other than float32 or bfloat16 (T5 overflows in float16).
+    another model type, sizes that make no model, an unreadable or incomplete safetensors file, a tensor of
+    another shape, and a dtype other than float32 or bfloat16 (T5 overflows in float16).
     """
     if dtype not in DTYPES:
         reason = " (T5 overflows in float16)" if dtype == "float16" else ""
@@ -50,8 +50,12 @@ def _build(config: dict, tensors: dict[str, Tensor], folder: Path) -> torch.nn.M
         from transformers.models.t5.configuration_t5 import T5Config
         from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
-    with torch.device("meta"):
-        model = T5ForConditionalGeneration(T5Config.from_dict(config))
+    try:
+        with torch.device("meta"):
+            model = T5ForConditionalGeneration(T5Config.from_dict(config))
+    except Exception as error:  # a wrong value fails wherever it is used first
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder / 'config.json'} describes no T5 ({reason}); fetch it again") from error
     embeddings = [tensors.pop(name) for name in EMBEDDING_NAMES if name in tensors]
     head = tensors.pop("lm_head.weight", None)
     # A file holds tied weights under one of their names.

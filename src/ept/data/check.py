@@ -33,8 +33,8 @@ def read_parquet(path: Path) -> pa.Table:
 def check_table(task: Task, table: pa.Table, where: Path | str) -> None:
     """Raise InputError where a published split lacks what `task` needs; rows are counted from 0.
 
-    Checked are: at least one row, every column and its type, no missing values, labels in range, an answer in
-    each row.
+    Checked are: at least one row, every column and its type, no missing values, text in UTF-8, no idx twice, labels
+    in range, an answer in each row.
     """
     if not table.num_rows:
         raise InputError(f"{where}: the split has no rows; put a split with examples there")
@@ -52,6 +52,8 @@ def _column(task: Task, table: pa.Table, name: str, where: Path | str) -> pa.Chu
             f"{where}: column {name!r}, which {task.name} needs, is missing; "
             f"name the columns as in the Hugging Face data set (there are {', '.join(table.column_names)})"
         )
+    if (times := table.column_names.count(name)) > 1:
+        raise InputError(f"{where}: column {name!r} is there {times} times; leave one of them")
     return table.column(name)
 
 
@@ -60,10 +62,43 @@ def _check_column(task: Task, table: pa.Table, name: str, where: Path | str) -> 
     kind = _KINDS.get(name, "text")
     _check_type(task, name, values.type, kind, where)
     _refuse_rows(pc.is_null(values), f"{where}: column {name!r} has no value", "fill it or leave the row out")
-    if pa.types.is_struct(values.type):
-        missing = [field for field in task.groups if values.type.get_field_index(field) < 0]
-        if missing:
-            raise InputError(f"{where}: column {name!r} lacks the field {missing[0]!r} of {task.name}; add it")
+    if kind in ("text", "lists of text"):
+        _check_texts(values, f"{where}: column {name!r}")
+    if kind == "records":
+        _check_records(task, values, f"{where}: column {name!r}")
+
+
+def _check_texts(values: pa.ChunkedArray, column: str) -> None:
+    """Bytes that are no text, and lists with an empty place; row by row only where there is one."""
+    lists = _is_list(values.type)
+    try:
+        values.validate(full=True)
+        if not lists or not pc.list_flatten(values).null_count:
+            return
+    except pa.ArrowInvalid:
+        pass
+    for row, value in enumerate(values):
+        try:
+            content = value.as_py()
+            if lists and None in content:
+                raise InputError(f"{column} has a list with an empty place in row {row}; fill it or leave it out")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{column} holds text that is not UTF-8 in row {row}; write the file anew") from error
+
+
+def _check_records(task: Task, values: pa.ChunkedArray, column: str) -> None:
+    """The fields by which rows are grouped, and, where there are more than these, that no record comes twice."""
+    for field in task.groups:
+        if values.type.get_field_index(field) < 0:
+            raise InputError(f"{column} lacks the field {field!r} of {task.name}; add it")
+        missing = pc.is_null(pc.struct_field(values, field))
+        _refuse_rows(missing, f"{column} has no {field!r}", "fill it or leave the row out")
+    if values.type.num_fields == len(task.groups):
+        return
+    seen: dict[str, int] = {}
+    for row, record in enumerate(values.to_pylist()):
+        if (first := seen.setdefault(str(record), row)) != row:
+            raise InputError(f"{column} has the value of row {first} again in row {row}; number every row once")
 
 
 def _check_labels(task: Task, table: pa.Table, where: Path | str) -> None:
@@ -90,6 +125,7 @@ def _check_answers(task: Task, table: pa.Table, where: Path | str) -> None:
     lengths = pc.fill_null(pc.list_value_length(values), 0)
     what = f"{where}: column 'answers' has no answer"
     _refuse_rows(pc.equal(lengths, 0), what, "give one or leave the row out")
+    _check_texts(values, f"{where}: column 'answers'")
 
 
 def _check_type(task: Task, name: str, type_: pa.DataType, kind: str, where: Path | str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ept.data import hub, local
 from ept.demo import GENERATOR_VERSION
+from ept.errors import InputError
 from ept.files import write_atomically
 from ept.tasks.record import Task
 
@@ -82,6 +83,8 @@ def read_raw(task: Task, folder: Path) -> dict[str, "pa.Table"]:
 
     Raises InputError where train or validation is missing or a file is torn.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; make it with `ept fetch --task {task.name}`")
     import pyarrow as pa
 
     from ept.data.check import read_parquet

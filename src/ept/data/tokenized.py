@@ -114,7 +114,10 @@ def _read(path: Path) -> tuple[pa.RecordBatch, dict]:
         batch = reader.get_batch(0)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: this is not a whole Arrow file; remove it and make it again") from error
-    metadata = (reader.schema.metadata or {}).get(METADATA_KEY)
-    if metadata is None:
+    try:
+        metadata = json.loads((reader.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    except ValueError:
+        metadata = {}
+    if "fingerprint" not in metadata:
         raise InputError(f"{path}: this file was not written by `ept tokenize`; remove it and make it again")
-    return batch, json.loads(metadata)
+    return batch, metadata

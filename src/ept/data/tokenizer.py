@@ -8,20 +8,28 @@ from tokenizers.processors import TemplateProcessing
 from ept.errors import InputError
 
 END, PAD = "</s>", "<pad>"
+# A character for private use, which no vocabulary holds.
+UNKNOWN = "\ue000"
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer of a backbone's folder: every text whole, without padding, with `</s>` at its end.
 
     From tokenizer.json (whose own truncation and padding are switched off: T5's cuts at 20 pieces), or else
-    from spiece.model. Raises InputError where neither is there or can be read, or where `</s>` or `<pad>` is
-    unknown.
+    from spiece.model. Raises InputError where neither is there or can be read, where `</s>` or `<pad>` is unknown,
+    or where it has no piece for what it does not know.
     """
     folder = Path(folder)
     tokenizer = _read(folder)
     for piece in (END, PAD):
         if tokenizer.token_to_id(piece) is None:
             raise InputError(f"{folder}: the tokenizer does not know {piece}; use that of a T5 model")
+    try:
+        tokenizer.encode(UNKNOWN)
+    except Exception as error:  # bare here too
+        raise InputError(
+            f"{folder}: the tokenizer cannot encode unknown characters ({error}); use that of a T5 model"
+        ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.post_processor = TemplateProcessing(

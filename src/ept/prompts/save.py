@@ -78,4 +78,6 @@ def _header(written: str | None) -> dict[str, Any] | None:
         header = json.loads(written or "null")
     except json.JSONDecodeError:
         return None
-    return header if isinstance(header, dict) and header.get("format") == FORMAT else None
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        return None
+    return header if header.keys() >= {"collapsed", "metadata"} else None

@@ -13,6 +13,18 @@ from ept.evaluation.metrics import References
 from ept.experiment import Pack
 from ept.tasks import get_task
 
+# What tables need of a run's record and of its predictions (ept.training.report).
+RECORD = (
+    "backbone",
+    "source",
+    "trained_parameters",
+    "stored_parameters",
+    "data_fingerprints",
+    "majority_baseline",
+    "runs",
+)
+PREDICTIONS = ("seed", "group", "label", "prediction", "text", "answers")
+
 
 @dataclass(frozen=True)
 class PackResult:
@@ -52,6 +64,8 @@ def collect(packs: list[Pack]) -> list[PackResult]:
 
 
 def _read(pack: Pack) -> PackResult:
+    if not (pack.folder / "runs.json").is_file():
+        raise InputError(f"{pack.folder}/runs.json is not there; make it with `ept train --hash {pack.hash}`")
     record = _read_json(pack.folder / "runs.json")
     stored = _read_json(pack.folder / "settings.json")
     for found in (record.get("hash"), stored.get("hash")):
@@ -59,8 +73,10 @@ def _read(pack: Pack) -> PackResult:
             raise InputError(
                 f"{pack.folder} holds the record of settings {found}, not of {pack.hash}; delete it and run again"
             )
+    if missing := [key for key in RECORD if key not in record]:
+        raise InputError(f"{pack.folder}/runs.json lacks {missing[0]!r}; delete its folder and run again")
     seeds = {run["seed"] for run in record["runs"] if run["selected"]}
-    table = pq.read_table(pack.folder / "predictions.parquet")
+    table = _read_predictions(pack.folder / "predictions.parquet")
     for seed in pack.seeds:
         if seed not in seeds or seed not in table["seed"].unique().to_pylist():
             raise InputError(f"{pack.folder}: seed {seed} is missing; delete the folder and run again")
@@ -85,8 +101,26 @@ def _predictions(table: pa.Table, extraction: bool) -> np.ndarray:
     return table["prediction"].to_numpy()
 
 
+def _read_predictions(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"cannot read {path}: {_reason(error)}; delete its folder and run again") from error
+    if missing := [name for name in PREDICTIONS if name not in table.column_names]:
+        raise InputError(f"{path} lacks the column {missing[0]!r}; delete its folder and run again")
+    return table
+
+
 def _read_json(path: Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; delete its folder and run again") from error
+        raise InputError(f"cannot read {path}: {_reason(error)}; delete its folder and run again") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds no JSON object; delete its folder and run again")
+    return found
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, in one line; libraries write several."""
+    return str(error).splitlines()[0]

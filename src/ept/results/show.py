@@ -11,10 +11,16 @@ def show_tables(experiment: Experiment) -> None:
     main = paths.table_file(output, "main").with_suffix(".md")
     if not main.exists():
         raise InputError(f"{main} is not there yet; make it with `snakemake --cores all all`")
+    try:
+        text = main.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        text = ""
+    if not text.startswith("| method |"):
+        raise InputError(f"{main} is no table; make it again with `ept table --table main`")
     print(
         "Full data, test scores in percent (mean ± standard deviation over seeds), best in bold, second underlined:\n"
     )
-    print(align(main.read_text(encoding="utf-8")))
+    print(align(text))
     print("Tables, each as .csv, .md and .tex:")
     for table in experiment.tables:
         print(f"  {paths.table_file(output, table)}")

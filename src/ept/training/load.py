@@ -3,16 +3,19 @@
 import itertools
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.backbones.load import load_backbone
 from ept.config import Configuration
 from ept.data.few_shot import sample_k_shot
 from ept.data.tokenized import TokenizedSplit
-from ept.data.tokenizer import load_tokenizer
+from ept.data.tokenizer import END, PAD, load_tokenizer
+from ept.errors import InputError
 from ept.evaluation.split import Answers
 from ept.experiment import Experiment, Pack
 from ept.tasks import get_task
@@ -44,7 +47,10 @@ class Job:
         """The training examples of a run: all, or its k-shot sample."""
         if self.pack.k is None:
             return np.arange(len(self.train))
-        return sample_k_shot(self.train.labels, self.task.kind, self.pack.k, seed, len(self.task.labels))
+        try:
+            return sample_k_shot(self.train.labels, self.task.kind, self.pack.k, seed, len(self.task.labels))
+        except InputError as error:
+            raise InputError(f"{self.pack.tokenized / 'train.arrow'}: {error}") from error
 
     def validation_rows(self) -> np.ndarray:
         """The validation rows that select checkpoints: the same for every run and method."""
@@ -65,17 +71,31 @@ def load_job(experiment: Experiment, pack: Pack, threads: int) -> Job:
     dtype = config.backbone.dtype
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
+    backbone = load_backbone(experiment.backbone_folder, dtype=dtype, device=device)
+    tokenizer = load_tokenizer(experiment.backbone_folder)
+    _check_tokenizer(tokenizer, backbone, experiment.backbone_folder)
     return Job(
         pack=pack,
         config=config,
         settings=experiment.training_settings(pack.regime),
-        backbone=load_backbone(experiment.backbone_folder, dtype=dtype, device=device),
-        answers=Answers(get_task(pack.task), load_tokenizer(experiment.backbone_folder)),
+        backbone=backbone,
+        answers=Answers(get_task(pack.task), tokenizer),
         train=TokenizedSplit(pack.tokenized / "train.arrow"),
         validation=TokenizedSplit(pack.tokenized / "validation.arrow"),
         test=TokenizedSplit(pack.tokenized / "test.arrow"),
         threads=threads,
     )
+
+
+def _check_tokenizer(tokenizer: Tokenizer, backbone: EncoderDecoder, folder: Path) -> None:
+    """Raise InputError where pieces mean something else to the tokenizer than to the backbone."""
+    remedy = "use the tokenizer that belongs to the backbone"
+    pieces, rows = tokenizer.get_vocab_size(), len(backbone.embedding)
+    if pieces > rows:
+        raise InputError(f"{folder}: the tokenizer has {pieces} pieces, the backbone {rows}; {remedy}")
+    for name, wanted in ((END, backbone.eos_id), (PAD, backbone.pad_id)):
+        if (found := tokenizer.token_to_id(name)) != wanted:
+            raise InputError(f"{folder}: {name} is piece {found} of the tokenizer, config.json says {wanted}; {remedy}")
 
 
 def runs_of(pack: Pack) -> list[Run]:
