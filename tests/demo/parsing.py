@@ -45,9 +45,7 @@ def follows(special: dict, general: dict) -> bool:
     """Whether the event `general` follows from the event `special` (both taken without negation)."""
     same = special["agent"] == general["agent"] and special["deed"] == general["deed"]
     kind = general["thing"] in (special["thing"], CATEGORY_OF.get(special["thing"]))
-    return (
-        same and kind and all(general[role] in (None, special[role]) for role in ("property", "place", "day"))
-    )
+    return same and kind and all(general[role] in (None, special[role]) for role in ("property", "place", "day"))
 
 
 def relation(premise: dict, hypothesis: dict) -> str:

@@ -97,6 +97,4 @@ def test_rebuild_is_deterministic_and_its_files_load(tmp_path):
     assert lines[-1].startswith("step 4 of 4, loss ")
     loaded = T5ForConditionalGeneration.from_pretrained(tmp_path / "a")
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), loaded.parameters(), strict=True))
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {
-        path.name for path in BACKBONE_FOLDER.iterdir()
-    }
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {path.name for path in BACKBONE_FOLDER.iterdir()}

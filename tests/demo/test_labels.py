@@ -124,8 +124,7 @@ def test_record_has_one_filling_that_makes_the_query_true():
             entity
             for entity in row["entities"]
             if any(
-                relation(event, parse(row["query"].replace("@placeholder", entity))) == "entailment"
-                for event in told
+                relation(event, parse(row["query"].replace("@placeholder", entity))) == "entailment" for event in told
             )
         ]
         assert true == row["answers"], row
