@@ -20,11 +20,6 @@ def hub_backbone_folder(name: str, revision: str) -> Path:
     return Path("data/backbones") / f"{name}-{revision[:8]}"
 
 
-def rebuilt_demo_backbone_folder() -> Path:
-    """Where `snakemake backbone` puts the demonstration backbone that it trains anew."""
-    return Path("data/backbones/demo-rebuilt")
-
-
 def prompt_folder(backbone: str, method: str, task: str, regime: str, hash_: str) -> Path:
     """seed<seed>.safetensors of every reported seed, and settings.json."""
     return Path("prompts") / backbone / method / task / regime / hash_

@@ -1,6 +1,4 @@
 # The configuration and the functions that rules look their files up with. No rule stands here.
-from pathlib import Path
-
 from ept import paths
 from ept.config import load_configuration, parse_configuration, write_resolved
 from ept.errors import InputError
@@ -24,7 +22,6 @@ except InputError as error:
     raise WorkflowError(str(error))
 
 OUTPUT = EXPERIMENT.config.output
-BACKBONE = EXPERIMENT.config.backbone.name
 SEEDS = EXPERIMENT.config.seeds
 RESOLVED = write_resolved(EXPERIMENT.config, paths.configurations_folder(OUTPUT))
 
