@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ept.config import parse_configuration
-from ept.prompts.registry import build_pack
+from ept.prompts.build import build_pack
 from ept.prompts.settings import EptSettings, PromptSettings
 from ept.tasks import TASKS
 from ept.training.settings import FewShotSettings, TrainingSettings

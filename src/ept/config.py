@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ept.errors import InputError
 from ept.files import digest, write_text
+from ept.methods import METHODS, get_method
 from ept.prompts.budget import check_budget
-from ept.prompts.registry import METHODS, get_method
 from ept.prompts.settings import EptSettings, PromptSettings
 from ept.tasks import get_task
 from ept.training.settings import (

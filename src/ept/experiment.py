@@ -17,7 +17,7 @@ from ept.data.source import DataSource, identity
 from ept.demo import BACKBONE_FOLDER
 from ept.errors import InputError
 from ept.files import digest, write_text
-from ept.prompts.registry import METHODS, get_method
+from ept.methods import METHODS, get_method
 from ept.tasks import get_task
 from ept.training.settings import FewShotSettings, TrainingSettings
 

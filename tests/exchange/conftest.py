@@ -11,8 +11,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.cli import main
+from ept.prompts.build import build_pack
 from ept.prompts.combine import combine
-from ept.prompts.registry import build_pack
 from ept.prompts.save import read_prompt, save_prompt
 from ept.prompts.settings import EptSettings, PromptSettings
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ept.prompts.registry import build_pack
+from ept.prompts.build import build_pack
 from ept.prompts.settings import EptSettings, PromptSettings
 
 VOCABULARY, HIDDEN = 50, 12

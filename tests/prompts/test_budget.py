@@ -5,7 +5,7 @@ import torch
 
 from ept.errors import InputError
 from ept.prompts.budget import check_budget, decomposition_rank, ept_rank, extra_parameters
-from ept.prompts.registry import build_pack
+from ept.prompts.build import build_pack
 from ept.prompts.settings import EptSettings, PromptSettings
 
 EMBEDDING = torch.ones(110, 768)

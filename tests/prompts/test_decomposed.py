@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from ept.prompts.build import build_pack
 from ept.prompts.combine import combine
-from ept.prompts.registry import build_pack
 from ept.prompts.settings import EptSettings, PromptSettings
 
 

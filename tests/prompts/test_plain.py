@@ -3,8 +3,8 @@
 import torch
 from peft import PromptTuningConfig, get_peft_model
 
+from ept.prompts.build import build_pack
 from ept.prompts.combine import combine
-from ept.prompts.registry import build_pack
 from ept.prompts.settings import EptSettings, PromptSettings
 
 

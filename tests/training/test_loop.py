@@ -11,7 +11,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.data.tokenize import SCHEMA, write_tokens
 from ept.data.tokenized import TokenizedSplit
-from ept.prompts.registry import build_pack
+from ept.prompts.build import build_pack
 from ept.prompts.settings import EptSettings, PromptSettings
 from ept.training.loop import Run, accumulate_gradients, train_pack
 from ept.training.progress import Progress

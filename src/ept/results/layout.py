@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ept.prompts.registry import METHODS
+from ept.methods import METHODS
 from ept.tasks import get_task
 
 AVERAGE_TITLES = {"average_glue": "GLUE", "average_super_glue": "SuperGLUE", "average": "All"}

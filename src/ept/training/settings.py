@@ -3,24 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-LearningRates = dict[str, dict[str, list[float]]]
+from ept.methods import METHODS, Rates
 
-# Full data: the grids of the DePT paper (Shi & Lipani 2024, appendix on hyper-parameters), which EPT's paper shares.
-_PROMPT_GRID = [0.3, 0.4, 0.5]
-_LOW_RANK_GRID = [1e-4, 5e-4, 5e-3]
-FULL_LEARNING_RATES: LearningRates = {
-    "pt": {"prompt": _PROMPT_GRID},
-    "spot": {"prompt": _PROMPT_GRID},
-    "dept": {"prompt": _PROMPT_GRID, "low_rank": _LOW_RANK_GRID},
-    "ept": {"prompt": _PROMPT_GRID, "low_rank": _LOW_RANK_GRID},
-}
-# Few-shot: one pair per method (our choice).
-FEW_SHOT_LEARNING_RATES: LearningRates = {
-    "pt": {"prompt": [0.3]},
-    "spot": {"prompt": [0.3]},
-    "dept": {"prompt": [0.3], "low_rank": [5e-3]},
-    "ept": {"prompt": [0.3], "low_rank": [5e-3]},
-}
+LearningRates = dict[str, Rates]
+
+FULL_LEARNING_RATES: LearningRates = {name: method.rates for name, method in METHODS.items()}
+FEW_SHOT_LEARNING_RATES: LearningRates = {name: method.few_shot_rates for name, method in METHODS.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

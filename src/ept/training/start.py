@@ -5,7 +5,7 @@ import torch
 
 from ept.experiment import Pack
 from ept.prompts.base import PromptPack
-from ept.prompts.registry import build_pack
+from ept.prompts.build import build_pack
 from ept.prompts.save import read_prompt
 from ept.training.load import Job
 from ept.training.loop import pack_losses

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ept.errors import InputError
-from ept.prompts.registry import METHODS, build_pack, get_method
+from ept.methods import METHODS, get_method
+from ept.prompts.build import build_pack
 from ept.prompts.settings import EptSettings, PromptSettings
 
 
@@ -38,7 +39,7 @@ def test_prompts_are_float32_over_a_bfloat16_backbone():
 def test_settings_are_read_without_torch():
     """A hundred jobs parse the configuration; none of them should wait for torch before it needs it."""
     code = (
-        "import sys, ept.prompts.registry, ept.prompts.settings, ept.prompts.budget;"
+        "import sys, ept.methods, ept.prompts.settings, ept.prompts.budget;"
         "print([name for name in ('torch', 'transformers', 'numpy', 'pydantic') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

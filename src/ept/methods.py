@@ -1,0 +1,56 @@
+"""The methods by name. A new method is one file and one line here. No torch: the configuration imports this."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ept.errors import InputError
+
+Rates = dict[str, list[float]]
+
+# Full data: the grids of the DePT paper (Shi & Lipani 2024, appendix on hyper-parameters), which EPT's paper shares.
+_PROMPT = [0.3, 0.4, 0.5]
+_LOW_RANK = [1e-4, 5e-4, 5e-3]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of a table.
+
+    `module` is "module:class" of its PromptPack; `source` says whether a run may or must start from another task's
+    prompt, which `source_method` has trained; `rates` are the learning rates to try on full data by group of
+    parameters, `few_shot_rates` those with k examples (one combination: our choice).
+    """
+
+    name: str
+    title: str
+    module: str
+    source: Literal["none", "optional", "required"]
+    source_method: str
+    rates: Rates
+    few_shot_rates: Rates
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of parameters with a learning rate each."""
+        return tuple(self.rates)
+
+
+_PROMPT_RATES = ({"prompt": _PROMPT}, {"prompt": [0.3]})
+_PAIR_RATES = ({"prompt": _PROMPT, "low_rank": _LOW_RANK}, {"prompt": [0.3], "low_rank": [5e-3]})
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("pt", "PT", "ept.prompts.plain:PlainPrompt", "none", "pt", *_PROMPT_RATES),
+        Method("spot", "SPoT", "ept.prompts.plain:PlainPrompt", "required", "pt", *_PROMPT_RATES),
+        Method("dept", "DePT", "ept.prompts.decomposed:DecomposedPrompt", "optional", "dept", *_PAIR_RATES),
+        Method("ept", "EPT", "ept.prompts.ept:EptPrompt", "optional", "ept", *_PAIR_RATES),
+    )
+}
+
+
+def get_method(name: str) -> Method:
+    """The method of that name. Raises InputError with the known names."""
+    if name not in METHODS:
+        raise InputError(f"unknown method {name!r}; known are {', '.join(METHODS)}")
+    return METHODS[name]

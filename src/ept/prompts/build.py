@@ -1,0 +1,34 @@
+"""Build the prompts of a pack of runs by the name of their method."""
+
+import importlib
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ept.methods import get_method
+from ept.prompts.base import PackSetup, PromptPack
+from ept.prompts.budget import check_budget
+from ept.prompts.settings import EptSettings, PromptSettings
+
+
+def build_pack(
+    method: str,
+    embedding: Tensor,
+    prompt: PromptSettings,
+    ept: EptSettings,
+    source_length: int,
+    seeds: Sequence[int],
+    init_ids: Sequence[Sequence[int]] = (),
+) -> PromptPack:
+    """The prompts of a pack of runs at their start, float32 on the device of `embedding`.
+
+    `embedding` [vocab, hidden]: the backbone's word embeddings. `source_length`: the task's longest source
+    text in pieces (rows of A). One run per seed; a run draws the same numbers alone and in a pack.
+    `init_ids`, for the starts that need them, without `</s>`: `text` one list with the pieces of the text,
+    `labels` one list per class label. Raises InputError for an unknown method and for settings that do not
+    fit each other or the hidden size.
+    """
+    module, name = get_method(method).module.split(":")
+    check_budget(prompt, ept)
+    pack_class = getattr(importlib.import_module(module), name)
+    return pack_class(PackSetup(embedding, prompt, ept, source_length, tuple(seeds), init_ids))
