@@ -1,6 +1,7 @@
 """The command-line program behind every rule of the workflow: one verb a rule, each usable by hand."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -105,9 +106,14 @@ def train(options: argparse.Namespace) -> None:
         pack = experiment.pack(options.method, options.task, options.regime, options.initialise_from)
     else:
         raise InputError("name a pack by --hash, or by --method, --task and --regime")
+    from ept.training.checkpoint import Interrupted
     from ept.training.job import train_job
 
-    train_job(experiment, pack, options.threads)
+    try:
+        train_job(experiment, pack, options.threads, options.checkpoint_seconds)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
 
 
 def table(options: argparse.Namespace) -> None:
@@ -191,6 +197,12 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--regime", help="full, source, or k<number of examples>")
     training.add_argument("--initialise-from", choices=["scratch", "source"], default="scratch")
     training.add_argument("--threads", type=_threads, default=1, help="CPU threads (%(default)s)")
+    training.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=60,
+        help="seconds between checkpoints, from which a killed job goes on",
+    )
     add_with_config(table).add_argument("--table", required=True, help="for example main or fewshot_k16")
     add_with_config(show)
     importing, exporting = add(import_prompt, "import"), add(export_prompt, "export")

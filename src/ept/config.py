@@ -180,6 +180,11 @@ def _check_training(section: str, settings: TrainingSettings) -> None:
     for key in positive + ([] if settings.steps == "auto" else ["steps"]):
         if not 0 < getattr(settings, key) < float("inf"):
             raise ValueError(f"{section}.{key} is {getattr(settings, key)}; it must be a number above 0")
+    for key in ("patience", "halving"):
+        if getattr(settings, key) < 0:
+            raise ValueError(f"{section}.{key} is {getattr(settings, key)}; it must be 0 (off) or more")
+    if settings.pack != "auto" and settings.pack < 1:
+        raise ValueError(f"{section}.pack is {settings.pack}; it must be auto or a number of runs, at least 1")
     if settings.warmup_steps < 0 or (settings.steps != "auto" and settings.warmup_steps >= settings.steps):
         raise ValueError(f"{section}.warmup_steps is {settings.warmup_steps}; it must be 0 or more and below steps")
     _check_learning_rates(section, settings.learning_rates)

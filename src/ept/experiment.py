@@ -44,6 +44,7 @@ class Pack:
     seeds: tuple[int, ...]
     prompts: Path
     folder: Path
+    checkpoints: Path
     tokenized: Path
     candidates: tuple["Pack", ...] = ()
 
@@ -162,6 +163,7 @@ class Experiment:
             seeds=seeds,
             prompts=paths.prompt_folder(*where),
             folder=paths.run_folder(config.output, *where),
+            checkpoints=paths.checkpoint_folder(config.output, *where),
             tokenized=self.tokenized_folder(task),
             candidates=candidates,
         )

@@ -19,6 +19,8 @@ class Method:
     `module` is "module:class" of its PromptPack; `source` says whether a run may or must start from another task's
     prompt, which `source_method` has trained; `rates` are the learning rates to try on full data by group of
     parameters, `few_shot_rates` those with k examples (one combination: our choice).
+    With `packed` all runs of a pack train in one pass over the frozen backbone; a method that changes the backbone's
+    weights trains them one after the other.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Method:
     source_method: str
     rates: Rates
     few_shot_rates: Rates
+    packed: bool = True
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -35,6 +35,16 @@ def run_folder(output: str, backbone: str, method: str, task: str, regime: str, 
     return Path(output) / "runs" / backbone / method / task / regime / hash_
 
 
+def checkpoint_folder(output: str, backbone: str, method: str, task: str, regime: str, hash_: str) -> Path:
+    """The checkpoints of a pack in training. No rule's output, so that Snakemake leaves it after a failed job."""
+    return Path(output) / "checkpoints" / backbone / method / task / regime / hash_
+
+
+def measured_file(backbone: str, device: str, threads: int) -> Path:
+    """How large a forward pass should be on this machine (ept.training.measure)."""
+    return Path("data/measured") / f"{backbone}-{device}-{threads}-threads.json"
+
+
 def table_file(output: str, table: str) -> Path:
     """A table's CSV; its Markdown and LaTeX versions have other endings."""
     return Path(output) / f"{table}.csv"

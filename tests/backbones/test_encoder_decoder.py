@@ -107,7 +107,7 @@ def test_attributes(t5):
     assert (backbone.hidden_size, backbone.pad_id, backbone.eos_id, backbone.start_id) == (16, 0, 1, 0)
     assert backbone.embedding.shape == (40, 16)
     assert backbone.device == torch.device("cpu")
-    assert backbone.forward_positions >= 1000
+    assert backbone.most_positions >= 1000
     assert not any(module.training for module in t5.modules())
 
 

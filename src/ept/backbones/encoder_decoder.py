@@ -6,16 +6,13 @@ padding mask anew in every layer ([rows, heads, length, length] each time), and 
 length again.
 """
 
+import os
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Hidden vectors of one layer that stay in the cache of a CPU. Measured with d = 128 and 256 (float32, one
-# thread): the time of a row is the same from 1,000 to 10,000 positions with d = 128, and 12 % more at 10,000
-# than at 4,500 with 256.
-CPU_CACHE_BYTES = 6 * 2**20
 # What the backward pass keeps for one position and layer, in hidden vectors: 15-31 counted on small T5s of
 # both generations (float32), and a margin for the float32 copies that layer norms make of bfloat16.
 KEPT_VECTORS = 40
@@ -47,16 +44,15 @@ class EncoderDecoder:
         self._decoder_bias = PositionBias(model.decoder)
 
     @property
-    def forward_positions(self) -> int:
-        """How many input positions (rows x length) one forward with backward should have at most.
-
-        CPU: a batch whose activations leave the cache is slower than several that stay in it. GPU: what fits
-        into half of its memory (the total, not what is free now: the same machine must always choose the
+    def most_positions(self) -> int:
+        """How many input positions (rows x length) one forward with backward may have: what fits into half of the GPU's
+        memory or an eighth of the machine's (the total, not what is free now: the same machine must always choose the
         same).
         """
         if self.device.type == "cpu":
-            return CPU_CACHE_BYTES // (4 * self.hidden_size)
-        memory = torch.cuda.get_device_properties(self.device).total_memory
+            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+        else:
+            memory = torch.cuda.get_device_properties(self.device).total_memory
         return memory // (2 * KEPT_VECTORS * self._layers * self.hidden_size * self.dtype.itemsize)
 
     def embed(self, input_ids: Tensor) -> Tensor:

@@ -55,10 +55,10 @@ class Texts(Sequence):
 class TokenizedSplit:
     """One split as `ept.data.tokenize.write_tokens` wrote it; numbers are views of the mapped file.
 
-    `lengths` [rows] int32: pieces of each source; `labels` [rows] float64: class index, raw score, or NaN;
-    `ids` and `groups`: sequences of text; `metadata`: task, split, split_rule, source, source_length,
-    rows_published_train, truncated, pad_id, fingerprint. Raises InputError for a file that is missing, torn
-    or of another kind.
+    `lengths` and `target_lengths` [rows] int32: pieces of each source and label; `labels` [rows] float64: class index,
+    raw score, or NaN; `ids` and `groups`: sequences of text; `metadata`: task, split, split_rule, source,
+    source_length, rows_published_train, truncated, pad_id, fingerprint. Raises InputError for a file that is missing,
+    torn or of another kind.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -68,7 +68,7 @@ class TokenizedSplit:
         self.labels = batch.column("label").to_numpy()
         self._answers = batch.column("answers")
         self._inputs, self._targets = _Lists(batch.column("input_ids")), _Lists(batch.column("target_ids"))
-        self.lengths = self._inputs.lengths
+        self.lengths, self.target_lengths = self._inputs.lengths, self._targets.lengths
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -37,19 +37,25 @@ class Answers:
 
 @torch.inference_mode()
 def predict_split(
-    backbone: EncoderDecoder, output: PromptOutput, split: TokenizedSplit, rows: np.ndarray, answers: Answers
+    backbone: EncoderDecoder,
+    output: PromptOutput,
+    split: TokenizedSplit,
+    rows: np.ndarray,
+    answers: Answers,
+    most_positions: int,
 ) -> np.ndarray:
     """The predictions of all runs, [runs, rows].
 
     Classification: class indices, -1 where generation would write something that is no label. Regression: the score
     whose string is likeliest. Extraction: generated text (dtype object). Rows are batched by length; every batch goes
-    through the backbone with all runs' prompts.
+    through the backbone with all runs' prompts, and has at most so many positions that four times `most_positions`
+    (which is for passes with a graph) hold them.
     """
     runs, prompt_length = output.prompt.shape[:2]
     kind = answers.task.kind
     dtype = {"classification": np.int64, "regression": np.float64, "extraction": object}[kind]
     predictions = np.empty((runs, len(rows)), dtype=dtype)
-    for positions in _batches(split.lengths[rows], runs, prompt_length, backbone.forward_positions):
+    for positions in _batches(split.lengths[rows], runs, prompt_length, most_positions):
         batch = split.collate(rows[positions]).to(backbone.device)
         embeddings = backbone.embed(batch.input_ids).expand(runs, -1, -1, -1)
         mask = batch.attention_mask.expand(runs, -1, -1)

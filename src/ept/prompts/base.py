@@ -34,6 +34,12 @@ class PromptOutput(NamedTuple):
         """The part of the runs first..last-1, as views."""
         return type(self)(*(None if part is None else part[first:last] for part in self))
 
+    def detached(self) -> "PromptOutput":
+        """Leaves of a new graph; those of trained parts collect gradients."""
+        return type(self)(
+            *(None if part is None else part.detach().requires_grad_(part.requires_grad) for part in self)
+        )
+
     def select(self, runs: Sequence[int]) -> "PromptOutput":
         """The part of these runs, as copies."""
         return type(self)(*(None if part is None else part[list(runs)] for part in self))
@@ -71,6 +77,9 @@ class PromptPack(nn.Module):
     A method's file subclasses it: parameters [runs, ...], `forward` and, where they differ,
     `parameter_groups`, `fit_tensor`, `collapse` and `diagnostics`.
     """
+
+    packed = True
+    """Whether parameters have a leading runs axis."""
 
     def __init__(self, setup: PackSetup):
         super().__init__()
@@ -133,6 +142,9 @@ class PromptPack(nn.Module):
     def stored_parameters(self) -> int:
         """Numbers that use needs of one run, counted from its collapsed tensors."""
         return sum(tensor.numel() for tensor in self.collapse(0).values())
+
+    def close(self) -> None:
+        """Leave the backbone as it was; prompts have not touched it."""
 
     def diagnostics(self, run: int) -> dict[str, float | list[float]]:
         """What is worth watching of one run during training; nothing unless the method says so."""

@@ -1,6 +1,8 @@
 """One job: train a pack, choose its learning rates on validation, report on test, write everything down."""
 
+import shutil
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,38 +10,91 @@ import torch
 from ept.evaluation.split import predict_split, references, score
 from ept.experiment import Experiment, Pack
 from ept.prompts.base import PromptPack
-from ept.training.load import load_job, runs_of
-from ept.training.loop import train_pack
+from ept.training.checkpoint import Checkpoint
+from ept.training.load import Job, load_job, runs_of
+from ept.training.loop import Validate, train_pack
 from ept.training.progress import Progress
-from ept.training.report import write_results
+from ept.training.report import Outcome, write_results
+from ept.training.results import Run, RunResult
 from ept.training.settings import steps_for
 from ept.training.start import starting_prompts
 
 
-def train_job(experiment: Experiment, pack: Pack, threads: int) -> None:
-    """Train `pack` on `threads` CPU threads; write prompts, predictions.parquet, settings.json and, last, runs.json."""
+@dataclass(frozen=True)
+class Part:
+    """Runs that train together: all of a pack, or one where a method changes the backbone's weights."""
+
+    number: int
+    runs: list[Run]
+
+
+def train_job(experiment: Experiment, pack: Pack, threads: int, checkpoint_seconds: float) -> None:
+    """Train `pack` on `threads` CPU threads; write prompts, predictions.parquet, settings.json and, last, runs.json.
+
+    A checkpoint is written every `checkpoint_seconds` and on SIGTERM; the same call goes on from there. Raises
+    Interrupted after SIGTERM.
+    """
     started = time.perf_counter()
     job = load_job(experiment, pack, threads)
-    runs = runs_of(pack)
-    prompts, source_losses = starting_prompts(job, [run.seed for run in runs])
-    rows = np.stack([job.train_rows(run.seed) for run in runs])
-    validation_rows = job.validation_rows()
-    truth = references(job.validation, validation_rows, job.task)
-    steps = steps_for(job.settings, job.train.metadata["rows_published_train"])
-
-    def validate(current: PromptPack) -> np.ndarray:
-        with torch.inference_mode():
-            output = current()
-        predictions = predict_split(job.backbone, output, job.validation, validation_rows, job.answers)
-        return np.array([score(job.task, prediction, truth)[job.task.metrics[0]] for prediction in predictions])
-
-    progress = Progress(f"{pack.method} {pack.task} {pack.regime} from {pack.initialise_from}", steps)
-    results, seconds = train_pack(job.backbone, prompts, runs, job.train, rows, steps, job.settings, validate, progress)
+    results: list[RunResult] = []
+    seconds, source_losses = 0.0, {}
+    for part in parts(job, runs_of(pack)):
+        found, part_seconds, source_losses = _train_part(job, part, checkpoint_seconds)
+        results += found
+        seconds += part_seconds
     costs = {
         "train_seconds": seconds,
         "wall_seconds": time.perf_counter() - started,
-        "examples_per_second": sum(result.steps for result in results)
-        * min(job.settings.batch_size, rows.shape[1])
-        / seconds,
+        "examples_per_second": sum(result.steps for result in results) * job.batch_size / seconds,
     }
-    write_results(job, prompts, runs, results, source_losses, costs)
+    write_results(job, Outcome(runs_of(pack), results, source_losses, costs))
+    shutil.rmtree(pack.checkpoints, ignore_errors=True)
+
+
+def parts(job: Job, runs: list[Run]) -> list[Part]:
+    """The runs that train together, in order."""
+    groups = [runs] if job.method.packed else [[run] for run in runs]
+    return [Part(number, group) for number, group in enumerate(groups)]
+
+
+def _train_part(job: Job, part: Part, checkpoint_seconds: float) -> tuple[list[RunResult], float, dict[str, float]]:
+    prompts, source_losses = starting_prompts(job, [run.seed for run in part.runs])
+    rows = np.stack([job.train_rows(run.seed) for run in part.runs])
+    steps = steps_for(job.settings, job.train.metadata["rows_published_train"])
+    checkpoint = Checkpoint(
+        job.pack.checkpoints / f"part{part.number}.safetensors",
+        identity={"hash": job.pack.hash, "data": job.train.fingerprint},
+        conditions=job.conditions(),
+        seconds=checkpoint_seconds,
+    )
+    checkpoint.stop_on_signal()
+    title = f"{job.pack.method} {job.pack.task} {job.pack.regime} from {job.pack.initialise_from}"
+    results, seconds = train_pack(
+        job.backbone,
+        prompts,
+        part.runs,
+        job.train,
+        rows,
+        steps,
+        job.settings,
+        job.size,
+        validation(job),
+        Progress(title, steps),
+        checkpoint,
+    )
+    prompts.close()
+    return results, seconds, source_losses
+
+
+def validation(job: Job) -> Validate:
+    """Scores the current prompts of some runs on the rows that select checkpoints."""
+    rows = job.validation_rows()
+    truth = references(job.validation, rows, job.task)
+
+    def validate(prompts: PromptPack, alive: list[int]) -> np.ndarray:
+        with torch.inference_mode():
+            output = prompts().select(alive)
+        predictions = predict_split(job.backbone, output, job.validation, rows, job.answers, job.size.positions)
+        return np.array([score(job.task, prediction, truth)[job.task.metrics[0]] for prediction in predictions])
+
+    return validate

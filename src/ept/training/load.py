@@ -3,7 +3,9 @@
 import itertools
 import os
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +20,13 @@ from ept.data.tokenizer import END, PAD, load_tokenizer
 from ept.errors import InputError
 from ept.evaluation.split import Answers
 from ept.experiment import Experiment, Pack
+from ept.methods import Method, get_method
+from ept.paths import measured_file
 from ept.tasks import get_task
 from ept.tasks.record import Task
-from ept.training.loop import Run
+from ept.training.forward import ForwardSize
+from ept.training.measure import forward_positions
+from ept.training.results import Run
 from ept.training.settings import FewShotSettings, TrainingSettings
 
 
@@ -37,6 +43,26 @@ class Job:
     validation: TokenizedSplit
     test: TokenizedSplit
     threads: int
+    size: ForwardSize
+
+    @property
+    def method(self) -> Method:
+        """The method's registry line."""
+        return get_method(self.pack.method)
+
+    @property
+    def batch_size(self) -> int:
+        """Examples of a run in one step."""
+        return min(self.settings.batch_size, self.pack.k or len(self.train))
+
+    def conditions(self) -> dict[str, Any]:
+        """What a result depends on beside settings and data, by rounding."""
+        return {
+            "device": device_name(self.backbone.device),
+            "dtype": str(self.backbone.dtype).removeprefix("torch."),
+            "threads": self.threads,
+            "versions": {name: version(name) for name in ("ept", "torch", "transformers", "numpy")},
+        }
 
     @property
     def task(self) -> Task:
@@ -74,17 +100,26 @@ def load_job(experiment: Experiment, pack: Pack, threads: int) -> Job:
     backbone = load_backbone(experiment.backbone_folder, dtype=dtype, device=device)
     tokenizer = load_tokenizer(experiment.backbone_folder)
     _check_tokenizer(tokenizer, backbone, experiment.backbone_folder)
+    settings = experiment.training_settings(pack.regime)
+    file = measured_file(config.backbone.name, device, threads)
+    positions = forward_positions(backbone, experiment.backbone_identity, file)
     return Job(
         pack=pack,
         config=config,
-        settings=experiment.training_settings(pack.regime),
+        settings=settings,
         backbone=backbone,
         answers=Answers(get_task(pack.task), tokenizer),
         train=TokenizedSplit(pack.tokenized / "train.arrow"),
         validation=TokenizedSplit(pack.tokenized / "validation.arrow"),
         test=TokenizedSplit(pack.tokenized / "test.arrow"),
         threads=threads,
+        size=ForwardSize(positions, None if settings.pack == "auto" else settings.pack),
     )
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or cpu."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def _check_tokenizer(tokenizer: Tokenizer, backbone: EncoderDecoder, folder: Path) -> None:

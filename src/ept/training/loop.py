@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,32 +10,22 @@ from torch import Tensor
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.data.batches import BatchOrder
 from ept.data.tokenized import TokenizedSplit
-from ept.prompts.base import PromptOutput, PromptPack
-from ept.prompts.combine import combine
+from ept.prompts.base import PromptPack
+from ept.training.checkpoint import Checkpoint, TrainingState
+from ept.training.forward import ForwardSize, accumulate_gradients
+from ept.training.inputs import StepInputs
+from ept.training.memory import is_out_of_memory
 from ept.training.optimiser import PackedAdam, linear_schedule
 from ept.training.progress import Progress
+from ept.training.results import DIVERGED, Run, RunResult
 from ept.training.settings import TrainingSettings
+from ept.training.stopping import stop_runs
 
+# Steps between looks at which runs have diverged: each look makes a GPU wait for the host.
+LOOK_EVERY = 10
 
-@dataclass(frozen=True)
-class Run:
-    """One training: its seed and the learning rate of each parameter group."""
-
-    seed: int
-    learning_rates: dict[str, float]
-
-
-@dataclass
-class RunResult:
-    """What a run leaves: its best checkpoint and how it got there."""
-
-    best_step: int = 0
-    best_score: float = float("-inf")
-    best_tensors: dict[str, Tensor] = field(default_factory=dict)
-    validation_curve: list[tuple[int, float]] = field(default_factory=list)
-    diagnostics: list[dict] = field(default_factory=list)
-    status: str = "finished"
-    steps: int = 0
+Validate = Callable[[PromptPack, list[int]], np.ndarray]
+"""The validation scores [alive] of the runs with these numbers."""
 
 
 def train_pack(
@@ -47,90 +36,112 @@ def train_pack(
     rows: np.ndarray,
     steps: int,
     settings: TrainingSettings,
-    validate: Callable[[PromptPack], np.ndarray],
+    size: ForwardSize,
+    validate: Validate,
     progress: Progress,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[list[RunResult], float]:
     """Train all runs and return their results and the seconds spent in optimiser steps (without validation).
 
-    `rows` [runs, rows] are each run's training examples; `validate` gives the score [runs] of the current prompts.
-    The loss of a run is the mean over the label pieces of its batch, and the pack's loss is the sum over runs, so the
-    gradients are those of separate runs. A run whose loss is not finite is `diverged`: it stops, the others go on.
+    `rows` [runs, rows] are each run's training examples. The loss of a run is the mean over the label pieces of its
+    batch, and the pack's loss is the sum over runs, so the gradients are those of separate runs. A run whose loss is
+    not finite is `diverged`: it stops, the others go on. With a `checkpoint` that was written before, training goes on
+    from there and ends bit for bit as if it had never stopped.
     """
+    state = _begin(prompts, runs, settings, size, checkpoint)
     order = BatchOrder(train.lengths, rows, [run.seed for run in runs], settings.batch_size)
+    with torch.no_grad():
+        inputs = StepInputs(train, order, prompt_length=prompts().prompt.shape[1])
+    try:
+        while state.step < steps and state.alive:
+            started = time.perf_counter()
+            examples = _step(backbone, state, inputs, linear_schedule(state.step, settings.warmup_steps, steps))
+            validates = state.step % settings.evaluate_every == 0 or state.step == steps
+            if validates or state.step % LOOK_EVERY == 0:
+                _look(state)
+            state.seconds += time.perf_counter() - started
+            if validates:
+                _validate(state, validate)
+                stop_runs(runs, state.results, state.step, steps, settings)
+                progress.validated(max(result.best_score for result in state.results))
+            progress.step(state.step, examples, len(state.alive), len(runs))
+            if checkpoint is not None:
+                checkpoint.after_step(state, last=state.step == steps or not state.alive)
+    finally:
+        inputs.close()
+        progress.close()
+    return state.results, state.seconds
+
+
+def _begin(
+    prompts: PromptPack, runs: list[Run], settings: TrainingSettings, size: ForwardSize, checkpoint: Checkpoint | None
+) -> TrainingState:
     groups = prompts.parameter_groups()
-    rates = {name: torch.tensor([run.learning_rates[name] for run in runs], device=backbone.device) for name in groups}
-    optimiser = PackedAdam(groups, rates, settings.clip_norm)
-    results = [RunResult() for _ in runs]
-    alive = torch.ones(len(runs), dtype=torch.bool, device=backbone.device)
-    seconds = 0.0
-    for step in range(steps):
-        started = time.perf_counter()
-        batch_rows = order.batch(step)
-        losses = accumulate_gradients(backbone, prompts, train, batch_rows)
-        alive &= losses.isfinite()
-        optimiser.step(linear_schedule(step, settings.warmup_steps, steps), alive)
-        living = alive.tolist()
-        seconds += time.perf_counter() - started
-        for result, lives in zip(results, living, strict=True):
-            if lives:
-                result.steps = step + 1
-            else:
-                result.status = "diverged"
-        if (step + 1) % settings.evaluate_every == 0 or step + 1 == steps:
-            _keep_best(results, prompts, validate(prompts), step + 1)
-            progress.validated(max(result.best_score for result in results))
-        progress.step(step + 1, batch_rows.size, sum(living), len(runs))
-        if not any(living):
-            break
-    progress.close()
-    return results, seconds
+    device = next(prompts.parameters()).device
+    rates = {name: torch.tensor([run.learning_rates[name] for run in runs], device=device) for name in groups}
+    optimiser = PackedAdam(groups, rates, settings.clip_norm, prompts.packed)
+    state = TrainingState(prompts, optimiser, [RunResult() for _ in runs], size)
+    if checkpoint is not None and checkpoint.read_into(state):
+        return state
+    for run, result in enumerate(state.results):
+        _watch(prompts, run, result, 0)
+    if checkpoint is not None:
+        # The forward size is chosen once: a training that goes on must cut its batches as before.
+        checkpoint.write(state)
+    return state
 
 
-def accumulate_gradients(
-    backbone: EncoderDecoder, prompts: PromptPack, train: TokenizedSplit, rows: np.ndarray
-) -> Tensor:
-    """Add the gradients of one step to the prompts' parameters and return the loss of each run, [runs].
-
-    `rows` [runs, batch]. The prompts are computed once; the backbone sees as many runs at a time as fit its forward
-    budget (on a CPU a batch that leaves the cache is slower than several that do not), which changes no gradient.
-    """
-    runs, batch_size = rows.shape
-    batch = train.collate(rows.reshape(-1)).to(backbone.device)
-    output = prompts()
-    leaves = type(output)(*(None if part is None else part.detach().requires_grad_() for part in output))
-    losses = []
-    positions = batch_size * (output.prompt.shape[1] + batch.input_ids.shape[1])
-    for chunk in torch.arange(runs).split(max(1, backbone.forward_positions // positions)):
-        first, last = int(chunk[0]), int(chunk[-1]) + 1
-        part = batch.slice(first * batch_size, last * batch_size)
-        run_losses = pack_losses(backbone, leaves.slice(first, last), part, last - first)
-        run_losses.sum().backward()
-        losses.append(run_losses.detach())
-    made = [(part, leaf.grad) for part, leaf in zip(output, leaves, strict=True) if part is not None]
-    torch.autograd.backward([part for part, _ in made], [gradient for _, gradient in made])
-    return torch.cat(losses)
+def _step(backbone: EncoderDecoder, state: TrainingState, inputs: StepInputs, factor: float) -> int:
+    """One update of all living runs with the learning rates times `factor`; returns the number of examples."""
+    alive = state.alive
+    losses, examples = _gradients(backbone, state, inputs)
+    state.healthy[alive] &= losses.isfinite()
+    updated = torch.zeros_like(state.healthy)
+    updated[alive] = state.healthy[alive]
+    state.optimiser.step(factor, updated)
+    state.healthy_steps += updated
+    state.step += 1
+    return examples
 
 
-def pack_losses(backbone: EncoderDecoder, output: PromptOutput, batch, runs: int) -> Tensor:
-    """The loss of each run, [runs]: the mean over the label pieces (with `</s>`) of the run's rows.
+def _gradients(backbone: EncoderDecoder, state: TrainingState, inputs: StepInputs) -> tuple[Tensor, int]:
+    """The losses [alive] and examples of a step. Out of memory halves the forward size from here on."""
+    while True:
+        found = inputs.take(state.step, state.alive, state.size)
+        try:
+            losses = accumulate_gradients(backbone, state.prompts, state.alive, found.pieces, found.label_pieces)
+            return losses, found.examples
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            largest = max(len(piece.batch.input_ids) for piece in found.pieces)
+            if not is_out_of_memory(error) or largest == 1:
+                raise
+        # Outside of the handler, which would keep the failed pass in memory.
+        state.prompts.zero_grad(set_to_none=True)
+        state.size = state.size.halved(largest, found.positions)
 
-    `batch` holds runs * batch rows, run by run.
-    """
-    embeddings = backbone.embed(batch.input_ids)
-    embeddings = embeddings.view(runs, -1, *embeddings.shape[1:])
-    mask = batch.attention_mask.view(runs, -1, batch.attention_mask.shape[-1])
-    embeddings, mask = combine(output, embeddings, mask)
-    losses = backbone.token_losses(embeddings, mask, batch.target_ids).view(runs, -1)
-    pieces = (batch.target_ids != -100).view(runs, -1).sum(1)
-    return losses.sum(1) / pieces
+
+def _look(state: TrainingState) -> None:
+    """Write down how far each living run came and which have diverged."""
+    for run in state.alive:
+        result = state.results[run]
+        result.steps = int(state.healthy_steps[run])
+        finite = all(bool(tensor.isfinite().all()) for tensor in state.prompts.tensors(run).values())
+        if not (state.healthy[run] and finite):
+            result.status = DIVERGED
 
 
-def _keep_best(results: list[RunResult], prompts: PromptPack, scores: np.ndarray, step: int) -> None:
-    for index, (result, score) in enumerate(zip(results, scores, strict=True)):
-        if result.status == "diverged":
-            continue
-        result.validation_curve.append((step, float(score)))
-        result.diagnostics.append({"step": step, **prompts.diagnostics(index)})
+def _validate(state: TrainingState, validate: Validate) -> None:
+    if not (alive := state.alive):
+        return
+    for run, score in zip(alive, validate(state.prompts, alive), strict=True):
+        result = state.results[run]
+        result.validation_curve.append((state.step, float(score)))
+        _watch(state.prompts, run, result, state.step)
         if score > result.best_score:
-            result.best_score, result.best_step = float(score), step
-            result.best_tensors = {name: tensor.clone() for name, tensor in prompts.tensors(index).items()}
+            result.best_score, result.best_step = float(score), state.step
+            result.best_tensors = {name: tensor.clone() for name, tensor in state.prompts.tensors(run).items()}
+
+
+def _watch(prompts: PromptPack, run: int, result: RunResult, step: int) -> None:
+    if found := prompts.diagnostics(run):
+        result.diagnostics.append({"step": step, **found})

@@ -26,18 +26,23 @@ class PackedAdam:
         groups: Mapping[str, list[nn.Parameter]],
         learning_rates: Mapping[str, Tensor],
         clip_norm: float,
+        packed: bool = True,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
     ):
-        """`groups`: parameters [runs, ...] by group name; `learning_rates`: [runs] by group name."""
+        """`groups`: parameters [runs, ...] by group name; `learning_rates`: [runs] by group name.
+
+        With `packed` off the parameters have no runs axis and belong to one run.
+        """
         self.groups = groups
+        self.packed = packed
         self.learning_rates = learning_rates
         self.clip_norm = clip_norm
         self.betas = betas
         self.epsilon = epsilon
         self.steps = 0
         self.moments = {
-            name: [(torch.zeros_like(parameter), torch.zeros_like(parameter)) for parameter in parameters]
+            name: [(torch.zeros_like(self._stacked(p)), torch.zeros_like(self._stacked(p))) for p in parameters]
             for name, parameters in groups.items()
         }
 
@@ -46,12 +51,16 @@ class PackedAdam:
         """One update with all rates times `factor`. Runs that are not `alive` ([runs], bool) keep their values."""
         self.steps += 1
         for name, parameters in self.groups.items():
-            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+            gradients = [self._stacked(torch.zeros_like(p) if p.grad is None else p.grad) for p in parameters]
             scale = self._clip_scale(gradients)
             rate = factor * self.learning_rates[name]
             for parameter, gradient, moments in zip(parameters, gradients, self.moments[name], strict=True):
-                self._update(parameter, gradient, moments, scale, rate, alive)
+                self._update(self._stacked(parameter), gradient, moments, scale, rate, alive)
                 parameter.grad = None
+
+    def _stacked(self, tensor: Tensor) -> Tensor:
+        """The tensor with a leading runs axis."""
+        return tensor if self.packed else tensor[None]
 
     def _clip_scale(self, gradients: list[Tensor]) -> Tensor:
         """[runs]: what brings each run's gradient norm over a group down to `clip_norm`."""
@@ -60,7 +69,7 @@ class PackedAdam:
 
     def _update(
         self,
-        parameter: nn.Parameter,
+        parameter: Tensor,
         gradient: Tensor,
         moments: tuple[Tensor, Tensor],
         scale: Tensor,

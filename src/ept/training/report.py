@@ -2,7 +2,7 @@
 
 import resource
 import sys
-from importlib.metadata import version
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -16,28 +16,38 @@ from ept.paths import prompt_file
 from ept.prompts.base import PromptPack
 from ept.prompts.save import save_prompt
 from ept.training.load import Job
-from ept.training.loop import Run, RunResult
+from ept.training.results import DIVERGED, Run, RunResult
+from ept.training.start import build_prompts
 
 
-def write_results(
-    job: Job,
-    prompts: PromptPack,
-    runs: list[Run],
-    results: list[RunResult],
-    source_losses: dict[str, float],
-    costs: dict[str, float],
-) -> None:
+@dataclass(frozen=True)
+class Outcome:
+    """What training a pack has brought: `source_losses` has the chosen source first; `costs` are seconds and rates."""
+
+    runs: list[Run]
+    results: list[RunResult]
+    source_losses: dict[str, float]
+    costs: dict[str, float]
+
+
+def write_results(job: Job, outcome: Outcome) -> None:
     """Choose the learning rates, predict the test split with them and write all files, runs.json last.
 
-    `source_losses` has the chosen source first; `costs` are seconds and rates of the training. A source prompt is
-    judged by its validation score and by what starts from it: its test split, which may be large, is not predicted.
+    A source prompt is judged by its validation score and by what starts from it: its test split, which may be large, is
+    not predicted.
     """
-    for index, result in enumerate(results):
-        if result.best_tensors:
-            prompts.load_tensors(index, result.best_tensors)
+    runs, results = outcome.runs, outcome.results
     best = choose_rates(job, runs, results)
     chosen = [index for index, run in enumerate(runs) if run.learning_rates == best]
-    predictions = {} if job.pack.regime == SOURCE else _predict_test(job, prompts, chosen, results)
+    predictions: dict[int, np.ndarray] = {}
+    for group in [chosen] if job.method.packed else [[index] for index in chosen]:
+        prompts = _trained(job, [runs[index] for index in group], [results[index] for index in group])
+        for place, index in enumerate(group):
+            _save(job, prompts, place, runs[index].seed)
+        if job.pack.regime != SOURCE:
+            predictions |= dict(zip(group, _predict_test(job, prompts, [results[i] for i in group]), strict=True))
+        counts = {"trained_parameters": prompts.trained_parameters, "stored_parameters": prompts.stored_parameters}
+        prompts.close()
     truth = references(job.test, np.arange(len(job.test)), job.task)
     tests = {index: score(job.task, prediction, truth) for index, prediction in predictions.items()}
     splits = {"train": job.train, "validation": job.validation, "test": job.test}
@@ -48,38 +58,25 @@ def write_results(
         "method": pack.method,
         "task": pack.task,
         "regime": pack.regime,
-        "source": next(iter(source_losses), "scratch"),
-        "source_losses": {task: loss if np.isfinite(loss) else None for task, loss in source_losses.items()},
+        "source": next(iter(outcome.source_losses), "scratch"),
+        "source_losses": {task: loss if np.isfinite(loss) else None for task, loss in outcome.source_losses.items()},
         "learning_rates": best,
-        "trained_parameters": prompts.trained_parameters,
-        "stored_parameters": prompts.stored_parameters,
+        **counts,
         "train_rows": pack.k or len(job.train),
         "validation_rows": len(job.validation_rows()),
         "test_rows": len(job.test),
         "split_rule": job.test.metadata["split_rule"],
         "data_fingerprints": {name: split.fingerprint for name, split in splits.items()},
         "majority_baseline": score(job.task, majority_predictions(job.task, job.train, len(job.test)), truth),
-        "device": _device_name(job.backbone.device),
-        "dtype": str(job.backbone.dtype).removeprefix("torch."),
-        "threads": job.threads,
-        "versions": {name: version(name) for name in ("ept", "torch", "transformers", "numpy")},
-        **costs,
+        **job.conditions(),
+        "forward_positions": job.size.positions,
+        **outcome.costs,
         "peak_memory_bytes": _peak_memory(job.backbone.device),
         "runs": [
             _run_record(run, result, index in chosen, tests.get(index))
             for index, (run, result) in enumerate(zip(runs, results, strict=True))
         ],
     }
-    for index in chosen:
-        metadata = {
-            "backbone": job.config.backbone.public_name,
-            "method": pack.method,
-            "task": pack.task,
-            "hash": pack.hash,
-            "seed": runs[index].seed,
-        }
-        path = prompt_file(pack.prompts, runs[index].seed)
-        save_prompt(path, prompts.tensors(index), prompts.collapse(index), metadata)
     for folder in (pack.prompts, pack.folder):
         write_json(folder / "settings.json", {"hash": pack.hash, "settings": pack.settings})
     if predictions:
@@ -96,22 +93,43 @@ def choose_rates(job: Job, runs: list[Run], results: list[RunResult]) -> dict[st
     fallback = score(job.task, majority, references(job.validation, rows, job.task))[job.task.metrics[0]]
     scores: dict[tuple, list[float]] = {}
     for run, result in zip(runs, results, strict=True):
-        counted = fallback if result.status == "diverged" else result.best_score
+        counted = fallback if result.status == DIVERGED else result.best_score
         scores.setdefault(tuple(run.learning_rates.items()), []).append(counted)
     return dict(max(scores, key=lambda rates: float(np.mean(scores[rates]))))
 
 
-def _predict_test(job: Job, prompts: PromptPack, chosen: list[int], results: list[RunResult]) -> dict[int, np.ndarray]:
-    """Test predictions [rows] of each chosen run at its best checkpoint; the majority's where a run diverged."""
+def _trained(job: Job, runs: list[Run], results: list[RunResult]) -> PromptPack:
+    """The prompts of these runs at their best checkpoints; a run without one stays at its start."""
+    prompts = build_prompts(job, [run.seed for run in runs])
+    for place, result in enumerate(results):
+        if result.best_tensors:
+            prompts.load_tensors(place, result.best_tensors)
+    return prompts
+
+
+def _save(job: Job, prompts: PromptPack, run: int, seed: int) -> None:
+    pack = job.pack
+    metadata = {
+        "backbone": job.config.backbone.public_name,
+        "method": pack.method,
+        "task": pack.task,
+        "hash": pack.hash,
+        "seed": seed,
+    }
+    save_prompt(prompt_file(pack.prompts, seed), prompts.tensors(run), prompts.collapse(run), metadata)
+
+
+def _predict_test(job: Job, prompts: PromptPack, results: list[RunResult]) -> list[np.ndarray]:
+    """Test predictions [rows] of each run; the majority's where a run diverged."""
     rows = np.arange(len(job.test))
     with torch.inference_mode():
-        output = prompts().select(chosen)
-    predictions = predict_split(job.backbone, output, job.test, rows, job.answers)
+        output = prompts()
+    predictions = predict_split(job.backbone, output, job.test, rows, job.answers, job.size.positions)
     majority = majority_predictions(job.task, job.train, len(rows))
-    return {
-        index: majority if results[index].status == "diverged" else prediction
-        for index, prediction in zip(chosen, predictions, strict=True)
-    }
+    return [
+        majority if result.status == DIVERGED else prediction
+        for result, prediction in zip(results, predictions, strict=True)
+    ]
 
 
 def _run_record(run: Run, result: RunResult, chosen: bool, test: dict[str, float] | None) -> dict:
@@ -146,10 +164,6 @@ def _prediction_table(job: Job, predictions: dict[int, np.ndarray]) -> pa.Table:
             "answers": pa.array(answers * times, pa.list_(pa.string())),
         }
     )
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def _peak_memory(device: torch.device) -> int:

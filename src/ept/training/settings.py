@@ -27,6 +27,14 @@ class TrainingSettings:
     """Steps between evaluations on the validation split; the best one gives the checkpoint."""
     validation_rows: int = 1000
     """At most this many validation rows, drawn once with a fixed seed, select the checkpoint."""
+    patience: int = 0
+    """Validations without a better score after which a run stops; 0 means never."""
+    halving: int = 0
+    """How many times the worse half of the learning-rate combinations is dropped: after 1/2, 1/4, ... of the steps; 0
+    means that all are trained to the end."""
+    pack: int | Literal["auto"] = "auto"
+    """How many runs share one forward and backward pass; `auto` is measured once per machine and backbone. No gradient
+    depends on it but for rounding."""
     clip_norm: float = 1.0
     """Largest gradient norm of one run's parameter group; larger gradients are scaled down to it."""
     learning_rates: LearningRates = field(default_factory=lambda: FULL_LEARNING_RATES)

@@ -7,8 +7,8 @@ from ept.experiment import Pack
 from ept.prompts.base import PromptPack
 from ept.prompts.build import build_pack
 from ept.prompts.save import read_prompt
+from ept.training.forward import pack_losses
 from ept.training.load import Job
-from ept.training.loop import pack_losses
 
 # Training examples on which source prompts are compared where the target has all of its data (our reading).
 ROWS_TO_CHOOSE_SOURCE = 128
@@ -62,5 +62,5 @@ def source_losses(job: Job) -> dict[str, float]:
         prompts.load_tensors(run, read_prompt(candidate.source_prompt).tensors, str(candidate.source_prompt))
     with torch.inference_mode():
         batch = job.train.collate(np.tile(rows, len(candidates))).to(job.backbone.device)
-        losses = pack_losses(job.backbone, prompts(), batch, len(candidates)).tolist()
+        losses = pack_losses(job.backbone, prompts(), batch).tolist()
     return {candidate.task: loss for candidate, loss in zip(candidates, losses, strict=True)}

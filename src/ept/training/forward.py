@@ -1,0 +1,111 @@
+"""How much goes through the backbone at once, and the gradients of one step, piece by piece."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.data.tokenized import Batch, TokenizedSplit
+from ept.prompts.base import PromptOutput, PromptPack
+from ept.prompts.combine import combine
+
+
+@dataclass(frozen=True)
+class ForwardSize:
+    """How much of a step goes through one forward and backward pass: whole runs as long as one fits, else rows of it.
+
+    `runs` is a number of runs (the setting `training.pack`); without it as many rows go together as have `positions`
+    positions (prompt and text). What is chosen changes no gradient but for rounding.
+    """
+
+    positions: int
+    runs: int | None = None
+
+    def rows(self, batch_size: int, length: int) -> int:
+        """Rows in one pass, for runs with `batch_size` rows of `length` positions each; at least one."""
+        if self.runs is not None:
+            return self.runs * batch_size
+        rows = max(1, self.positions // length)
+        if rows >= batch_size:
+            return rows // batch_size * batch_size
+        # Even pieces: 16 rows of which 12 fit are 8 and 8, not 12 and 4.
+        return math.ceil(batch_size / math.ceil(batch_size / rows))
+
+    def halved(self, rows: int, length: int) -> "ForwardSize":
+        """Half of what did not fit into memory."""
+        return ForwardSize(max(1, rows * length // 2))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of some neighbouring runs that go through the backbone together."""
+
+    first: int
+    last: int
+    batch: Batch
+
+
+def cut(train: TokenizedSplit, rows: np.ndarray, prompt_length: int, size: ForwardSize) -> Iterator[Piece]:
+    """Cut a step's rows [runs, batch] into pieces, each padded to its own longest row."""
+    runs, batch_size = rows.shape
+    together = size.rows(batch_size, prompt_length + int(train.lengths[rows].max()))
+    if together >= batch_size:
+        for first in range(0, runs, together // batch_size):
+            last = min(runs, first + together // batch_size)
+            yield Piece(first, last, train.collate(rows[first:last].reshape(-1)))
+    else:
+        for run in range(runs):
+            for start in range(0, batch_size, together):
+                yield Piece(run, run + 1, train.collate(rows[run, start : start + together]))
+
+
+def accumulate_gradients(
+    backbone: EncoderDecoder, prompts: PromptPack, alive: list[int], pieces: list[Piece], label_pieces: Tensor
+) -> Tensor:
+    """Add the gradients of one step to the prompts' parameters and return the loss of each living run, [alive].
+
+    The prompts are computed once, the backbone sees one piece at a time. `label_pieces` [alive] counts the pieces
+    of all labels (with `</s>`) of each run, over whose mean its loss is.
+    """
+    output = prompts()
+    if len(alive) < prompts.runs:
+        output = output.select(alive)
+    leaves = type(output)(
+        *(part if part is None else part.detach().requires_grad_(part.requires_grad) for part in output)
+    )
+    losses = torch.zeros(len(alive), device=backbone.device)
+    label_pieces = label_pieces.to(backbone.device)
+    for piece in pieces:
+        runs = slice(piece.first, piece.last)
+        sums = loss_sums(backbone, leaves.slice(piece.first, piece.last), piece.batch.to(backbone.device))
+        run_losses = sums / label_pieces[runs]
+        run_losses.sum().backward()
+        losses[runs] += run_losses.detach()
+    made = [
+        (part, leaf.grad)
+        for part, leaf in zip(output, leaves, strict=True)
+        if leaf is not None and leaf.grad is not None
+    ]
+    if made:
+        torch.autograd.backward([part for part, _ in made], [gradient for _, gradient in made])
+    return losses
+
+
+def loss_sums(backbone: EncoderDecoder, output: PromptOutput, batch: Batch) -> Tensor:
+    """The loss of each run summed over its label pieces, [runs]; `batch` holds runs * rows rows, run by run."""
+    runs = output.prompt.shape[0]
+    embeddings = backbone.embed(batch.input_ids)
+    embeddings = embeddings.view(runs, -1, *embeddings.shape[1:])
+    mask = batch.attention_mask.view(runs, -1, batch.attention_mask.shape[-1])
+    embeddings, mask = combine(output, embeddings, mask)
+    return backbone.token_losses(embeddings, mask, batch.target_ids).view(runs, -1).sum(1)
+
+
+def pack_losses(backbone: EncoderDecoder, output: PromptOutput, batch: Batch) -> Tensor:
+    """The loss of each run, [runs]: the mean over the label pieces (with `</s>`) of the run's rows."""
+    label_pieces = (batch.target_ids != -100).view(output.prompt.shape[0], -1).sum(1)
+    return loss_sums(backbone, output, batch) / label_pieces
