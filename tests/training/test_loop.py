@@ -27,10 +27,15 @@ RATES = {"prompt": 0.3, "low_rank": 0.005}
 
 
 @pytest.fixture(scope="module")
-def backbone():
+def t5():
     torch.manual_seed(0)
     shape = T5Config(vocab_size=40, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=4, decoder_start_token_id=0)
-    return EncoderDecoder(T5ForConditionalGeneration(shape))
+    return T5ForConditionalGeneration(shape).eval()
+
+
+@pytest.fixture(scope="module")
+def backbone(t5):
+    return EncoderDecoder(t5)
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +116,13 @@ def test_gradients_are_those_of_separate_runs_and_of_pieces(backbone, train, siz
             assert (pieces.grad[run] - one.grad[0]).norm() / scale < 1e-5
 
 
-def test_the_loss_of_a_run_is_the_mean_over_its_label_pieces(backbone, train):
+def test_the_loss_of_a_run_is_the_mean_over_its_label_pieces(t5, backbone, train):
     rows = np.array([[0, 1, 2, 3]])
     pack = _pack(backbone, "pt", [0])
     loss = _accumulate(backbone, pack, train, rows)
     batch = train.collate(rows[0])
     embeddings = torch.cat([pack.prompt.detach().expand(4, -1, -1), backbone.embed(batch.input_ids)], 1)
-    out = backbone.model(
+    out = t5(
         inputs_embeds=embeddings,
         attention_mask=torch.ones(embeddings.shape[:2], dtype=torch.int64),
         labels=batch.target_ids,

@@ -1,10 +1,4 @@
-"""A frozen T5 behind the few operations that prompts need: embed, loss, score a tree of strings, decode step
-by step.
-
-The blocks are transformers' own; what runs them is here, for speed: transformers adds position bias and
-padding mask anew in every layer ([rows, heads, length, length] each time), and computes the bias of every
-length again.
-"""
+"""A frozen T5 behind the few operations that prompts need: embed, loss, a tree of strings, decoding step by step."""
 
 import os
 from collections.abc import Sequence
@@ -13,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ept.backbones.t5 import T5, LayerCache, Stack
+
 # What the backward pass keeps for one position and layer, in hidden vectors: 15-31 counted on small T5s of
 # both generations (float32), and a margin for the float32 copies that layer norms make of bfloat16.
 KEPT_VECTORS = 40
@@ -20,28 +16,28 @@ KEPT_VECTORS = 40
 
 class EncoderDecoder:
     """A frozen encoder-decoder. Attributes: hidden_size, embedding [vocab, hidden], pad_id, eos_id, start_id,
-    device, dtype, and `model`, the transformers model (T5ForConditionalGeneration) itself.
+    device, dtype, and `model`, the T5 itself.
     """
 
     def __init__(self, model: nn.Module):
-        """Freeze `model` (requires_grad off, dropout off) and take its parts."""
-        self.model = model.requires_grad_(False).eval()
-        config = model.config
+        """Freeze `model`, a T5 of ours or of transformers (T5ForConditionalGeneration), and take its parts."""
+        self.model = (model if isinstance(model, T5) else T5.around(model)).requires_grad_(False).eval()
+        config = self.model.config
         self.hidden_size: int = config.d_model
-        self.embedding: Tensor = model.shared.weight
         self.pad_id: int = config.pad_token_id
         self.eos_id: int = config.eos_token_id
-        # T5 starts decoding with its padding token; old configurations leave that unsaid.
-        start = getattr(config, "decoder_start_token_id", None)
-        self.start_id: int = self.pad_id if start is None else start
+        self.start_id: int = config.decoder_start_token_id
         self.device, self.dtype = self.embedding.device, self.embedding.dtype
-        # T5 v1.0 scales the decoder's output before the tied head, v1.1 does not. Where transformers has no
-        # scale_decoder_outputs it goes by tie_word_embeddings.
-        scaled = getattr(config, "scale_decoder_outputs", config.tie_word_embeddings)
-        self._output_scale = config.d_model**-0.5 if scaled else 1.0
+        # T5 v1.0 scales the decoder's output before the tied head, v1.1 does not.
+        self._output_scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
         self._layers: int = config.num_layers + config.num_decoder_layers
-        self._encoder_bias = PositionBias(model.encoder)
-        self._decoder_bias = PositionBias(model.decoder)
+        self._encoder_bias = PositionBias(self.model.encoder)
+        self._decoder_bias = PositionBias(self.model.decoder)
+
+    @property
+    def embedding(self) -> Tensor:
+        """The word embeddings [vocab, hidden]."""
+        return self.model.shared.weight
 
     @property
     def most_positions(self) -> int:
@@ -68,7 +64,7 @@ class EncoderDecoder:
         bias = torch.where(attention_mask.bool()[:, None, None, :], self._encoder_bias.square(length), self._closed)
         hidden = embeddings
         for block in self.model.encoder.block:
-            hidden = block(hidden, None, bias)[0]
+            hidden = block(hidden, bias)
         return self.model.encoder.final_layer_norm(hidden)
 
     def token_losses(self, embeddings: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
@@ -85,7 +81,7 @@ class EncoderDecoder:
         inputs = torch.full_like(target_ids, self.start_id)
         inputs[:, 1:] = target_ids[:, :-1].masked_fill(~wanted[:, :-1], self.pad_id)
         length = target_ids.shape[1]
-        hidden = self._decode(inputs, encoded, attention_mask, self._decoder_bias.square(length), self._causal(length))
+        hidden = self._decode(inputs, encoded, attention_mask, self._decoder_bias.square(length) + self._causal(length))
         losses = functional.cross_entropy(self._logits(hidden[wanted]), target_ids[wanted], reduction="none")
         return losses.new_zeros(target_ids.shape).masked_scatter(wanted, losses)
 
@@ -107,17 +103,15 @@ class EncoderDecoder:
         mask = torch.full((len(tokens), len(tokens)), self._closed, dtype=self.dtype)
         for node, lineage in enumerate(lineages):
             mask[node, lineage] = 0
-        bias = self._decoder_bias.square(int(depths.max()) + 1)[:, :, depths[:, None], depths]
+        bias = self._decoder_bias.square(int(depths.max()) + 1)[:, :, depths[:, None], depths] + mask.to(self.device)
         inputs = torch.tensor(tokens, device=self.device).expand(len(embeddings), -1)
         encoded = self.encode(embeddings, attention_mask)
-        return self._logits(self._decode(inputs, encoded, attention_mask, bias, mask.to(self.device)[None, None]))
+        return self._logits(self._decode(inputs, encoded, attention_mask, bias))
 
     def begin(self, embeddings: Tensor, attention_mask: Tensor) -> "DecodingState":
         """Run the encoder once and the decoder on its start token. Shapes as in `token_losses`."""
-        from transformers.cache_utils import DynamicCache, EncoderDecoderCache
-
-        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        state = DecodingState(self, cache, self.encode(embeddings, attention_mask), attention_mask)
+        caches = [LayerCache() for _ in self.model.decoder.block]
+        state = DecodingState(self, caches, self.encode(embeddings, attention_mask), attention_mask)
         start = torch.full((len(embeddings), 1), self.start_id, device=self.device)
         state.logits = state.advance(start)[:, 0]
         return state
@@ -134,18 +128,21 @@ class EncoderDecoder:
         return torch.full((length, length), self._closed, dtype=self.dtype, device=self.device).triu(1)[None, None]
 
     def _decode(
-        self, inputs: Tensor, encoded: Tensor, attention_mask: Tensor, bias: Tensor, mask: Tensor, cache=None
+        self,
+        inputs: Tensor,
+        encoded: Tensor,
+        attention_mask: Tensor,
+        bias: Tensor,
+        caches: Sequence[LayerCache] | None = None,
     ) -> Tensor:
-        """The decoder's output [rows, length, hidden] for pieces `inputs` [rows, length]; `bias` and `mask`
-        for self-attention, broadcast to [rows, heads, length, keys].
+        """The decoder's output [rows, length, hidden] for pieces `inputs` [rows, length]; `bias` is added to the scores
+        of self-attention, [1, heads, length, keys].
         """
         cross = torch.zeros(attention_mask.shape, dtype=self.dtype, device=self.device)
         cross = cross.masked_fill(~attention_mask.bool(), self._closed)[:, None, None, :]
         hidden = self.embed(inputs)
-        for block in self.model.decoder.block:
-            # The mask goes in apart from the bias: without one SDPA would take its own causal mask, which is
-            # wrong for cached steps of several pieces and for trees.
-            hidden = block(hidden, mask, bias, encoded, None, cross, past_key_values=cache)[0]
+        for layer, block in enumerate(self.model.decoder.block):
+            hidden = block(hidden, bias, encoded, cross, None if caches is None else caches[layer])
         return self.model.decoder.final_layer_norm(hidden)
 
     def _logits(self, hidden: Tensor) -> Tensor:
@@ -157,31 +154,33 @@ class DecodingState:
 
     logits: Tensor
 
-    def __init__(self, backbone: EncoderDecoder, cache, encoded: Tensor, attention_mask: Tensor):
+    def __init__(
+        self,
+        backbone: EncoderDecoder,
+        caches: list[LayerCache],
+        encoded: Tensor,
+        mask: Tensor,
+        length: int = 0,
+    ):
         self._backbone = backbone
-        self._cache = cache
+        self._caches = caches
         self._encoded = encoded
-        self._mask = attention_mask
+        self._mask = mask
+        self._length = length
 
     def advance(self, tokens: Tensor) -> Tensor:
         """Append `tokens` [rows, n] and return the logits after each of them, float32 [rows, n, vocab]."""
-        backbone, past = self._backbone, self._cache.get_seq_length()
-        length = past + tokens.shape[1]
-        bias = backbone._decoder_bias.square(length)[:, :, past:]
-        mask = backbone._causal(length)[:, :, past:]
-        logits = backbone._logits(backbone._decode(tokens, self._encoded, self._mask, bias, mask, self._cache))
+        backbone, past = self._backbone, self._length
+        self._length += tokens.shape[1]
+        bias = (backbone._decoder_bias.square(self._length) + backbone._causal(self._length))[:, :, past:]
+        logits = backbone._logits(backbone._decode(tokens, self._encoded, self._mask, bias, self._caches))
         self.logits = logits[:, -1]
         return logits
 
     def select(self, rows: Tensor) -> "DecodingState":
         """The state of `rows` (indices or a boolean mask, [rows]); this state stays as it is."""
-        parts = []
-        for part in (self._cache.self_attention_cache, self._cache.cross_attention_cache):
-            chosen = type(part)()
-            for index, layer in enumerate(part.layers):
-                chosen.update(layer.keys[rows], layer.values[rows], index)
-            parts.append(chosen)
-        state = DecodingState(self._backbone, type(self._cache)(*parts), self._encoded[rows], self._mask[rows])
+        caches = [cache.select(rows) for cache in self._caches]
+        state = DecodingState(self._backbone, caches, self._encoded[rows], self._mask[rows], self._length)
         state.logits = self.logits[rows]
         return state
 
@@ -191,8 +190,8 @@ class PositionBias:
     serves every shorter one as its upper left corner.
     """
 
-    def __init__(self, stack: nn.Module):
-        self._attention = stack.block[0].layer[0].SelfAttention
+    def __init__(self, stack: Stack):
+        self._stack = stack
         self._table: Tensor | None = None
 
     def square(self, length: int) -> Tensor:
@@ -200,5 +199,5 @@ class PositionBias:
         if self._table is None or self._table.shape[-1] < length:
             # Outside of inference mode: an inference tensor could not be used by a later training step.
             with torch.inference_mode(False), torch.no_grad():
-                self._table = self._attention.compute_bias(length, length)
+                self._table = self._stack.position_bias(length)
         return self._table[:, :, :length, :length]

@@ -1,8 +1,5 @@
 """Load a frozen backbone from a local folder: config.json and safetensors."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -11,6 +8,8 @@ from torch import Tensor
 
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.backbones.files import read_config, weight_files
+from ept.backbones.t5 import T5
+from ept.backbones.t5_config import T5Config
 from ept.errors import InputError
 
 DTYPES = ("float32", "bfloat16")
@@ -44,30 +43,26 @@ def _read_tensors(path: Path, dtype: torch.dtype, device: str) -> dict[str, Tens
         raise InputError(f"{path} cannot be read as safetensors ({error}); fetch it again") from error
 
 
-def _build(config: dict, tensors: dict[str, Tensor], folder: Path) -> torch.nn.Module:
-    """A T5ForConditionalGeneration around `tensors`: no weight is initialised, copied or held twice."""
-    with _without_scipy():
-        from transformers.models.t5.configuration_t5 import T5Config
-        from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
-
+def _build(config: dict, tensors: dict[str, Tensor], folder: Path) -> T5:
+    """A T5 around `tensors`: no weight is initialised, copied or held twice."""
     try:
         with torch.device("meta"):
-            model = T5ForConditionalGeneration(T5Config.from_dict(config))
-    except Exception as error:  # a wrong value fails wherever it is used first
+            model = T5(T5Config.of(config))
+    except (ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder / 'config.json'} describes no T5 ({reason}); fetch it again") from error
     embeddings = [tensors.pop(name) for name in EMBEDDING_NAMES if name in tensors]
     head = tensors.pop("lm_head.weight", None)
     # A file holds tied weights under one of their names.
     embedding = embeddings[0] if embeddings else head
-    if embedding is None or (head is None and config.get("tie_word_embeddings") is False):
+    if embedding is None or (head is None and not model.config.tie_word_embeddings):
         missing = "shared.weight" if embedding is None else "lm_head.weight"
         raise InputError(f"{folder}: no tensor {missing} in its safetensors files; fetch the backbone again")
-    # One parameter under all its names, so that the model stays tied whatever is done with it later.
+    # One parameter under both names, so that the model stays tied whatever is done with it later.
     embedding = torch.nn.Parameter(embedding, requires_grad=False)
     if head is None or torch.equal(head, embedding):
         head = embedding
-    tensors |= {name: embedding for name in EMBEDDING_NAMES} | {"lm_head.weight": head}
+    tensors |= {"shared.weight": embedding, "lm_head.weight": head}
     expected = model.state_dict()
     for name, parameter in expected.items():
         found = tensors.get(name)
@@ -80,24 +75,3 @@ def _build(config: dict, tensors: dict[str, Tensor], folder: Path) -> torch.nn.M
             )
     model.load_state_dict({name: tensors[name] for name in expected}, assign=True)
     return model
-
-
-@contextmanager
-def _without_scipy() -> Iterator[None]:
-    """Let transformers believe that there is no SciPy while T5 is imported, a tenth of its time.
-
-    Only its object-detection losses want SciPy (linear_sum_assignment), and every model class imports those.
-    None in sys.modules is Python's own way to say that a module cannot be imported; a SciPy already imported
-    is left alone.
-    """
-    if "scipy" in sys.modules or "transformers.modeling_utils" in sys.modules:
-        yield
-        return
-    sys.modules["scipy"] = None
-    try:
-        yield
-    finally:
-        del sys.modules["scipy"]
-        from transformers.utils.import_utils import is_scipy_available
-
-        is_scipy_available.cache_clear()

@@ -1,0 +1,232 @@
+"""T5's blocks for a frozen backbone, with the names of transformers' checkpoints.
+
+transformers' own modules would do; these start a job three seconds sooner (theirs import half of torch), add masks and
+position bias once instead of in every layer, and read cross-attention without making keys and values of the whole text.
+What they compute is the same (tests compare them).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ept.backbones.t5_config import T5Config
+
+ACTIVATIONS = {
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "gelu_new": lambda x: functional.gelu(x, approximate="tanh"),
+    "silu": functional.silu,
+}
+
+
+class Norm(nn.Module):
+    """Division by the root mean square over the hidden size, and a scale."""
+
+    def __init__(self, hidden_size: int, epsilon: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden_size))
+        self.epsilon = epsilon
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[..., hidden] in float32 inside, in the weight's dtype outside."""
+        scale = torch.rsqrt(hidden.float().square().mean(-1, keepdim=True) + self.epsilon)
+        return (hidden * scale).to(self.weight.dtype) * self.weight
+
+
+@dataclass
+class LayerCache:
+    """Keys and values [rows, heads, length, width] of a decoder layer while text is generated: of the pieces written so
+    far, and of the encoder's output.
+    """
+
+    keys: Tensor | None = None
+    values: Tensor | None = None
+    encoded_keys: Tensor | None = None
+    encoded_values: Tensor | None = None
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add those of new pieces; returns all."""
+        if self.keys is not None and self.values is not None:
+            keys, values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
+        self.keys, self.values = keys, values
+        return keys, values
+
+    def select(self, rows: Tensor) -> "LayerCache":
+        """The cache of some rows, as copies."""
+        return LayerCache(*(None if part is None else part[rows] for part in vars(self).values()))
+
+
+class Attention(nn.Module):
+    """Attention with `bias` added to its unscaled scores, [rows or 1, heads or 1, queries, keys]."""
+
+    def __init__(self, config: T5Config, has_relative_attention_bias: bool = False):
+        super().__init__()
+        self.width = config.d_kv
+        inner = config.num_heads * config.d_kv
+        self.q, self.k, self.v = (nn.Linear(config.d_model, inner, bias=False) for _ in range(3))
+        self.o = nn.Linear(inner, config.d_model, bias=False)
+        if has_relative_attention_bias:
+            self.relative_attention_bias = nn.Embedding(config.relative_attention_num_buckets, config.num_heads)
+
+    def forward(self, hidden: Tensor, bias: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """Of `hidden` [rows, length, hidden] to itself and to what `cache` holds."""
+        keys, values = self._split(self.k(hidden)), self._split(self.v(hidden))
+        if cache is not None:
+            keys, values = cache.append(keys, values)
+        return self._attend(self._split(self.q(hidden)), keys, values, bias)
+
+    def cross(self, hidden: Tensor, encoded: Tensor, bias: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """Of `hidden` [rows, length, hidden] to `encoded` [rows, positions, hidden]."""
+        if cache is None and hidden.shape[1] < self.width and _plain(self.k) and _plain(self.v):
+            return self._cross_without_keys(hidden, encoded, bias)
+        if cache is None or cache.encoded_keys is None or cache.encoded_values is None:
+            keys, values = self._split(self.k(encoded)), self._split(self.v(encoded))
+            if cache is not None:
+                cache.encoded_keys, cache.encoded_values = keys, values
+        else:
+            keys, values = cache.encoded_keys, cache.encoded_values
+        return self._attend(self._split(self.q(hidden)), keys, values, bias)
+
+    def _cross_without_keys(self, hidden: Tensor, encoded: Tensor, bias: Tensor) -> Tensor:
+        """The same for few queries: q (W_k e) = (q W_k) e and Σ a (W_v e) = W_v Σ a e, so that W_k and W_v meet a few
+        queries instead of every position.
+        """
+        rows, length, size = hidden.shape
+        queries = self.q(hidden).view(rows, length, -1, self.width)
+        heads = queries.shape[2]
+        keyed = torch.einsum("rqhw,hwd->rhqd", queries, self.k.weight.view(heads, self.width, size))
+        scores = torch.bmm(keyed.reshape(rows, heads * length, size), encoded.transpose(1, 2))
+        scores = scores.view(rows, heads, length, -1) + bias
+        weights = scores.float().softmax(-1).to(encoded.dtype)
+        mixed = torch.bmm(weights.view(rows, heads * length, -1), encoded).view(rows, heads, length, size)
+        return self.o(torch.einsum("rhqd,hwd->rqhw", mixed, self.v.weight.view(heads, self.width, size)).flatten(2))
+
+    def _split(self, projected: Tensor) -> Tensor:
+        return projected.unflatten(-1, (-1, self.width)).transpose(1, 2)
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        found = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=1.0)
+        return self.o(found.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """wo(act(wi x)), or with a gate wo(act(wi_0 x) ∘ wi_1 x)."""
+
+    def __init__(self, config: T5Config):
+        super().__init__()
+        self.act = ACTIVATIONS[config.activation]
+        for name in ("wi_0", "wi_1") if config.gated else ("wi",):
+            setattr(self, name, nn.Linear(config.d_model, config.d_ff, bias=False))
+        self.wo = nn.Linear(config.d_ff, config.d_model, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[rows, length, hidden]."""
+        inner = self.act(self.wi_0(hidden)) * self.wi_1(hidden) if hasattr(self, "wi_0") else self.act(self.wi(hidden))
+        return self.wo(inner)
+
+
+class Layer(nn.Module):
+    """A norm before `part`, under the name that checkpoints give it; the sum with the input is the block's."""
+
+    def __init__(self, config: T5Config, name: str, part: nn.Module):
+        super().__init__()
+        setattr(self, name, part)
+        self.layer_norm = Norm(config.d_model, config.layer_norm_epsilon)
+
+
+class Block(nn.Module):
+    """Self-attention, in the decoder cross-attention, feed-forward."""
+
+    def __init__(self, config: T5Config, decoder: bool, has_relative_attention_bias: bool):
+        super().__init__()
+        layers = [Layer(config, "SelfAttention", Attention(config, has_relative_attention_bias))]
+        if decoder:
+            layers.append(Layer(config, "EncDecAttention", Attention(config)))
+        layers.append(Layer(config, "DenseReluDense", FeedForward(config)))
+        self.layer = nn.ModuleList(layers)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        bias: Tensor,
+        encoded: Tensor | None = None,
+        cross_bias: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """[rows, length, hidden]; a decoder's block reads `encoded` [rows, positions, hidden]."""
+        first, last = self.layer[0], self.layer[-1]
+        hidden = hidden + first.SelfAttention(first.layer_norm(hidden), bias, cache)
+        if encoded is not None and cross_bias is not None:
+            middle = self.layer[1]
+            hidden = hidden + middle.EncDecAttention.cross(middle.layer_norm(hidden), encoded, cross_bias, cache)
+        return hidden + last.DenseReluDense(last.layer_norm(hidden))
+
+
+class Stack(nn.Module):
+    """Encoder or decoder. The first block holds the position bias of all."""
+
+    def __init__(self, config: T5Config, decoder: bool):
+        super().__init__()
+        self.decoder = decoder
+        self.max_distance = config.relative_attention_max_distance
+        layers = config.num_decoder_layers if decoder else config.num_layers
+        self.block = nn.ModuleList(Block(config, decoder, has_relative_attention_bias=i == 0) for i in range(layers))
+        self.final_layer_norm = Norm(config.d_model, config.layer_norm_epsilon)
+
+    def position_bias(self, length: int) -> Tensor:
+        """[1, heads, length, length]: query position, key position (Raffel et al. 2020, section 2.1)."""
+        embedding = self.block[0].layer[0].SelfAttention.relative_attention_bias
+        places = torch.arange(length, device=embedding.weight.device)
+        buckets = position_buckets(
+            places[None, :] - places[:, None], embedding.num_embeddings, self.max_distance, both_sides=not self.decoder
+        )
+        return embedding(buckets).permute(2, 0, 1)[None]
+
+
+class T5(nn.Module):
+    """Both stacks, the shared embeddings, and the head that may be tied to them."""
+
+    def __init__(self, config: T5Config):
+        super().__init__()
+        self.config = config
+        self.shared = nn.Embedding(config.vocab_size, config.d_model)
+        self.encoder, self.decoder = Stack(config, decoder=False), Stack(config, decoder=True)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+
+    @staticmethod
+    def around(model: nn.Module) -> "T5":
+        """A T5 made of the modules of a T5ForConditionalGeneration of transformers, which both then share."""
+        with torch.device("meta"):
+            own = T5(T5Config.of(model.config.to_dict()))
+        for name, module in model.named_modules():
+            where, _, last = name.rpartition(".")
+            if isinstance(module, nn.Linear) or (isinstance(module, nn.Embedding) and last != "embed_tokens"):
+                setattr(own.get_submodule(where), last, module)
+            elif last in ("layer_norm", "final_layer_norm"):
+                own.get_submodule(name).weight = module.weight
+        return own
+
+
+def position_buckets(distances: Tensor, buckets: int, max_distance: int, both_sides: bool) -> Tensor:
+    """The bucket of each distance (key minus query): one for each small distance, then wider and wider ones up to
+    `max_distance`; half of them for keys on the right where `both_sides` are seen, else keys on the right count as 0.
+    """
+    if both_sides:
+        buckets //= 2
+        side = (distances > 0).long() * buckets
+        distances = distances.abs()
+    else:
+        side = torch.zeros_like(distances)
+        distances = (-distances).clamp(min=0)
+    exact = buckets // 2
+    growth = (distances.clamp(min=1).float() / exact).log() / math.log(max_distance / exact)
+    wide = (exact + (growth * (buckets - exact)).long()).clamp(max=buckets - 1)
+    return side + torch.where(distances < exact, distances, wide)
+
+
+def _plain(module: nn.Module) -> bool:
+    """Whether a module is its weight and nothing else: no bias, hook, quantisation or low-rank update."""
+    return type(module) is nn.Linear and module.bias is None and not module._forward_hooks
