@@ -39,8 +39,9 @@ def check(options: argparse.Namespace) -> None:
     """Check a configuration and say what it asks for."""
     experiment = _experiment(options)
     runs = sum(_runs(pack) for pack in experiment.packs)
-    print(f"{options.config}: {len(experiment.tables)} tables from {len(experiment.packs)} packs of {runs} runs in all")
-    for name, packs in experiment.tables.items():
+    tables = {name: experiment.tables[name] for name in experiment.default_tables}
+    print(f"{options.config}: {len(tables)} tables from {len(experiment.packs)} packs of {runs} runs in all")
+    for name, packs in tables.items():
         print(f"  {name}: {len(packs)} packs, methods {', '.join(dict.fromkeys(pack.method for pack in packs))}")
 
 

@@ -1,11 +1,13 @@
 """The configuration: typed, checked before anything runs, and the one place that puts all settings together."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ept.ablation import AblationSettings, variants
 from ept.errors import InputError
 from ept.files import digest, write_text
 from ept.methods import METHODS, get_method
@@ -20,6 +22,8 @@ from ept.training.settings import (
     TrainingSettings,
 )
 
+# The backbone of the published numbers (src/ept/results/published.csv).
+PUBLISHED_BACKBONE = "t5-base"
 # The remedy of many a sentence.
 KEYS = "config/README.md lists the keys"
 
@@ -125,6 +129,8 @@ class Configuration(_Section):
     """Training of source prompts; left out, as `training`."""
     few_shot: FewShotSettings = FewShotSettings()
     """Training with k examples."""
+    ablation: AblationSettings = AblationSettings()
+    """Variants of EPT."""
 
     @field_validator("methods")
     @classmethod
@@ -145,6 +151,15 @@ class Configuration(_Section):
             raise ValueError(f"{max(seeds)} is too large; seeds must be below 2**63")
         return seeds
 
+    @field_validator("ablation")
+    @classmethod
+    def _ablation_is_a_list_of_variants(cls, ablation: AblationSettings) -> AblationSettings:
+        for name in ablation.tasks:
+            get_task(name)
+        for values in vars(ablation).values():
+            _refuse_repeats(values)
+        return ablation
+
     @model_validator(mode="after")
     def _parts_fit(self) -> "Configuration":
         check_budget(self.prompt, self.ept)
@@ -152,7 +167,14 @@ class Configuration(_Section):
             if (settings := getattr(self, section)) is not None:
                 _check_training(section, settings)
         _check_sources(self)
+        if self.ablation.tasks:
+            variants(self.prompt, self.ept, self.ablation)
         return self
+
+    @property
+    def has_published_backbone(self) -> bool:
+        """Whether published numbers may stand beside this configuration's: their backbone, on published data sets."""
+        return self.backbone.public_name.split("/")[-1] == PUBLISHED_BACKBONE and self.data.source != "demo"
 
     def source_training_settings(self) -> TrainingSettings:
         """How source prompts are trained."""
@@ -169,7 +191,7 @@ class Configuration(_Section):
         return lengths.get(task, lengths.get("default", get_task(task).source_length))
 
 
-def _refuse_repeats(values: list) -> None:
+def _refuse_repeats(values: Sequence) -> None:
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f"{value} stands there more than once")

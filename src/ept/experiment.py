@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ept import paths
+from ept.ablation import Variant, variants
+from ept.backbones.files import read_config
 from ept.backbones.identity import backbone_identity
 from ept.config import Configuration
 from ept.data.source import DataSource, identity
@@ -18,6 +20,7 @@ from ept.demo import BACKBONE_FOLDER
 from ept.errors import InputError
 from ept.files import digest, write_text
 from ept.methods import METHODS, get_method
+from ept.prompts.budget import decomposition_rank, ept_rank
 from ept.tasks import get_task
 from ept.training.settings import FewShotSettings, TrainingSettings
 
@@ -25,6 +28,7 @@ from ept.training.settings import FewShotSettings, TrainingSettings
 RESULTS_VERSION = 1
 
 FULL, SOURCE = "full", "source"
+ABLATION, COMPARISON = "ablation", "comparison"
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 
 
@@ -33,10 +37,12 @@ class Pack:
     """All runs (learning rates x seeds) of one backbone, method, task and regime: one job.
 
     `settings` holds every resolved setting that can change the result; `hash` is its digest. `candidates` are the
-    packs of the source prompts that it may start from (empty: from scratch).
+    packs of the source prompts that it may start from (empty: from scratch). `variant` has the settings of its prompts,
+    and the name of its row in the table `ablation`.
     """
 
     method: str
+    variant: Variant
     task: str
     regime: str
     hash: str
@@ -90,6 +96,11 @@ class Experiment:
         return backbone_identity(self.backbone_folder)
 
     @cached_property
+    def hidden_size(self) -> int | None:
+        """d, the size of the backbone's embeddings; None before the backbone is downloaded."""
+        return read_config(self.backbone_folder).get("d_model") if self.backbone_folder.is_dir() else None
+
+    @cached_property
     def backbone_files(self) -> list[Path]:
         """What training reads of the backbone: the downloaded folder, or the files of a local one."""
         if self.config.backbone.source == "hub":
@@ -121,13 +132,17 @@ class Experiment:
         hash_ = digest([self.data_identity(task), record, self.config.source_length(task), self.backbone_identity])
         return paths.tokenized_folder(self.config.backbone.name, task, hash_)
 
-    def pack(self, method: str, task: str, regime: str, initialise_from: str) -> Pack:
+    def pack(self, method: str, task: str, regime: str, initialise_from: str, variant: Variant | None = None) -> Pack:
         """One pack. `regime` is full, source, or k<number>; `initialise_from` is scratch or source.
 
-        Raises InputError for a method, task or regime that is unknown, and for a start that the method cannot have.
+        `variant` takes the place of the configuration's own settings of the prompts.
+        Raises InputError for a method, task or regime that is unknown, for a start that the method cannot have, and for
+        a parameter budget that the backbone cannot hold.
         """
         config = self.config
+        variant = variant or Variant("", config.prompt, config.ept)
         _check_start(method, regime, initialise_from)
+        self._check_rank(method, variant)
         section = self.training_settings(regime)
         candidates = self._candidates(method, task) if initialise_from == "source" else ()
         if initialise_from == "source" and not candidates:
@@ -147,15 +162,16 @@ class Experiment:
             "seeds": list(seeds),
             "initialise_from": {pack.task: pack.hash for pack in candidates} or "scratch",
             "source_length": config.source_length(task),
-            "prompt": dataclasses.asdict(config.prompt),
+            "prompt": dataclasses.asdict(variant.prompt),
             "training": self._training(section, method, regime),
         }
         if method == "ept":
-            settings["ept"] = dataclasses.asdict(config.ept)
+            settings["ept"] = dataclasses.asdict(variant.ept)
         hash_ = digest(settings)
         where = (config.backbone.name, method, task, regime, hash_)
         return Pack(
             method=method,
+            variant=variant,
             task=task,
             regime=regime,
             hash=hash_,
@@ -180,18 +196,42 @@ class Experiment:
 
     @cached_property
     def tables(self) -> dict[str, list[Pack]]:
-        """Every table that the configuration asks for, with its packs in the order of the rows."""
-        tables = {"main": [pack for method in self.config.methods for pack in self._row(method, FULL)]}
-        for k in self.config.few_shot.k:
-            tables[f"fewshot_k{k}"] = [pack for method in self.config.methods for pack in self._row(method, f"k{k}")]
+        """Every table that can be made, with its packs in the order of the rows."""
+        config = self.config
+        tables = {"main": [pack for method in config.methods for pack in self._row(method, FULL)]}
+        for k in config.few_shot.k:
+            tables[f"fewshot_k{k}"] = [pack for method in config.methods for pack in self._row(method, f"k{k}")]
+        if config.ablation.tasks:
+            tables[ABLATION] = [
+                self.pack("ept", task, FULL, "scratch", variant)
+                for variant in variants(config.prompt, config.ept, config.ablation)
+                for task in config.ablation.tasks
+            ]
+        tables[COMPARISON] = tables["main"]
         return tables
+
+    @property
+    def default_tables(self) -> list[str]:
+        """The tables that the configuration asks for: the comparison only where it compares like with like."""
+        return [table for table in self.tables if table != COMPARISON or self.config.has_published_backbone]
+
+    def table_packs(self, table: str) -> list[Pack]:
+        """The packs behind a table. Raises InputError for one that this configuration does not have."""
+        if table not in self.tables:
+            remedy = "; name tasks in ablation.tasks" if table == ABLATION else ""
+            raise InputError(f"no table {table} in this configuration; it has {', '.join(self.tables)}{remedy}")
+        return self.tables[table]
 
     @cached_property
     def packs(self) -> list[Pack]:
         """Every pack of the configuration, source prompts included, each once."""
         reported = [pack for packs in self.tables.values() for pack in packs]
         sources = [candidate for pack in reported for candidate in pack.candidates]
-        return list({pack.hash: pack for pack in sources + reported}.values())
+        packs: dict[str, Pack] = {}
+        for pack in sources + reported:
+            # Several rows may be one training (EPT and its ablations); the first one gives it its name.
+            packs.setdefault(pack.hash, pack)
+        return list(packs.values())
 
     @cached_property
     def tasks(self) -> list[str]:
@@ -211,6 +251,16 @@ class Experiment:
         if starts is None:
             starts = ["scratch"] if regime == FULL else self.config.few_shot.initialise_from
         return [self.pack(method, task, regime, start) for start in starts for task in self.config.tasks.target]
+
+    def _check_rank(self, method: str, variant: Variant) -> None:
+        """Raise InputError for a rank or budget that cannot be, before anything is trained."""
+        if self.hidden_size is None:
+            return
+        with variant.named_in_errors():
+            if method == "dept":
+                decomposition_rank(variant.prompt, self.hidden_size)
+            elif method == "ept":
+                ept_rank(variant.prompt, variant.ept, self.hidden_size)
 
     def _candidates(self, method: str, target: str) -> tuple[Pack, ...]:
         named = self.config.few_shot.source
@@ -240,7 +290,7 @@ def _check_start(method: str, regime: str, initialise_from: str) -> None:
 def write_list(experiment: Experiment, table: str) -> Path:
     """Write the list of a table's packs and return its path; a list that has not changed keeps its time stamp."""
     path = paths.table_list_file(experiment.config.output, table)
-    text = "".join(f"{pack.folder}\n" for pack in experiment.tables[table])
+    text = "".join(f"{pack.folder}\n" for pack in experiment.table_packs(table))
     if not path.exists() or path.read_text() != text:
         write_text(path, text)
     return path

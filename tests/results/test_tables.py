@@ -3,8 +3,6 @@
 import json
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from ept.config import parse_configuration
@@ -14,8 +12,7 @@ from ept.results.collect import collect
 from ept.results.layout import Layout, to_latex, to_markdown
 from ept.results.show import align, show_tables
 from ept.results.write import table_rows, write_table
-
-ROWS = 200
+from results.records import write_runs
 
 
 @pytest.fixture
@@ -32,42 +29,8 @@ def experiment(tmp_path, monkeypatch):
     )
     experiment = Experiment(config)
     for pack in experiment.tables["main"]:
-        _write_runs(pack, right={"pt": (100, 120), "ept": (150, 170)}[pack.method])
+        write_runs(pack, right={"pt": (100, 120), "ept": (150, 170)}[pack.method])
     return experiment
-
-
-def _write_runs(pack, right):
-    """A record in which seed i has `right[i]` of 200 test examples right; the gold class is always 0."""
-    pack.folder.mkdir(parents=True)
-    predictions = [np.arange(ROWS) >= count for count in right]
-    table = pa.table(
-        {
-            "seed": np.repeat([0, 1], ROWS),
-            "id": [str(row) for row in range(ROWS)] * 2,
-            "group": [""] * ROWS * 2,
-            "label": np.zeros(ROWS * 2),
-            "prediction": np.concatenate(predictions).astype(float),
-            "text": [""] * ROWS * 2,
-            "answers": pa.array([[]] * ROWS * 2, pa.list_(pa.string())),
-        }
-    )
-    pq.write_table(table, pack.folder / "predictions.parquet")
-    metrics = {"rte": ["accuracy"], "cb": ["accuracy", "macro_f1"]}[pack.task]
-    record = {
-        "hash": pack.hash,
-        "backbone": "demo-t5",
-        "source": "scratch",
-        "trained_parameters": 1000,
-        "stored_parameters": 900,
-        "data_fingerprints": {"train": "a", "validation": "b", "test": "c"},
-        "majority_baseline": dict.fromkeys(metrics, 50.0),
-        "runs": [
-            {"seed": seed, "selected": True, "status": "finished", "test": dict.fromkeys(metrics, count / 2)}
-            for seed, count in enumerate(right)
-        ],
-    }
-    (pack.folder / "runs.json").write_text(json.dumps(record))
-    (pack.folder / "settings.json").write_text(json.dumps({"hash": pack.hash}))
 
 
 def _edit(path, **changes):
@@ -110,7 +73,7 @@ def test_a_diverged_run_is_marked(experiment):
 
 def test_files_are_written_and_shown(experiment, capsys):
     for pack in experiment.tables["fewshot_k4"]:
-        _write_runs(pack, right=(100, 100))
+        write_runs(pack, right=(100, 100))
     write_table(experiment, "main")
     write_table(experiment, "fewshot_k4")
     show_tables(experiment)

@@ -32,14 +32,14 @@ wildcard_constraints:
     task=r"[a-z0-9]+",
     regime=r"full|k\d+",
     hash=r"[0-9a-f]{8}",
-    table=r"main|fewshot_k\d+",
+    table=r"main|fewshot_k\d+|ablation|comparison",
 
 
 def final_output():
     """What `snakemake all` means: every table of the configuration, in three forms."""
     return [
         paths.table_file(OUTPUT, table).with_suffix(f".{ending}")
-        for table in EXPERIMENT.tables
+        for table in EXPERIMENT.default_tables
         for ending in paths.TABLE_ENDINGS
     ]
 
@@ -69,13 +69,16 @@ def table_list(wildcards):
 
     Going from configuration A to B and back to A therefore makes A's table again, whatever Snakemake remembers.
     """
-    return write_list(EXPERIMENT, wildcards.table)
+    try:
+        return write_list(EXPERIMENT, wildcards.table)
+    except InputError as error:
+        raise WorkflowError(str(error))
 
 
 def table_runs(wildcards):
     """The records and predictions behind a table."""
     return [
         pack.folder / name
-        for pack in EXPERIMENT.tables[wildcards.table]
+        for pack in EXPERIMENT.table_packs(wildcards.table)
         for name in ("runs.json", "predictions.parquet", "settings.json")
     ]

@@ -11,12 +11,16 @@ METRIC_TITLES = {"accuracy": "acc.", "matthews": "Matthews", "pearson": "Pearson
 
 @dataclass(frozen=True)
 class Layout:
-    """`cells[row][column]` is (mean, std, diverged runs) or None; the first row is the majority baseline (no std)."""
+    """`cells[row][column]` is (mean, std, diverged runs) or None.
+
+    `marked`: the best means are marked, except in the first row, the majority baseline (no std).
+    """
 
     columns: list[str]
     rows: list[str]
     parameters: list[int | None]
     cells: list[list[tuple[float, float, int] | None]]
+    marked: bool = True
 
     @staticmethod
     def of(rows: list[dict]) -> "Layout":
@@ -32,14 +36,16 @@ class Layout:
             lines["majority"][key] = (row["majority_baseline"], float("nan"), 0)
         parameters = {_row_title(row): row["trained_parameters"] for row in rows}
         return Layout(
-            columns=[_column_title(*column) for column in columns],
+            columns=[column_title(*column) for column in columns],
             rows=list(lines),
             parameters=[parameters.get(title) for title in lines],
             cells=[[line.get(column) for column in columns] for line in lines.values()],
         )
 
     def best(self, column: int, rank: int) -> float | None:
-        """The best (rank 0) or second best (rank 1) mean among the methods, rounded as it is printed."""
+        """The best (rank 0) or second best (rank 1) mean among the methods, rounded as printed; None if unmarked."""
+        if not self.marked:
+            return None
         means = sorted({round(row[column][0], 1) for row in self.cells[1:] if row[column]}, reverse=True)
         return means[rank] if rank < len(means) else None
 
@@ -52,13 +58,16 @@ def _column_order(column: tuple[str, str]) -> tuple[int, int]:
     return ({"glue": 0, "super_glue": 1}.get(get_task(task).suite, 2), 0)
 
 
-def _column_title(task: str, metric: str) -> str:
+def column_title(task: str, metric: str) -> str:
+    """The title of a task's or an average's column."""
     if task in AVERAGE_TITLES:
         return AVERAGE_TITLES[task]
     return f"{get_task(task).title} {METRIC_TITLES.get(metric, metric)}"
 
 
 def _row_title(row: dict) -> str:
+    if row["variant"]:
+        return row["variant"]
     title = METHODS[row["method"]].title
     started = row["source"] != "scratch" and METHODS[row["method"]].source == "optional"
     return f"{title} from source" if started else title

@@ -22,7 +22,7 @@ def show_tables(experiment: Experiment) -> None:
     )
     print(align(text))
     print("Tables, each as .csv, .md and .tex:")
-    for table in experiment.tables:
+    for table in experiment.default_tables:
         print(f"  {paths.table_file(output, table)}")
     print(f"Prompts: prompts/{experiment.config.backbone.name}/   Runs: {output}/runs/")
 

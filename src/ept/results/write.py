@@ -8,10 +8,10 @@ import math
 import numpy as np
 
 from ept import paths
-from ept.errors import InputError
 from ept.evaluation import metrics
-from ept.experiment import Experiment
+from ept.experiment import ABLATION, COMPARISON, Experiment
 from ept.files import write_json, write_text
+from ept.results import comparison
 from ept.results.collect import PackResult, collect
 from ept.results.intervals import Estimate, estimate, estimate_average
 from ept.results.layout import Layout, to_latex, to_markdown
@@ -39,51 +39,54 @@ AVERAGES = {"average_glue": "glue", "average_super_glue": "super_glue", "average
 
 def write_table(experiment: Experiment, table: str) -> None:
     """Write a table in all its forms. Raises InputError where a run is missing or not of this configuration."""
-    if table not in experiment.tables:
-        raise InputError(f"no table {table} in this configuration; it has {', '.join(experiment.tables)}")
-    packs = experiment.tables[table]
+    packs = experiment.table_packs(table)
     rows = table_rows(collect(packs))
+    columns, layout = COLUMNS, Layout.of(rows)
+    if table == ABLATION:
+        columns = ("backbone", "method", "variant", *COLUMNS[2:])
+    elif table == COMPARISON:
+        rows = comparison.comparison_rows(experiment.config, rows)
+        columns, layout = comparison.COLUMNS, comparison.comparison_layout(experiment.config, rows)
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     path = paths.table_file(experiment.config.output, table)
-    layout = Layout.of(rows)
     write_text(path, text.getvalue())
     write_text(path.with_suffix(".md"), to_markdown(layout))
     write_text(path.with_suffix(".tex"), to_latex(layout))
-    write_json(
-        paths.table_settings_file(experiment.config.output, table),
+    runs = [
         {
-            "table": table,
-            "runs": [
-                {
-                    "method": pack.method,
-                    "task": pack.task,
-                    "regime": pack.regime,
-                    "hash": pack.hash,
-                    "folder": str(pack.folder),
-                }
-                for pack in packs
-            ],
-        },
-    )
+            "method": pack.method,
+            "variant": pack.variant.name,
+            "task": pack.task,
+            "regime": pack.regime,
+            "hash": pack.hash,
+            "folder": str(pack.folder),
+        }
+        for pack in packs
+    ]
+    write_json(paths.table_settings_file(experiment.config.output, table), {"table": table, "runs": runs})
 
 
 def table_rows(results: list[PackResult]) -> list[dict]:
-    """One row a method, start, task and metric, then the method's averages. Scores in percent.
+    """One row a method, variant, start, task and metric, then the averages over tasks. Scores in percent.
 
-    Beside COLUMNS a row holds `diverged`, the number of its runs that count as the majority baseline; tables made for
-    reading mark it.
+    Beside COLUMNS a row holds `variant`, the name of its variant in the table `ablation`, and `diverged`, the number of
+    its runs that count as the majority baseline; tables made for reading mark it.
     """
     rows = []
-    for _, group in itertools.groupby(results, key=lambda result: (result.pack.method, result.start)):
+    for _, group in itertools.groupby(results, key=_row_key):
         members = list(group)
         estimates = [_estimates(result) for result in members]
         for result, by_metric in zip(members, estimates, strict=True):
             rows += [_row(result, metric, found) for metric, found in by_metric.items()]
         rows += _average_rows(members, [next(iter(by_metric.values())) for by_metric in estimates])
     return rows
+
+
+def _row_key(result: PackResult) -> tuple[str, str, str]:
+    return result.pack.method, result.pack.variant.name, result.start
 
 
 def _estimates(result: PackResult) -> dict[str, Estimate]:
@@ -113,6 +116,7 @@ def _common(result: PackResult, found: Estimate) -> dict:
     return {
         "backbone": result.record["backbone"],
         "method": result.pack.method,
+        "variant": result.pack.variant.name,
         "regime": result.pack.regime,
         "mean": found.mean,
         "std": found.std,

@@ -34,13 +34,13 @@ def starting_prompts(job: Job, seeds: list[int]) -> tuple[PromptPack, dict[str, 
 
 def build_prompts(job: Job, seeds: list[int]) -> PromptPack:
     """A pack of untrained prompts, one run per seed."""
-    prompt, encode = job.config.prompt, job.answers.tokenizer.encode
+    prompt, encode = job.pack.variant.prompt, job.answers.tokenizer.encode
     texts = {"text": [prompt.init_text], "labels": job.task.labels}.get(prompt.init, [])
     return build_pack(
         job.pack.method,
         job.backbone.embedding,
         prompt,
-        job.config.ept,
+        job.pack.variant.ept,
         source_length=job.config.source_length(job.pack.task),
         seeds=seeds,
         init_ids=[encode(text, add_special_tokens=False).ids for text in texts],

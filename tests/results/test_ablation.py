@@ -1,0 +1,170 @@
+"""The table of EPT's ablations: its variants, their packs, and the rows made of records written by hand."""
+
+import csv
+import json
+
+import pytest
+
+from ept.ablation import AblationSettings, variants
+from ept.config import load_configuration, parse_configuration
+from ept.errors import InputError
+from ept.experiment import Experiment
+from ept.prompts.settings import EptSettings, PromptSettings
+from ept.results.write import write_table
+from results.records import write_runs
+
+# Fits the embedded backbone (hidden size 128): 24 * 128 numbers hold four spaces with a matched budget.
+SMALL = {
+    "tasks": {"target": ["rte", "cb"]},
+    "methods": ["pt", "ept"],
+    "seeds": [0, 1],
+    "prompt": {"length": 24, "short_length": 10, "reference_length": 64},
+    "few_shot": {"k": [], "initialise_from": ["scratch"]},
+    "ablation": {
+        "tasks": ["rte", "cb"],
+        "spaces": [1, 4],
+        "short_lengths": [5, 10],
+        "fusions": [],
+        "projections": [],
+        "gates": [],
+    },
+}
+
+
+def _experiment(**changes):
+    return Experiment(parse_configuration(SMALL | changes, "my.yaml"))
+
+
+def _changes(variant):
+    """The settings in which a variant differs from the defaults."""
+    found = {}
+    for ours, defaults in ((variant.prompt, PromptSettings()), (variant.ept, EptSettings())):
+        found |= {key: value for key, value in vars(ours).items() if value != getattr(defaults, key)}
+    return found
+
+
+def test_every_variant_changes_what_its_name_says():
+    found = {
+        variant.name: _changes(variant) for variant in variants(PromptSettings(), EptSettings(), AblationSettings())
+    }
+    assert found == {
+        "EPT": {},
+        "without fusion": {"fusion": "none"},
+        "without projection": {"spaces": 1},
+        "without both": {"fusion": "none", "spaces": 1},
+        **{f"N = {number}": {} if number == 4 else {"spaces": number} for number in (1, 2, 4, 6, 8)},
+        **{f"s = {length}": {} if length == 60 else {"short_length": length} for length in (20, 40, 60, 80)},
+        "budget decomposition": {},
+        "budget matched": {"budget": "matched"},
+        "fusion projected": {"fusion": "projected"},
+        "projection elementwise": {"projection": "elementwise"},
+        "projection full": {"projection": "full"},
+        "gate prompt": {"gate": "prompt"},
+    }
+
+
+def test_a_length_of_the_short_prompt_lets_the_rank_follow():
+    found = variants(PromptSettings(rank=3), EptSettings(), AblationSettings())
+    assert {variant.name: variant.prompt.rank for variant in found if variant.prompt.rank != 3} == {
+        f"s = {length}": "auto" for length in (20, 40, 60, 80)
+    }
+
+
+def test_a_pack_has_the_settings_of_its_variant_and_equal_variants_are_one_pack():
+    experiment = _experiment()
+    packs = {(pack.variant.name, pack.task): pack for pack in experiment.tables["ablation"]}
+    assert len(packs) == 2 * (4 + 2 + 2 + 2)
+    assert (
+        packs["without both", "cb"].settings["ept"] | {"spaces": 1, "fusion": "none"}
+        == (packs["without both", "cb"].settings["ept"])
+    )
+    assert packs["s = 5", "rte"].settings["prompt"]["short_length"] == 5
+    (main,) = (pack for pack in experiment.tables["main"] if (pack.method, pack.task) == ("ept", "rte"))
+    same = {name for (name, task), pack in packs.items() if task == "rte" and pack.hash == main.hash}
+    assert same == {"EPT", "N = 4", "s = 10", "budget decomposition"}
+    assert packs["without projection", "rte"].hash == packs["N = 1", "rte"].hash
+    # PT and EPT on two tasks; without fusion, without projection, without both, s = 5, budget matched on two tasks.
+    assert len(experiment.packs) == 4 + 5 * 2
+    assert experiment.find(main.hash).variant.name == ""
+    assert experiment.find(packs["s = 5", "cb"].hash).variant.prompt.short_length == 5
+
+
+def test_without_tasks_there_is_no_table_and_the_error_says_how_to_get_one():
+    experiment = _experiment(ablation={})
+    assert "ablation" not in experiment.tables
+    with pytest.raises(InputError, match="no table ablation .* main, comparison; name tasks in ablation.tasks"):
+        experiment.table_packs("ablation")
+
+
+def test_rows_are_variants_with_their_averages(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = _experiment()
+    for pack in experiment.tables["ablation"]:
+        right = (100, 120) if pack.variant.name == "without fusion" else (150, 170)
+        write_runs(pack, right)
+    write_table(experiment, "ablation")
+    with open("results/ablation.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:4] == ["backbone", "method", "variant", "task"]
+    means = {(row["variant"], row["task"]): float(row["mean"]) for row in rows if row["metric"] != "macro_f1"}
+    names = dict.fromkeys(pack.variant.name for pack in experiment.tables["ablation"])
+    assert set(means) == {
+        (name, task) for name in names for task in ("rte", "cb", "average_glue", "average_super_glue", "average")
+    }
+    assert means["without fusion", "rte"] == means["without fusion", "average"] == 55.0
+    assert means["EPT", "cb"] == means["N = 4", "average"] == 80.0
+    lines = (tmp_path / "results/ablation.md").read_text().splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["majority", *names]
+    assert "without fusion & 1,000 & \\underline{55.0" in (tmp_path / "results/ablation.tex").read_text()
+    runs = json.loads((tmp_path / "results/ablation.settings.json").read_text())["runs"]
+    assert [run["variant"] for run in runs[::2]] == list(names)
+
+
+BAD = [
+    ({"tasks": ["rtee"]}, ["my.yaml, key ablation", "rtee"]),
+    ({"tasks": ["rte", "rte"]}, ["my.yaml, key ablation", "rte stands there more than once"]),
+    ({"tasks": ["rte"], "spaces": [2, 0]}, ["'N = 0' cannot be built: ept.spaces is 0"]),
+    ({"tasks": ["rte"], "short_lengths": [30]}, ["'s = 30' cannot be built", "choose it below prompt.length, 24"]),
+    ({"tasks": ["rte"], "short_length": [20]}, ["my.yaml: unknown key ablation.short_length"]),
+    ({"tasks": ["rte"], "budgets": ["equal"]}, ["ablation.budgets.0", "'equal'", "'matched'"]),
+]
+
+
+@pytest.mark.parametrize(("ablation", "words"), BAD, ids=[words[-1] for _, words in BAD])
+def test_variants_that_no_backbone_can_have_are_refused(ablation, words):
+    with pytest.raises(InputError) as error:
+        _experiment(ablation=ablation)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_variants_that_the_backbone_cannot_hold_are_refused_before_anything_runs():
+    # 23 * 128 + (64 + 128) numbers are more than 24 * 128.
+    with pytest.raises(InputError, match="variant 's = 23' cannot be built: prompt.short_length 23 .* hidden size 128"):
+        _ = _experiment(ablation={"tasks": ["rte"], "short_lengths": [23]}).tables
+    with pytest.raises(InputError, match="variant 'budget matched' cannot be built: ept.budget matched cannot be met"):
+        _ = _experiment(prompt=SMALL["prompt"] | {"short_length": 16}).tables
+    with pytest.raises(InputError, match="^prompt.rank is 99, .* at most 9; lower prompt.rank"):
+        _ = _experiment(prompt=SMALL["prompt"] | {"rank": 99}).tables
+
+
+@pytest.mark.parametrize("name", ["demo_full.yaml", "paper.yaml"])
+def test_shipped_configurations_ablate_what_the_paper_does(project, name):
+    experiment = Experiment(load_configuration(project / "config" / name))
+    names = list(dict.fromkeys(pack.variant.name for pack in experiment.tables["ablation"]))
+    assert names[:9] == ["EPT", "without fusion", "without projection", "without both"] + [
+        f"N = {number}" for number in (1, 2, 4, 6, 8)
+    ]
+    lengths = [
+        pack.variant.prompt.short_length for pack in experiment.tables["ablation"] if "s = " in pack.variant.name
+    ]
+    limit = experiment.config.prompt.length
+    # A fifth to four fifths of the length, as s in {20, 40, 60, 80} of 100.
+    assert sorted({round(5 * length / limit) for length in lengths}) == [1, 2, 3, 4]
+    assert {"budget decomposition", "budget matched"} <= set(names)
+
+
+def test_the_default_configuration_ablates_nothing(project):
+    experiment = Experiment(load_configuration(project / "config/config.yaml"))
+    assert experiment.default_tables == ["main", "fewshot_k4", "fewshot_k16", "fewshot_k32"]

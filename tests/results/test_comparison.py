@@ -1,0 +1,120 @@
+"""Our scores beside published ones: which stand beside which, what is comparable, and which differences are named."""
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+
+from data.task_rows import write_local
+from ept.config import PUBLISHED_BACKBONE, load_configuration, parse_configuration
+from ept.experiment import Experiment
+from ept.results.comparison import SOURCES, read_published
+from ept.results.write import write_table
+from ept.tasks import get_task
+from results.records import write_runs
+
+# A local copy of T5-base, as far as a configuration knows, on published data sets.
+T5_BASE = {
+    "backbone": {"name": "t5-base", "source": "local", "id": "model"},
+    "data": {"source": "local", "path": "data"},
+}
+
+
+def _write(tmp_path, monkeypatch, methods=("pt", "dept", "ept"), **settings):
+    """The comparison of runs with 120 of 200 (seed 0) and 140 of 200 (seed 1) right: CSV rows, and Markdown."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / "model").mkdir(exist_ok=True)
+        (tmp_path / "model" / name).write_text('{"model_type": "t5", "d_model": 768}')
+    (tmp_path / "model/model.safetensors").write_bytes(b"\x02\x00\x00\x00\x00\x00\x00\x00{}")
+    for task in ("rte", "cb"):
+        write_local(tmp_path / "data", get_task(task))
+    values = {"tasks": {"target": ["rte", "cb"]}, "methods": list(methods), "seeds": [0, 1]}
+    few_shot = {"k": [], "initialise_from": ["scratch"]}
+    experiment = Experiment(parse_configuration(values | {"few_shot": few_shot} | settings))
+    for pack in experiment.tables["main"]:
+        write_runs(pack, (120, 140))
+    write_table(experiment, "comparison")
+    with open(tmp_path / "results/comparison.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return experiment, rows, (tmp_path / "results/comparison.md").read_text()
+
+
+def test_published_scores_stand_beside_ours(tmp_path, monkeypatch):
+    experiment, rows, markdown = _write(tmp_path, monkeypatch, **T5_BASE)
+    assert "comparison" in experiment.default_tables
+    found = {(row["method"], row["task"], row["published_method"]): row for row in rows}
+    # Two papers ran PT; nothing of EPT is published by task.
+    assert set(found) == {
+        *((method, task, printed) for task in ("rte", "cb") for method, printed in [("dept", "DePT"), ("ept", "")]),
+        *(("pt", task, printed) for task in ("rte", "cb") for printed in ("PT", "PT (ULPT re-run)")),
+    }
+    row = found["dept", "rte", "DePT"]
+    assert (row["mean"], row["published"], row["gap"], row["comparable"]) == ("65.0000", "79.1000", "-14.1000", "yes")
+    assert row["published_source"] == "run by Shi & Lipani 2024; single seed"
+    assert row["published_parameters"] == "76.8K" and row["published_backbone"] == "t5-base"
+    assert row["difference"].startswith("one seed there; backbone dropout 0")
+    for task in ("rte", "cb"):
+        row = found["ept", task, ""]
+        assert [row[key] for key in ("published", "published_source", "comparable", "gap")] == [""] * 4
+        assert row["mean"] == "65.0000" and "no published score" in row["difference"]
+    lines = [line.split(" | ") for line in markdown.splitlines()]
+    assert lines[0] == ["| method", "parameters", "RTE acc.", "CB acc. |"]
+    assert ["| DePT here", "1,000", "65.0 ± 7.1", "65.0 ± 7.1 |"] in lines
+    assert ["| DePT on t5-base, run by Shi & Lipani 2024; single seed", "", "79.1", "92.9 |"] in lines
+    assert "**" not in markdown and "<u>" not in markdown
+
+
+def test_another_backbone_is_not_comparable(tmp_path, monkeypatch):
+    experiment, rows, markdown = _write(tmp_path, monkeypatch, methods=["pt"])
+    assert "comparison" not in experiment.default_tables
+    assert {row["comparable"] for row in rows} == {"no"} and {row["gap"] for row in rows} == {""}
+    for row in rows:
+        assert "backbone demo-t5, there t5-base; generated data, there the published set" in row["difference"]
+    assert "| PT here (demo-t5: not comparable) | 1,000 |" in markdown
+
+
+def test_settings_other_than_the_papers_are_named(tmp_path, monkeypatch):
+    training = {"steps": 900, "batch_size": 8, "learning_rates": {"pt": {"prompt": [0.3]}}}
+    data = T5_BASE["data"] | {"source_length": {"rte": 64}}
+    _, rows, _ = _write(tmp_path, monkeypatch, methods=["pt"], **T5_BASE | {"training": training, "data": data})
+    by_task = {row["task"]: row["difference"] for row in rows if row["published_method"] == "PT"}
+    said = "900 steps, there 30,000 or 300,000; batch 8, there 16; {}learning rates not from the papers' grid; backbone"
+    assert by_task["rte"].startswith(said.format("texts cut at 64 pieces, there at 256; "))
+    assert by_task["cb"].startswith(said.format(""))
+
+
+def test_generated_data_are_comparable_with_nothing():
+    values = {"tasks": {"target": ["rte"]}, "methods": ["pt"], "backbone": T5_BASE["backbone"]}
+    assert not parse_configuration(values).has_published_backbone
+    assert parse_configuration(values | {"data": T5_BASE["data"]}).has_published_backbone
+
+
+def test_the_papers_configuration_compares_by_default(project):
+    assert load_configuration(project / "config/paper.yaml").has_published_backbone
+    for name in ("config.yaml", "demo_full.yaml", "local.yaml"):
+        assert not load_configuration(project / "config" / name).has_published_backbone
+
+
+def test_published_scores_are_sound():
+    published = read_published()
+    assert {score["backbone"] for score in published} == {PUBLISHED_BACKBONE}
+    assert "ept" not in {score["method"] for score in published}
+    assert all(score["source"] for score in published)
+    for score in published:
+        assert score["metric"] == get_task(score["task"]).metrics[0], score
+        assert 0 < float(score["value"]) < 100
+    keys = [(score["printed_as"], score["task"]) for score in published]
+    assert len(set(keys)) == len(keys) == 11 * 13 + 8
+    assert set(SOURCES) < {score["source"] for score in published}
+
+
+def test_published_scores_are_those_that_were_collected():
+    path = Path(os.environ.get("EPT_TEST_DATA") or ".").parent / "published_results.csv"
+    if not path.is_file():
+        pytest.skip("needs published_results.csv beside the folder that EPT_TEST_DATA names")
+    with path.open(newline="") as file:
+        collected = list(csv.DictReader(file))
+    ours = [{**score, "method": score["printed_as"]} for score in read_published()]
+    assert [{key: score[key] for key in collected[0]} for score in ours] == collected
