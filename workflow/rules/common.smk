@@ -69,10 +69,7 @@ def table_list(wildcards):
 
     Going from configuration A to B and back to A therefore makes A's table again, whatever Snakemake remembers.
     """
-    try:
-        return write_list(EXPERIMENT, wildcards.table)
-    except InputError as error:
-        raise WorkflowError(str(error))
+    return write_list(EXPERIMENT, wildcards.table)
 
 
 def table_runs(wildcards):
