@@ -76,11 +76,12 @@ def test_another_backbone_is_not_comparable(tmp_path, monkeypatch):
 
 
 def test_settings_other_than_the_papers_are_named(tmp_path, monkeypatch):
-    training = {"steps": 900, "batch_size": 8, "learning_rates": {"pt": {"prompt": [0.3]}}}
+    training = {"steps": 900, "batch_size": 8, "patience": 3, "learning_rates": {"pt": {"prompt": [0.3]}}}
     data = T5_BASE["data"] | {"source_length": {"rte": 64}}
     _, rows, _ = _write(tmp_path, monkeypatch, methods=["pt"], **T5_BASE | {"training": training, "data": data})
     by_task = {row["task"]: row["difference"] for row in rows if row["published_method"] == "PT"}
-    said = "900 steps, there 30,000 or 300,000; batch 8, there 16; {}learning rates not from the papers' grid; backbone"
+    said = "900 steps, there 30,000 or 300,000; batch 8, there 16; {}learning rates not from the papers' grid; "
+    said += "runs may end early; backbone"
     assert by_task["rte"].startswith(said.format("texts cut at 64 pieces, there at 256; "))
     assert by_task["cb"].startswith(said.format(""))
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from safetensors import safe_open
 
-from ept.results.write import COLUMNS
+from ept.results.columns import COLUMNS
 
 SMALL = {
     "data": {"source_length": {"default": 64}},
@@ -73,6 +73,16 @@ def test_prompts_are_saved_with_their_settings(finished):
     assert settings["settings"]["training"]["learning_rates"] == RATES["ept"]
     with safe_open(prompts / "seed1.safetensors", framework="pt") as file:
         assert file.get_tensor("prompt").shape == (6, 128)
+
+
+def test_fusion_and_gate_stand_in_the_record_from_start_to_end(finished):
+    (record_file,) = finished[0].folder.glob("results/runs/demo-t5/ept/cb/full/*/runs.json")
+    for run in json.loads(record_file.read_text())["runs"]:
+        first, *between, last = run["diagnostics"]
+        assert (first["step"], first["fusion_ratio"], first["gate_weights"]) == (0, 0.0, [0.25] * 4)
+        assert [found["step"] for found in between] == [3] and last["step"] == 6
+        assert last["fusion_ratio"] > 0 and last["gate_weights"] != [0.25] * 4
+        assert sum(last["gate_weights"]) == pytest.approx(1)
 
 
 def test_markdown_and_latex_show_the_same_best(finished):

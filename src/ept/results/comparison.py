@@ -9,28 +9,6 @@ from ept.results.layout import Layout, column_title
 from ept.tasks import get_task
 from ept.training.settings import FULL_LEARNING_RATES, TrainingSettings
 
-COLUMNS = (
-    "backbone",
-    "method",
-    "task",
-    "regime",
-    "source",
-    "metric",
-    "mean",
-    "std",
-    "seeds",
-    "ci_low",
-    "ci_high",
-    "trained_parameters",
-    "published_method",
-    "published_backbone",
-    "published_parameters",
-    "published",
-    "published_source",
-    "comparable",
-    "gap",
-    "difference",
-)
 # What a published score is of.
 KEY = ("method", "regime", "task", "metric")
 # What is known of the published runs, by source, and of the code they come from, by task (docs/protocol.md).
@@ -104,6 +82,7 @@ def differences(config: Configuration, method: str, task: str, score: dict[str, 
             config.learning_rates(ours, method) != FULL_LEARNING_RATES[method],
             "learning rates not from the papers' grid",
         ),
+        (ours.patience > 0 or ours.halving > 0, "runs may end early"),
         (task in TASKS, TASKS.get(task)),
         (score["source"] in SOURCES, SOURCES.get(score["source"])),
     ]

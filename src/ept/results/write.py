@@ -9,30 +9,15 @@ import numpy as np
 
 from ept import paths
 from ept.evaluation import metrics
-from ept.experiment import ABLATION, COMPARISON, Experiment
+from ept.experiment import COMPARISON, Experiment
 from ept.files import write_json, write_text
-from ept.results import comparison
 from ept.results.collect import PackResult, collect
+from ept.results.columns import columns
+from ept.results.comparison import comparison_layout, comparison_rows
 from ept.results.intervals import Estimate, estimate, estimate_average
 from ept.results.layout import Layout, to_latex, to_markdown
 from ept.tasks import get_task
 
-COLUMNS = (
-    "backbone",
-    "method",
-    "task",
-    "regime",
-    "source",
-    "metric",
-    "mean",
-    "std",
-    "seeds",
-    "ci_low",
-    "ci_high",
-    "trained_parameters",
-    "stored_parameters",
-    "majority_baseline",
-)
 # The averages that papers print, over the first metric of each task.
 AVERAGES = {"average_glue": "glue", "average_super_glue": "super_glue", "average": None}
 
@@ -41,14 +26,12 @@ def write_table(experiment: Experiment, table: str) -> None:
     """Write a table in all its forms. Raises InputError where a run is missing or not of this configuration."""
     packs = experiment.table_packs(table)
     rows = table_rows(collect(packs))
-    columns, layout = COLUMNS, Layout.of(rows)
-    if table == ABLATION:
-        columns = ("backbone", "method", "variant", *COLUMNS[2:])
-    elif table == COMPARISON:
-        rows = comparison.comparison_rows(experiment.config, rows)
-        columns, layout = comparison.COLUMNS, comparison.comparison_layout(experiment.config, rows)
+    layout = Layout.of(rows)
+    if table == COMPARISON:
+        rows = comparison_rows(experiment.config, rows)
+        layout = comparison_layout(experiment.config, rows)
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(text, columns(table), lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     path = paths.table_file(experiment.config.output, table)
@@ -72,8 +55,8 @@ def write_table(experiment: Experiment, table: str) -> None:
 def table_rows(results: list[PackResult]) -> list[dict]:
     """One row a method, variant, start, task and metric, then the averages over tasks. Scores in percent.
 
-    Beside COLUMNS a row holds `variant`, the name of its variant in the table `ablation`, and `diverged`, the number of
-    its runs that count as the majority baseline; tables made for reading mark it.
+    Beside its columns a row holds `variant`, its name in the table `ablation`, and `diverged`, the number of its runs
+    that count as the majority baseline; tables made for reading mark it.
     """
     rows = []
     for _, group in itertools.groupby(results, key=_row_key):
