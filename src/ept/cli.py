@@ -107,8 +107,13 @@ def train(options: argparse.Namespace) -> None:
         pack = experiment.pack(options.method, options.task, options.regime, options.initialise_from)
     else:
         raise InputError("name a pack by --hash, or by --method, --task and --regime")
+    from ept.experiment import MULTITASK
     from ept.training.checkpoint import Interrupted
-    from ept.training.job import train_job
+
+    if pack.task == MULTITASK:
+        from ept.training.distil_job import distil_job as train_job
+    else:
+        from ept.training.job import train_job
 
     try:
         train_job(experiment, pack, options.threads, options.checkpoint_seconds)

@@ -19,6 +19,7 @@ from ept.training.settings import (
     FULL_LEARNING_RATES,
     FewShotSettings,
     LearningRates,
+    MptSettings,
     TrainingSettings,
 )
 
@@ -123,6 +124,8 @@ class Configuration(_Section):
     """Shape and start of the prompts."""
     ept: EptSettings = EptSettings()
     """EPT's fusion and spaces."""
+    mpt: MptSettings = MptSettings()
+    """MPT's source training."""
     training: TrainingSettings = TrainingSettings()
     """Training on all data."""
     source_training: TrainingSettings | None = None
@@ -163,6 +166,8 @@ class Configuration(_Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> "Configuration":
         check_budget(self.prompt, self.ept)
+        if not 0 <= self.mpt.distillation_weight < float("inf"):
+            raise ValueError(f"mpt.distillation_weight is {self.mpt.distillation_weight}; it must be 0 or more")
         for section in ("training", "source_training", "few_shot"):
             if (settings := getattr(self, section)) is not None:
                 _check_training(section, settings)

@@ -29,6 +29,8 @@ RESULTS_VERSION = 1
 
 FULL, SOURCE = "full", "source"
 ABLATION, COMPARISON = "ablation", "comparison"
+# Stands for the task of a prompt that several source tasks train together.
+MULTITASK = "multitask"
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 
 
@@ -38,7 +40,8 @@ class Pack:
 
     `settings` holds every resolved setting that can change the result; `hash` is its digest. `candidates` are the
     packs of the source prompts that it may start from (empty: from scratch). `variant` has the settings of its prompts,
-    and the name of its row in the table `ablation`.
+    and the name of its row in the table `ablation`. The pack of MPT's source training has the task `multitask` and no
+    data of its own: it trains on the data of its candidates, which are its teachers.
     """
 
     method: str
@@ -51,7 +54,7 @@ class Pack:
     prompts: Path
     folder: Path
     checkpoints: Path
-    tokenized: Path
+    tokenized: Path | None
     candidates: tuple["Pack", ...] = ()
 
     @property
@@ -65,9 +68,24 @@ class Pack:
         return "source" if self.candidates else "scratch"
 
     @property
+    def token_folders(self) -> tuple[Path, ...]:
+        """The tokenised tasks that it trains on."""
+        return (self.tokenized,) if self.tokenized else tuple(candidate.tokenized for candidate in self.candidates)
+
+    @property
+    def title(self) -> str:
+        """The task, or the tasks that were trained together."""
+        return self.task if self.tokenized else joined_title(self.candidates)
+
+    @property
     def source_prompt(self) -> Path:
         """The prompt that other packs start from (packs of the regime `source` have one seed)."""
         return paths.prompt_file(self.prompts, self.seeds[0])
+
+
+def joined_title(packs: tuple[Pack, ...]) -> str:
+    """What tables call several source tasks that are used together, for example mnli+sst2."""
+    return "+".join(pack.task for pack in packs)
 
 
 class Experiment:
@@ -188,6 +206,30 @@ class Experiment:
         """The pack that trains a method's source prompt."""
         return self.pack(METHODS[method].source_method, task, SOURCE, "scratch")
 
+    def _distilled_pack(self, method: str, teachers: tuple[Pack, ...]) -> Pack:
+        """The pack of MPT's source training. The hashes of its teachers stand for the data."""
+        settings = {key: value for key, value in teachers[0].settings.items() if key not in ("data", "source_length")}
+        settings |= {
+            "task": MULTITASK,
+            "method": method,
+            "initialise_from": {pack.task: pack.hash for pack in teachers},
+            "training": self._training(self.training_settings(SOURCE), method, SOURCE),
+            "mpt": dataclasses.asdict(self.config.mpt),
+        }
+        where = (self.config.backbone.name, method, MULTITASK, SOURCE, digest(settings))
+        return dataclasses.replace(
+            teachers[0],
+            method=method,
+            task=MULTITASK,
+            hash=digest(settings),
+            settings=settings,
+            prompts=paths.prompt_folder(*where),
+            folder=paths.run_folder(self.config.output, *where),
+            checkpoints=paths.checkpoint_folder(self.config.output, *where),
+            tokenized=None,
+            candidates=teachers,
+        )
+
     def training_settings(self, regime: str) -> TrainingSettings:
         """How runs of a regime are trained."""
         if regime == FULL:
@@ -227,8 +269,10 @@ class Experiment:
         """Every pack of the configuration, source prompts included, each once."""
         reported = [pack for packs in self.tables.values() for pack in packs]
         sources = [candidate for pack in reported for candidate in pack.candidates]
+        # MPT's source prompt has teachers, which are source prompts themselves.
+        teachers = [candidate for pack in sources for candidate in pack.candidates]
         packs: dict[str, Pack] = {}
-        for pack in sources + reported:
+        for pack in teachers + sources + reported:
             # Several rows may be one training (EPT and its ablations); the first one gives it its name.
             packs.setdefault(pack.hash, pack)
         return list(packs.values())
@@ -236,7 +280,7 @@ class Experiment:
     @cached_property
     def tasks(self) -> list[str]:
         """Every task whose data are needed."""
-        return list(dict.fromkeys(pack.task for pack in self.packs))
+        return list(dict.fromkeys(pack.task for pack in self.packs if pack.task != MULTITASK))
 
     def find(self, hash_: str) -> Pack:
         """The pack with this settings hash. Raises InputError for a hash of another configuration."""
@@ -263,9 +307,12 @@ class Experiment:
                 ept_rank(variant.prompt, variant.ept, self.hidden_size)
 
     def _candidates(self, method: str, target: str) -> tuple[Pack, ...]:
-        named = self.config.few_shot.source
-        sources = self.config.tasks.source if named == "auto" else [named]
-        return tuple(self.source_pack(method, task) for task in sources if task != target)
+        named, together = self.config.few_shot.source, METHODS[method].sources != "best"
+        sources = self.config.tasks.source if named == "auto" or together else [named]
+        packs = tuple(self.source_pack(method, task) for task in sources if task != target)
+        if METHODS[method].sources == "distilled" and packs:
+            return (self._distilled_pack(method, packs),)
+        return packs
 
     def _training(self, section: TrainingSettings, method: str, regime: str) -> dict[str, Any]:
         values = dataclasses.asdict(section)

@@ -16,11 +16,12 @@ _LOW_RANK = [1e-4, 5e-4, 5e-3]
 class Method:
     """One row of a table.
 
-    `module` is "module:class" of its PromptPack; `source` says whether a run may or must start from another task's
-    prompt, which `source_method` has trained; `rates` are the learning rates to try on full data by group of
+    `module` is "module:class" of its PromptPack; `source` says whether a run may or must start from other tasks'
+    prompts, which `source_method` has trained; `rates` are the learning rates to try on full data by group of
     parameters, `few_shot_rates` those with k examples (one combination: our choice).
     With `packed` all runs of a pack train in one pass over the frozen backbone; a method that changes the backbone's
-    weights trains them one after the other.
+    weights trains them one after the other. `sources` says what a run starts from: the `best` of the source prompts, a
+    `mixture` of all of them, or one prompt `distilled` from all of them.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Method:
     rates: Rates
     few_shot_rates: Rates
     packed: bool = True
+    sources: Literal["best", "mixture", "distilled"] = "best"
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -40,12 +42,27 @@ class Method:
 
 _PROMPT_RATES = ({"prompt": _PROMPT}, {"prompt": [0.3]})
 _PAIR_RATES = ({"prompt": _PROMPT, "low_rank": _LOW_RANK}, {"prompt": [0.3], "low_rank": [5e-3]})
+_MPT_RATES = ({"prompt": _PROMPT, "task": _LOW_RANK}, {"prompt": [0.3], "task": [5e-3]})
+# One rate for all is that of ATTEMPT's released configurations.
+_ATTEMPT_RATES = ({"prompt": _PROMPT, "attention": [0.3]}, {"prompt": [0.3], "attention": [0.3]})
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("pt", "PT", "ept.prompts.plain:PlainPrompt", "none", "pt", *_PROMPT_RATES),
         Method("spot", "SPoT", "ept.prompts.plain:PlainPrompt", "required", "pt", *_PROMPT_RATES),
+        Method(
+            "attempt",
+            "ATTEMPT",
+            "ept.prompts.mixture:MixturePrompt",
+            "required",
+            "pt",
+            *_ATTEMPT_RATES,
+            sources="mixture",
+        ),
+        Method(
+            "mpt", "MPT", "ept.prompts.multitask:MultitaskPrompt", "required", "pt", *_MPT_RATES, sources="distilled"
+        ),
         Method("dept", "DePT", "ept.prompts.decomposed:DecomposedPrompt", "optional", "dept", *_PAIR_RATES),
         Method("ept", "EPT", "ept.prompts.ept:EptPrompt", "optional", "ept", *_PAIR_RATES),
     )

@@ -15,7 +15,7 @@ def peft_logits(model, texts):
     return model(input_ids=source, attention_mask=mask, labels=target).logits
 
 
-@pytest.mark.parametrize("method", ["pt", "spot"])
+@pytest.mark.parametrize("method", ["pt", "spot", "mpt"])
 def test_peft_loads_what_was_exported(ept, tmp_path, prompt_file, make_t5, texts, our_logits, method):
     file, folder, back = prompt_file(method), tmp_path / "folder", tmp_path / "back.safetensors"
     status, out, _ = ept("export", "--format", "peft", "--from", file, "--to", folder, "--backbone", "t5-tiny")
@@ -25,7 +25,8 @@ def test_peft_loads_what_was_exported(ept, tmp_path, prompt_file, make_t5, texts
     torch.testing.assert_close(peft_logits(model, texts), our_logits(make_t5(), file))
     import_prompt("peft", folder, back)
     assert read_prompt(back).metadata["method"] == "pt"
-    assert torch.equal(read_prompt(back).tensors["prompt"], read_prompt(file).tensors["prompt"])
+    assert torch.equal(read_prompt(back).tensors["prompt"], read_prompt(file).collapsed["prompt"])
+    torch.testing.assert_close(our_logits(make_t5(), back), our_logits(make_t5(), file))
 
 
 def test_placeholder_is_refused_by_name_where_peft_looks_for_the_model(tmp_path, prompt_file):

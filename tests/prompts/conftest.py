@@ -31,11 +31,14 @@ EPT_OPTIONS = {
 }
 
 
-def small_pack(method="ept", seeds=(0,), source_length=9, ept=None, hidden=HIDDEN, init_ids=(), **prompt):
-    """A pack over a random embedding matrix of 50 pieces with root mean square of about 3."""
-    embedding = 3 * torch.randn(VOCABULARY, hidden, generator=torch.Generator().manual_seed(99))
+def small_pack(method="ept", seeds=(0,), source_length=9, ept=None, hidden=HIDDEN, init_ids=(), sources=(), **prompt):
+    """A pack over a random embedding matrix of 50 pieces with root mean square of about 3; two sources by default."""
+    generator = torch.Generator().manual_seed(99)
+    embedding = 3 * torch.randn(VOCABULARY, hidden, generator=generator)
     settings = replace(SMALL, **prompt)
-    return build_pack(method, embedding, settings, EptSettings(**(ept or {})), source_length, seeds, init_ids)
+    if isinstance(sources, tuple):
+        sources = 5 * torch.randn(2, settings.length, hidden, generator=generator)
+    return build_pack(method, embedding, settings, EptSettings(**(ept or {})), source_length, seeds, init_ids, sources)
 
 
 def randomise(pack, seed=0):

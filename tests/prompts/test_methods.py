@@ -13,18 +13,19 @@ from ept.prompts.settings import EptSettings, PromptSettings
 
 
 def test_methods(small_pack):
-    assert list(METHODS) == ["pt", "spot", "dept", "ept"]
+    assert list(METHODS) == ["pt", "spot", "attempt", "mpt", "dept", "ept"]
     for name, method in METHODS.items():
         pack = small_pack(name, seeds=[0, 1])
         assert method.name == name and pack.runs == 2
         assert tuple(pack.parameter_groups()) == method.groups
-        assert METHODS[method.source_method].module == method.module
+        if method.sources == "best":
+            assert METHODS[method.source_method].module == method.module
         assert all(parameter.shape[0] == 2 for parameter in pack.parameters())
     assert get_method("spot").source == "required" and get_method("spot").source_method == "pt"
 
 
 def test_errors():
-    with pytest.raises(InputError, match="'lora'.*pt, spot, dept, ept"):
+    with pytest.raises(InputError, match="'lora'.*pt, spot, attempt, mpt, dept, ept"):
         get_method("lora")
     with pytest.raises(InputError, match="seed"):
         build_pack("pt", torch.ones(5, 4), PromptSettings(), EptSettings(), 8, [])

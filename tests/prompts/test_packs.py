@@ -10,11 +10,12 @@ from ept.prompts.combine import combine
 
 METHODS = [
     ("pt", {}),
+    ("mpt", {}),
     ("dept", {}),
     ("ept", {}),
     ("ept", {"fusion": "projected", "projection": "elementwise"}),
 ]
-each_method = pytest.mark.parametrize(("method", "ept"), METHODS, ids=["pt", "dept", "ept", "ept-options"])
+each_method = pytest.mark.parametrize(("method", "ept"), METHODS, ids=["pt", "mpt", "dept", "ept", "ept-options"])
 
 
 @each_method
@@ -56,10 +57,10 @@ def test_same_seed_same_draws_alone_and_in_a_pack(small_pack, method, ept, init)
 def test_collapsed_prompt_gives_the_same_outputs(small_pack, randomise, method, ept):
     pack = randomise(small_pack(method, seeds=[0, 1, 2], ept=ept))
     collapsed = pack.collapse(1)
-    user = small_pack("pt" if method == "pt" else "dept", seeds=[0])
+    user = small_pack("pt" if method in ("pt", "mpt") else "dept", seeds=[0])
     user.load_tensors(0, collapsed)
     assert torch.equal(user().prompt[0], pack().prompt[1])
-    if method != "pt":
+    if user().offset is not None:
         torch.testing.assert_close(user().offset[0], pack().offset[1], rtol=1e-6, atol=1e-6)
     assert pack.stored_parameters == user.trained_parameters
     assert all(not tensor.requires_grad for tensor in collapsed.values())

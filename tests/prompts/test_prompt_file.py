@@ -8,7 +8,7 @@ from ept.errors import InputError
 from ept.prompts.save import read_prompt, save_prompt
 
 
-@pytest.mark.parametrize("method", ["pt", "dept", "ept"])
+@pytest.mark.parametrize("method", ["pt", "mpt", "dept", "ept"])
 def test_round_trip(tmp_path, small_pack, randomise, method):
     pack = randomise(small_pack(method, seeds=[0, 1]))
     path = tmp_path / "new folder" / "seed1.safetensors"

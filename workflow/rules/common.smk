@@ -55,12 +55,16 @@ def resolved_configuration(wildcards, input):
 
 def tokenized_files(wildcards):
     """The tokenised splits that a pack trains, selects and reports on."""
-    folder = PACKS[wildcards.hash].tokenized
-    return [folder / f"{split}.arrow" for split in ("train", "validation", "test")]
+    folders = PACKS[wildcards.hash].token_folders
+    return [
+        folder / f"{split}.arrow"
+        for folder in folders
+        for split in ("train", "validation", "test")
+    ]
 
 
 def candidate_prompts(wildcards):
-    """The source prompts that a pack may start from."""
+    """The source prompts that a pack may start from, or that MPT's source training distils."""
     return [pack.source_prompt for pack in PACKS[wildcards.hash].candidates]
 
 

@@ -1,10 +1,12 @@
-# Source prompts: full-data training of every prompt method on the source tasks, with the first seed.
+# Source prompts: full-data training of every prompt method on the source tasks, with the first seed. MPT's (task
+# `multitask`) is distilled from those of PT.
 
 
 rule train_source:
     input:
         tokens=tokenized_files,
         backbone=ancient(EXPERIMENT.backbone_files),
+        teachers=candidate_prompts,
     output:
         runs=f"{OUTPUT}/runs/{{backbone}}/{{method}}/{{task}}/source/{{hash}}/runs.json",
         settings=f"{OUTPUT}/runs/{{backbone}}/{{method}}/{{task}}/source/{{hash}}/settings.json",

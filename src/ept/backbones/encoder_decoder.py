@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -71,10 +72,19 @@ class EncoderDecoder:
         """Cross-entropy of every target piece under teacher forcing, float32 [rows, target_length], 0 where
         it is -100.
 
+        Shapes as in `label_states`. Over the full vocabulary, at the target positions only; in float32
+        whatever the backbone computes in. Gradients reach `embeddings` alone.
+        """
+        wanted = target_ids != -100
+        logits = self.label_states(embeddings, attention_mask, target_ids).logits
+        losses = functional.cross_entropy(logits, target_ids[wanted], reduction="none")
+        return losses.new_zeros(target_ids.shape).masked_scatter(wanted, losses)
+
+    def label_states(self, embeddings: Tensor, attention_mask: Tensor, target_ids: Tensor) -> "LabelStates":
+        """What the backbone computes for every target piece under teacher forcing.
+
         `embeddings` [rows, positions, hidden] (prompt and text), `attention_mask` [rows, positions],
-        `target_ids` [rows, target_length] with `</s>`, padded with -100. Over the full vocabulary, at the
-        target positions only; in float32 whatever the backbone computes in. Gradients reach `embeddings`
-        alone.
+        `target_ids` [rows, target_length] with `</s>`, padded with -100.
         """
         encoded = self.encode(embeddings, attention_mask)
         wanted = target_ids != -100
@@ -82,8 +92,7 @@ class EncoderDecoder:
         inputs[:, 1:] = target_ids[:, :-1].masked_fill(~wanted[:, :-1], self.pad_id)
         length = target_ids.shape[1]
         hidden = self._decode(inputs, encoded, attention_mask, self._decoder_bias.square(length) + self._causal(length))
-        losses = functional.cross_entropy(self._logits(hidden[wanted]), target_ids[wanted], reduction="none")
-        return losses.new_zeros(target_ids.shape).masked_scatter(wanted, losses)
+        return LabelStates(encoded, hidden[wanted], self._logits(hidden[wanted]))
 
     def tree_logits(
         self, embeddings: Tensor, attention_mask: Tensor, tokens: Sequence[int], parents: Sequence[int]
@@ -147,6 +156,17 @@ class EncoderDecoder:
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return self.model.lm_head(hidden * self._output_scale).float()
+
+
+class LabelStates(NamedTuple):
+    """Of rows with labels of `pieces` pieces in all (with `</s>`), padding left out."""
+
+    encoded: Tensor
+    """[rows, positions, hidden], the encoder's output."""
+    decoded: Tensor
+    """[pieces, hidden], the decoder's output before each piece."""
+    logits: Tensor
+    """[pieces, vocab], float32."""
 
 
 class DecodingState:

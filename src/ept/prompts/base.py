@@ -58,6 +58,7 @@ class PackSetup:
     source_length: int
     seeds: tuple[int, ...]
     init_ids: Sequence[Sequence[int]] = ()
+    sources: Tensor | None = None
     generators: tuple[torch.Generator, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,13 +76,16 @@ class PromptPack(nn.Module):
     """The prompts of a pack of runs over one backbone.
 
     A method's file subclasses it: parameters [runs, ...], `forward` and, where they differ,
-    `parameter_groups`, `fit_tensor`, `collapse` and `diagnostics`.
+    `second_group`, `fit_tensor`, `collapse` and `diagnostics`.
     """
 
     packed = True
     """Whether parameters have a leading runs axis."""
 
-    def __init__(self, setup: PackSetup):
+    second_group = "low_rank"
+    """The group of every parameter but the prompt."""
+
+    def __init__(self, setup: "PackSetup | PromptPack"):
         super().__init__()
         self.seeds = setup.seeds
         self.hidden_size = setup.hidden_size
@@ -97,13 +101,14 @@ class PromptPack(nn.Module):
         raise NotImplementedError
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters by the name of their learning rate: the prompt, and all else as `low_rank`.
+        """The parameters by the name of their learning rate: the prompt, and all else as `second_group`.
 
-        Two rates are [known] from DePT; that EPT's fusion, projection and gate go with A and B is [ours].
+        Two rates are [known] from DePT, MPT and ATTEMPT; that EPT's fusion, projection and gate go with A and B is
+        [ours].
         """
         groups: dict[str, list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
-            groups.setdefault("prompt" if name == "prompt" else "low_rank", []).append(parameter)
+            groups.setdefault("prompt" if name == "prompt" else self.second_group, []).append(parameter)
         return groups
 
     def tensors(self, run: int) -> dict[str, Tensor]:

@@ -19,16 +19,18 @@ def build_pack(
     source_length: int,
     seeds: Sequence[int],
     init_ids: Sequence[Sequence[int]] = (),
+    sources: Tensor | None = None,
 ) -> PromptPack:
     """The prompts of a pack of runs at their start, float32 on the device of `embedding`.
 
     `embedding` [vocab, hidden]: the backbone's word embeddings. `source_length`: the task's longest source
     text in pieces (rows of A). One run per seed; a run draws the same numbers alone and in a pack.
     `init_ids`, for the starts that need them, without `</s>`: `text` one list with the pieces of the text,
-    `labels` one list per class label. Raises InputError for an unknown method and for settings that do not
-    fit each other or the hidden size.
+    `labels` one list per class label. `sources` [sources, length, hidden]: the trained prompts that a mixture
+    of prompts (ATTEMPT) needs. Raises InputError for an unknown method and for settings that do not fit each
+    other or the hidden size.
     """
     module, name = get_method(method).module.split(":")
     check_budget(prompt, ept)
     pack_class = getattr(importlib.import_module(module), name)
-    return pack_class(PackSetup(embedding, prompt, ept, source_length, tuple(seeds), init_ids))
+    return pack_class(PackSetup(embedding, prompt, ept, source_length, tuple(seeds), init_ids, sources))

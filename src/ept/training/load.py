@@ -88,6 +88,11 @@ class Job:
 
 def load_job(experiment: Experiment, pack: Pack, threads: int) -> Job:
     """Load backbone, tokenizer and splits; on a GPU if there is one, with deterministic algorithms."""
+    return load_jobs(experiment, (pack,), threads)[0]
+
+
+def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> list[Job]:
+    """The same for several packs over one backbone."""
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
@@ -100,21 +105,26 @@ def load_job(experiment: Experiment, pack: Pack, threads: int) -> Job:
     backbone = load_backbone(experiment.backbone_folder, dtype=dtype, device=device)
     tokenizer = load_tokenizer(experiment.backbone_folder)
     _check_tokenizer(tokenizer, backbone, experiment.backbone_folder)
-    settings = experiment.training_settings(pack.regime)
     file = measured_file(config.backbone.name, device, threads)
     positions = forward_positions(backbone, experiment.backbone_identity, file)
-    return Job(
-        pack=pack,
-        config=config,
-        settings=settings,
-        backbone=backbone,
-        answers=Answers(get_task(pack.task), tokenizer),
-        train=TokenizedSplit(pack.tokenized / "train.arrow"),
-        validation=TokenizedSplit(pack.tokenized / "validation.arrow"),
-        test=TokenizedSplit(pack.tokenized / "test.arrow"),
-        threads=threads,
-        size=ForwardSize(positions, None if settings.pack == "auto" else settings.pack),
-    )
+    jobs = []
+    for pack in packs:
+        settings = experiment.training_settings(pack.regime)
+        jobs.append(
+            Job(
+                pack=pack,
+                config=config,
+                settings=settings,
+                backbone=backbone,
+                answers=Answers(get_task(pack.task), tokenizer),
+                train=TokenizedSplit(pack.tokenized / "train.arrow"),
+                validation=TokenizedSplit(pack.tokenized / "validation.arrow"),
+                test=TokenizedSplit(pack.tokenized / "test.arrow"),
+                threads=threads,
+                size=ForwardSize(positions, None if settings.pack == "auto" else settings.pack),
+            )
+        )
+    return jobs
 
 
 def device_name(device: torch.device) -> str:

@@ -64,6 +64,17 @@ class FewShotSettings(TrainingSettings):
     """For each method and parameter group the rates to try, as in `training`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class MptSettings:
+    """MPT's source training, which distils one prompt from the source prompts of PT."""
+
+    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    distillation_weight: float = 1.0
+    """Weight of both distillation losses (logits, hidden states) beside the task loss; 0 means plain multitask
+    training. The value is our choice."""
+
+
 def steps_for(settings: TrainingSettings, published_training_rows: int) -> int:
     """The number of steps, with `auto` resolved by the size of the published training split (EPT's paper)."""
     if settings.steps != "auto":
