@@ -49,6 +49,8 @@ class SharedPrompt(PromptPack):
         self.prompt = nn.Parameter(start.prompt.detach().clone())
         self.u = nn.Parameter(start.prompt.new_ones(runs, tasks, length))
         self.v = nn.Parameter(start.prompt.new_ones(runs, tasks, hidden))
+        self.losses: dict[int, Tensor] = {}
+        """Task, logits and hidden loss [3] of each living run in the last step, for its record."""
 
     def forward(self) -> PromptOutput:
         """The start of a target's prompt, [runs, length, hidden]."""
@@ -57,6 +59,11 @@ class SharedPrompt(PromptPack):
     def of_task(self, task: int) -> PromptOutput:
         """The prompt of one of the source tasks, [runs, length, hidden]."""
         return PromptOutput(task_prompt(self.prompt, self.u[:, task], self.v[:, task]), None)
+
+    def diagnostics(self, run: int) -> dict[str, float | list[float]]:
+        """The three losses of the last step."""
+        names = ("task_loss", "logits_loss", "hidden_loss")
+        return dict(zip(names, self.losses[run].tolist(), strict=True)) if run in self.losses else {}
 
     @torch.no_grad()
     def target_tensors(self, run: int) -> dict[str, Tensor]:

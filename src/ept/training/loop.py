@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from ept.data.tokenized import TokenizedSplit
 from ept.prompts.base import PromptPack
 from ept.training.checkpoint import Checkpoint, TrainingState
 from ept.training.forward import ForwardSize, accumulate_gradients
-from ept.training.inputs import StepInputs
+from ept.training.inputs import StepInput, StepInputs
 from ept.training.memory import is_out_of_memory
 from ept.training.optimiser import PackedAdam, linear_schedule
 from ept.training.progress import Progress
@@ -26,6 +28,39 @@ LOOK_EVERY = 10
 
 Validate = Callable[[PromptPack, list[int]], np.ndarray]
 """The validation scores [alive] of the runs with these numbers."""
+
+
+class Objective(Protocol):
+    """What is minimised: the inputs of every step and the gradients that they give."""
+
+    def take(self, step: int, alive: list[int], size: ForwardSize) -> StepInput:
+        """The input of a step for the living runs."""
+
+    def accumulate(self, prompts: PromptPack, alive: list[int], found: StepInput) -> Tensor:
+        """Add its gradients to the prompts' parameters and return the loss of each living run, [alive]."""
+
+    def close(self) -> None:
+        """No step follows."""
+
+
+@dataclass(frozen=True)
+class LabelLoss:
+    """The mean over the label pieces of a run's batch."""
+
+    backbone: EncoderDecoder
+    inputs: StepInputs
+
+    def take(self, step: int, alive: list[int], size: ForwardSize) -> StepInput:
+        """The input of a step for the living runs."""
+        return self.inputs.take(step, alive, size)
+
+    def accumulate(self, prompts: PromptPack, alive: list[int], found: StepInput) -> Tensor:
+        """Add its gradients to the prompts' parameters and return the loss of each living run, [alive]."""
+        return accumulate_gradients(self.backbone, prompts, alive, found.pieces, found.label_pieces)
+
+    def close(self) -> None:
+        """No step follows."""
+        self.inputs.close()
 
 
 def train_pack(
@@ -41,21 +76,39 @@ def train_pack(
     progress: Progress,
     checkpoint: Checkpoint | None = None,
 ) -> tuple[list[RunResult], float]:
-    """Train all runs and return their results and the seconds spent in optimiser steps (without validation).
+    """Train all runs on their labels, as `train_runs` does.
 
-    `rows` [runs, rows] are each run's training examples. The loss of a run is the mean over the label pieces of its
-    batch, and the pack's loss is the sum over runs, so the gradients are those of separate runs. A run whose loss is
-    not finite is `diverged`: it stops, the others go on. With a `checkpoint` that was written before, training goes on
-    from there and ends bit for bit as if it had never stopped.
+    `rows` [runs, rows] are each run's training examples.
     """
-    state = _begin(prompts, runs, settings, size, checkpoint)
     order = BatchOrder(train.lengths, rows, [run.seed for run in runs], settings.batch_size)
     with torch.no_grad():
         inputs = StepInputs(train, order, prompt_length=prompts().prompt.shape[1])
+    objective = LabelLoss(backbone, inputs)
+    return train_runs(prompts, runs, objective, steps, settings, size, validate, progress, checkpoint)
+
+
+def train_runs(
+    prompts: PromptPack,
+    runs: list[Run],
+    objective: Objective,
+    steps: int,
+    settings: TrainingSettings,
+    size: ForwardSize,
+    validate: Validate,
+    progress: Progress,
+    checkpoint: Checkpoint | None = None,
+) -> tuple[list[RunResult], float]:
+    """Train all runs and return their results and the seconds spent in optimiser steps (without validation).
+
+    The pack's loss is the sum over runs, so the gradients are those of separate runs. A run whose loss is not finite is
+    `diverged`: it stops, the others go on. With a `checkpoint` that was written before, training goes on from there and
+    ends bit for bit as if it had never stopped.
+    """
+    state = _begin(prompts, runs, settings, size, checkpoint)
     try:
         while state.step < steps and state.alive:
             started = time.perf_counter()
-            examples = _step(backbone, state, inputs, linear_schedule(state.step, settings.warmup_steps, steps))
+            examples = _step(state, objective, linear_schedule(state.step, settings.warmup_steps, steps))
             validates = state.step % settings.evaluate_every == 0 or state.step == steps
             if validates or state.step % LOOK_EVERY == 0:
                 _look(state)
@@ -68,7 +121,7 @@ def train_pack(
             if checkpoint is not None:
                 checkpoint.after_step(state, last=state.step == steps or not state.alive)
     finally:
-        inputs.close()
+        objective.close()
         progress.close()
     return state.results, state.seconds
 
@@ -91,10 +144,10 @@ def _begin(
     return state
 
 
-def _step(backbone: EncoderDecoder, state: TrainingState, inputs: StepInputs, factor: float) -> int:
+def _step(state: TrainingState, objective: Objective, factor: float) -> int:
     """One update of all living runs with the learning rates times `factor`; returns the number of examples."""
     alive = state.alive
-    losses, examples = _gradients(backbone, state, inputs)
+    losses, examples = _gradients(state, objective)
     state.healthy[alive] &= losses.isfinite()
     updated = torch.zeros_like(state.healthy)
     updated[alive] = state.healthy[alive]
@@ -104,13 +157,12 @@ def _step(backbone: EncoderDecoder, state: TrainingState, inputs: StepInputs, fa
     return examples
 
 
-def _gradients(backbone: EncoderDecoder, state: TrainingState, inputs: StepInputs) -> tuple[Tensor, int]:
+def _gradients(state: TrainingState, objective: Objective) -> tuple[Tensor, int]:
     """The losses [alive] and examples of a step. Out of memory halves the forward size from here on."""
     while True:
-        found = inputs.take(state.step, state.alive, state.size)
+        found = objective.take(state.step, state.alive, state.size)
         try:
-            losses = accumulate_gradients(backbone, state.prompts, state.alive, found.pieces, found.label_pieces)
-            return losses, found.examples
+            return objective.accumulate(state.prompts, state.alive, found), found.examples
         except (torch.OutOfMemoryError, RuntimeError) as error:
             largest = max(len(piece.batch.input_ids) for piece in found.pieces)
             if not is_out_of_memory(error) or largest == 1:

@@ -73,7 +73,7 @@ def write_results(job: Job, outcome: Outcome) -> None:
         **outcome.costs,
         "peak_memory_bytes": _peak_memory(job.backbone.device),
         "runs": [
-            _run_record(run, result, index in chosen, tests.get(index))
+            run_record(run, result, index in chosen, tests.get(index))
             for index, (run, result) in enumerate(zip(runs, results, strict=True))
         ],
     }
@@ -132,7 +132,8 @@ def _predict_test(job: Job, prompts: PromptPack, results: list[RunResult]) -> li
     ]
 
 
-def _run_record(run: Run, result: RunResult, chosen: bool, test: dict[str, float] | None) -> dict:
+def run_record(run: Run, result: RunResult, chosen: bool, test: dict[str, float] | None = None) -> dict:
+    """What runs.json says of one run; `test` are its test scores where it was predicted."""
     return {
         "seed": run.seed,
         "learning_rates": run.learning_rates,
