@@ -56,6 +56,9 @@ BAD = [
     (_with(tasks__target=["mnli"]), ["mnli", "source"]),
     (_with(ept__fusion="sum"), ["ept.fusion", "sum", "dot"]),
     (_with(ept__spaces=0), ["spaces", "0"]),
+    (_with(mpt__distillation_weight=-1), ["mpt.distillation_weight", "-1"]),
+    (_with(mpt__distillation_weight=float("nan")), ["mpt.distillation_weight", "nan"]),
+    (_with(mpt__temperature=2), ["mpt.temperature", "unknown key"]),
     ({"methods": ["pt"]}, ["tasks", "missing"]),
     ([1, 2], ["mapping"]),
 ]

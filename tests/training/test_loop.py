@@ -23,7 +23,8 @@ LENGTH = 12
 PROMPT = PromptSettings(length=8, short_length=3, reference_length=LENGTH)
 SETTINGS = TrainingSettings(batch_size=4, steps=12, warmup_steps=2, evaluate_every=4)
 LARGE = ForwardSize(10**6)
-RATES = {"prompt": 0.3, "low_rank": 0.005}
+RATES = {"prompt": 0.3, "low_rank": 0.005, "task": 0.01, "attention": 0.01}
+GROUPS = {"pt": ("prompt",), "mpt": ("prompt", "task"), "attempt": ("prompt", "attention")}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,8 @@ def train(tmp_path_factory):
 
 
 def _pack(backbone, method, seeds):
-    return build_pack(method, backbone.embedding, PROMPT, EptSettings(), LENGTH, seeds)
+    sources = 3 * torch.randn(2, PROMPT.length, 16, generator=torch.Generator().manual_seed(1))
+    return build_pack(method, backbone.embedding, PROMPT, EptSettings(), LENGTH, seeds, sources=sources)
 
 
 def _train(backbone, train, method, runs, steps=12, settings=SETTINGS):
@@ -83,10 +85,11 @@ def _accumulate(backbone, prompts, train, rows, size=None):
     return accumulate_gradients(backbone, prompts, list(range(len(rows))), parts, counts)
 
 
-@pytest.mark.parametrize("method", ["pt", "dept", "ept"])
+@pytest.mark.parametrize("method", ["pt", "attempt", "mpt", "dept", "ept"])
 def test_a_packed_run_ends_like_the_same_run_alone(backbone, train, method):
-    groups = ("prompt",) if method == "pt" else ("prompt", "low_rank")
-    runs = [Run(seed, {group: RATES[group] * scale for group in groups}) for seed in (0, 1) for scale in (1.0, 0.3)]
+    groups = GROUPS.get(method, ("prompt", "low_rank"))
+    rates = [{group: RATES[group] * scale for group in groups} for scale in (1.0, 0.3)]
+    runs = [Run(seed, rate) for seed in (0, 1) for rate in rates]
     packed = _train(backbone, train, method, runs)
     for run, together in zip(runs, packed, strict=True):
         (alone,) = _train(backbone, train, method, [run])
@@ -99,15 +102,16 @@ def test_a_packed_run_ends_like_the_same_run_alone(backbone, train, method):
 @pytest.mark.parametrize(
     "size", [ForwardSize(1), ForwardSize(20), ForwardSize(70), ForwardSize(130), ForwardSize(1, 2)]
 )
-def test_gradients_are_those_of_separate_runs_and_of_pieces(backbone, train, size):
-    """A row has 15 positions and a run 4 rows: pieces of 1 row, of 1, of 4, of 2 runs."""
+@pytest.mark.parametrize("method", ["ept", "attempt"])
+def test_gradients_are_those_of_separate_runs_and_of_pieces(backbone, train, method, size):
+    """A row of EPT has 15 positions and a run 4 rows: pieces of 1 row, of 1, of 4, of 2 runs."""
     rows = np.random.default_rng(1).permutation(40)[:12].reshape(3, 4)
-    packed = _pack(backbone, "ept", [0, 1, 2])
+    packed = _pack(backbone, method, [0, 1, 2])
     losses = _accumulate(backbone, packed, train, rows)
-    in_pieces = _pack(backbone, "ept", [0, 1, 2])
+    in_pieces = _pack(backbone, method, [0, 1, 2])
     torch.testing.assert_close(_accumulate(backbone, in_pieces, train, rows, size), losses)
     for run in range(3):
-        alone = _pack(backbone, "ept", [run])
+        alone = _pack(backbone, method, [run])
         loss = _accumulate(backbone, alone, train, rows[run : run + 1])
         torch.testing.assert_close(loss[0], losses[run])
         for one, many, pieces in zip(alone.parameters(), packed.parameters(), in_pieces.parameters(), strict=True):
@@ -133,7 +137,8 @@ def test_the_loss_of_a_run_is_the_mean_over_its_label_pieces(t5, backbone, train
 
 def test_the_backbone_is_bit_identical_after_training(backbone, train):
     before = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
-    _train(backbone, train, "ept", [Run(0, RATES)])
+    for method in ("ept", "mpt", "attempt"):
+        _train(backbone, train, method, [Run(0, RATES)])
     assert all(torch.equal(before[name], tensor) for name, tensor in backbone.model.state_dict().items())
 
 

@@ -1,0 +1,170 @@
+"""ATTEMPT and MPT from raw tables to reported runs: what they start from, what stays frozen, what is saved."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from transformers import T5Config, T5ForConditionalGeneration
+
+from data.task_rows import write_local, write_tokenizer
+from ept.cli import main
+from ept.config import load_configuration
+from ept.evaluation.split import predict_split
+from ept.experiment import MULTITASK, Experiment
+from ept.files import sha256_file
+from ept.prompts.build import build_pack
+from ept.prompts.save import read_prompt
+from ept.tasks import TASKS
+from ept.training.load import load_job
+
+RATES = {
+    "pt": {"prompt": [0.3]},
+    "attempt": {"prompt": [0.3], "attention": [0.3]},
+    "mpt": {"prompt": [0.3], "task": [0.05, 0.01]},
+}
+VALUES = {
+    "output": "out",
+    "backbone": {"name": "tiny", "source": "local", "id": "model"},
+    "data": {"source": "local", "path": "published"},
+    "tasks": {"target": ["rte", "sst2"], "source": ["sst2", "qqp", "cb"]},
+    "methods": ["attempt", "mpt"],
+    "seeds": [0, 1],
+    "prompt": {"length": 5, "short_length": 2, "reference_length": 4},
+    "training": {"batch_size": 3, "steps": 4, "warmup_steps": 1, "evaluate_every": 2, "learning_rates": RATES},
+    "few_shot": {"k": [4], "steps": 4, "warmup_steps": 1, "evaluate_every": 2, "learning_rates": RATES},
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which every pack is trained, its experiment, and the digests of files that must not change."""
+    folder = tmp_path_factory.mktemp("together")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("config.yaml").write_text(yaml.safe_dump(VALUES))
+        torch.manual_seed(0)
+        shape = dict(d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2)
+        config = T5Config(vocab_size=16, decoder_start_token_id=0, **shape)
+        T5ForConditionalGeneration(config).save_pretrained("model")
+        write_tokenizer(Path("model"), "0 1 2 premise: hypothesis: sentence1: sentence2:")
+        for name in ("rte", "sst2", "qqp", "cb"):
+            write_local(Path("published"), TASKS[name], rows=12)
+            for verb in ("fetch", "tokenize"):
+                assert main([verb, "--config", "config.yaml", "--task", name]) == 0
+        experiment = Experiment(load_configuration("config.yaml"))
+        digests = {}
+        for pack in experiment.packs:
+            assert main(["train", "--config", "config.yaml", "--hash", pack.hash]) == 0
+            if pack.regime == "source":
+                digests[pack.source_prompt] = sha256_file(pack.source_prompt)
+        digests[Path("model/model.safetensors")] = sha256_file("model/model.safetensors")
+        yield experiment, digests
+
+
+@pytest.fixture
+def record(finished):
+    """A function method, task, regime -> pack and record, in the folder."""
+    experiment, _ = finished
+
+    def find(method, task, regime):
+        (pack,) = (p for p in experiment.packs if (p.method, p.task, p.regime) == (method, task, regime))
+        return pack, json.loads((pack.folder / "runs.json").read_text())
+
+    return find
+
+
+@pytest.mark.parametrize("regime", ["full", "k4"])
+@pytest.mark.parametrize("method", ["attempt", "mpt"])
+def test_the_record_names_all_sources_but_the_target(record, method, regime):
+    for task, sources in (("rte", "sst2+qqp+cb"), ("sst2", "qqp+cb")):
+        pack, found = record(method, task, regime)
+        assert found["source"] == sources
+        assert list(found["source_losses"]) == [sources]
+        assert (found["source_losses"][sources] is None) == (method == "attempt")
+
+
+def test_source_prompts_and_backbone_are_untouched(finished):
+    _, digests = finished
+    assert len(digests) == 3 + 2 + 1
+    assert all(sha256_file(path) == digest for path, digest in digests.items())
+
+
+def test_attempt_stores_the_source_prompts_as_pt_trained_them(record, finished):
+    pack, found = record("attempt", "sst2", "full")
+    saved = read_prompt(pack.prompts / "seed1.safetensors")
+    for source, candidate in zip(saved.collapsed["sources"], pack.candidates, strict=True):
+        assert candidate.method == "pt"
+        assert torch.equal(source, read_prompt(candidate.source_prompt).tensors["prompt"])
+    assert found["trained_parameters"] == 5 * 16 + 2 * 100 * 16 + 2 * 16
+    assert found["stored_parameters"] == found["trained_parameters"] + 2 * 5 * 16
+
+
+def test_every_tensor_was_trained(record, finished):
+    """After four steps, of which the first has the rate 0."""
+    experiment, _ = finished
+    for method in ("attempt", "mpt"):
+        pack, _ = record(method, "rte", "full")
+        job = load_job(experiment, pack, 1)
+        prompts = start(job, method, pack)
+        for name, tensor in read_prompt(pack.prompts / "seed0.safetensors").tensors.items():
+            assert not torch.equal(tensor, prompts.tensors(0)[name]), (method, name)
+
+
+def start(job, method, pack):
+    """A pack of one run as the training began, made without the code that begins it."""
+    config = job.config
+    sources = torch.stack([read_prompt(found.source_prompt).tensors["prompt"] for found in pack.candidates])
+    made = build_pack(method, job.backbone.embedding, config.prompt, config.ept, 256, [0], sources=sources)
+    if method == "mpt":
+        made.load_tensors(0, read_prompt(pack.candidates[0].source_prompt).tensors)
+    return made
+
+
+@pytest.mark.parametrize("method", ["attempt", "mpt"])
+def test_a_saved_prompt_predicts_what_was_reported(record, finished, method):
+    experiment, _ = finished
+    pack, found = record(method, "rte", "full")
+    job = load_job(experiment, pack, 1)
+    table = pq.read_table(pack.folder / "predictions.parquet")
+    for seed in (0, 1):
+        prompts = start(job, method, pack)
+        prompts.load_tensors(0, read_prompt(pack.prompts / f"seed{seed}.safetensors").tensors)
+        with torch.inference_mode():
+            rows = np.arange(len(job.test))
+            (predicted,) = predict_split(job.backbone, prompts(), job.test, rows, job.answers, 10**4)
+        reported = table.filter(np.array(table["seed"]) == seed)["prediction"].to_numpy()
+        np.testing.assert_array_equal(predicted, reported)
+    assert {run["status"] for run in found["runs"]} == {"finished"}
+
+
+def test_mpt_targets_start_from_what_source_training_distilled(finished, record):
+    experiment, _ = finished
+    for task, teachers in (("rte", ["sst2", "qqp", "cb"]), ("sst2", ["qqp", "cb"])):
+        pack, _ = record("mpt", task, "full")
+        (source,) = pack.candidates
+        assert source.task == MULTITASK and [teacher.task for teacher in source.candidates] == teachers
+        found = json.loads((source.folder / "runs.json").read_text())
+        assert len(found["runs"]) == 2 and [run["selected"] for run in found["runs"]].count(True) == 1
+        best = max(run["best_validation"] for run in found["runs"])
+        assert [run["best_validation"] for run in found["runs"] if run["selected"]] == [best]
+        assert set(found["data_fingerprints"]) == set(teachers)
+        assert found["trained_parameters"] == 5 * 16 + len(teachers) * (5 + 16)
+        assert {name: tuple(tensor.shape) for name, tensor in read_prompt(source.source_prompt).tensors.items()} == {
+            "prompt": (5, 16),
+            "u": (5,),
+            "v": (16,),
+        }
+
+
+def test_a_collapsed_mpt_prompt_is_exported_for_peft_and_a_mixture_is_not(record, capsys):
+    pack, _ = record("mpt", "rte", "full")
+    words = ["export", "--format", "peft", "--backbone", "tiny", "--from"]
+    assert main([*words, str(pack.prompts / "seed0.safetensors"), "--to", "exported"]) == 0
+    pack, _ = record("attempt", "rte", "full")
+    assert main([*words, str(pack.prompts / "seed0.safetensors"), "--to", "mixture"]) == 2
+    assert "sources for use; exported are prompts" in capsys.readouterr().err
+    assert not Path("mixture").exists()
