@@ -59,12 +59,13 @@ def test_tasks_are_those_of_the_records(documents):
 
 def test_parameters_are_those_of_the_tensors(documents):
     rows = _table(documents["method.md"], "| method | options | m | r | trained | stored |")
-    assert {row[0] for row in rows} == {"pt", "dept", "ept"}
+    assert {row[0] for row in rows} == {"pt", "attempt", "mpt", "dept", "ept"}
     embedding = torch.ones(110, 768)
     for method, options, length, rank, trained, stored in rows:
         values = dict([options.split(": ")]) if options else {}
+        sources = torch.ones(int(values.pop("sources", 0)), 100, 768)
         ept = EptSettings(**{key: int(value) if value.isdigit() else value for key, value in values.items()})
-        pack = build_pack(method, embedding, PromptSettings(), ept, int(length), [0])
+        pack = build_pack(method, embedding, PromptSettings(), ept, int(length), [0], sources=sources)
         found = (str(getattr(pack, "rank", "")), f"{pack.trained_parameters:,}", f"{pack.stored_parameters:,}")
         assert found == (rank, trained, stored), (method, options)
 
@@ -80,7 +81,7 @@ def test_training_is_that_of_the_defaults(documents):
     assert rows["evaluation"] == [f"every {settings.evaluate_every:,} steps and at the end" for settings in (full, few)]
     config = parse_configuration({"tasks": {"target": ["rte"], "source": ["mnli"]}})
     for column, settings in enumerate((config.training, config.few_shot)):
-        for method in ("dept", "ept"):
+        for method in ("attempt", "mpt", "dept", "ept"):
             for group, rates in config.learning_rates(settings, method).items():
                 (row,) = (cells for title, cells in rows.items() if title.startswith(f"learning rates, {group}"))
                 assert [float(rate) for rate in row[column].split(", ")] == rates

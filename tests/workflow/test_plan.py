@@ -26,6 +26,19 @@ def test_paper_configuration_shows_the_full_grid_without_downloading(workflow, p
     assert not (workflow.folder / "data").exists()
 
 
+def test_sources_that_are_used_together_are_trained_before(workflow):
+    values = {
+        "tasks": {"target": ["sst2", "cb"], "source": ["mnli", "sst2", "qqp"]},
+        "methods": ["attempt", "mpt"],
+        "few_shot": {"k": [4]},
+    }
+    planned = workflow.planned("all", config=workflow.configure(values))
+    # PT on three source tasks, and MPT's source training with and without sst2
+    assert planned["train_source"] == 3 + 2
+    assert planned["train"] == 2 * 2 * 2
+    assert planned["fetch"] == planned["tokenize"] == 4
+
+
 def test_one_few_shot_table_trains_no_other_k(workflow, project):
     text = workflow.run("results/fewshot_k16.csv", "--dry-run", config=project / "config/config.yaml")
     assert "/k16/" in text

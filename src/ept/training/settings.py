@@ -51,7 +51,8 @@ class FewShotSettings(TrainingSettings):
     initialise_from: list[Literal["scratch", "source"]] = field(default_factory=lambda: ["source"])
     """Where prompts start: `scratch`, a `source` prompt, or both. PT always starts from scratch, SPoT never."""
     source: str = "auto"
-    """The source task whose prompt is the start; `auto` takes the one with the lowest loss on the k examples."""
+    """The source task whose prompt is the start; `auto` takes the one with the lowest loss on the k examples. ATTEMPT
+    and MPT use all source tasks."""
     validation_labels: Literal["all", "k"] = "all"
     """Validation labels that select the checkpoint: `all` (up to `validation_rows`) or only `k` of them."""
     steps: int = 300
