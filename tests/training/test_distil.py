@@ -16,6 +16,7 @@ from ept.data.tokenized import TokenizedSplit
 from ept.prompts.build import build_pack
 from ept.prompts.multitask import SharedPrompt
 from ept.prompts.settings import EptSettings, PromptSettings
+from ept.training.checkpoint import Checkpoint
 from ept.training.distil import Distillation, SourceTask, loss_sums
 from ept.training.forward import ForwardSize
 from ept.training.loop import train_runs
@@ -162,16 +163,17 @@ def test_a_teacher_loses_nothing_against_itself(backbone, tasks):
     assert found["logits_loss"] == pytest.approx(0, abs=1e-6) and found["hidden_loss"] == pytest.approx(0, abs=1e-6)
 
 
-def train(backbone, tasks, weight, steps=40, rates=({"prompt": 0.3, "task": 0.01},)):
+def train(backbone, tasks, weight, steps=40, rates=({"prompt": 0.3, "task": 0.01},), objective=Distillation, file=None):
     prompts = shared_prompt(backbone, runs=len(rates), randomise=False)
     runs = [Run(0, rate) for rate in rates]
     settings = TrainingSettings(batch_size=BATCH, steps=steps, warmup_steps=2, evaluate_every=1)
-    objective, size = Distillation(backbone, tasks, weight), ForwardSize(10**6)
+    checkpoint = Checkpoint(file, {}, {}, seconds=0) if file else None
 
     def validate(current, alive):
         return np.zeros(len(alive))
 
-    results, _ = train_runs(prompts, runs, objective, steps, settings, size, validate, Progress("test", steps))
+    made, size, progress = objective(backbone, tasks, weight), ForwardSize(10**6), Progress("test", steps)
+    results, _ = train_runs(prompts, runs, made, steps, settings, size, validate, progress, checkpoint)
     return prompts, results
 
 
@@ -213,3 +215,23 @@ def test_a_diverging_run_leaves_the_others_untouched(backbone, tasks):
     assert (first.status, second.status) == ("finished", "diverged")
     for name, tensor in alone.tensors(0).items():
         torch.testing.assert_close(together.tensors(0)[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+class Killed(Distillation):
+    """A machine that dies at the sixth step."""
+
+    def take(self, step, alive, size):
+        if step == 5:
+            raise KeyboardInterrupt
+        return super().take(step, alive, size)
+
+
+def test_a_killed_source_training_ends_as_if_nothing_had_happened(backbone, tasks, tmp_path):
+    file, steps = tmp_path / "checkpoint.safetensors", 9
+    undisturbed, (expected,) = train(backbone, tasks, 1.0, steps)
+    with pytest.raises(KeyboardInterrupt):
+        train(backbone, tasks, 1.0, steps, objective=Killed, file=file)
+    resumed, (found,) = train(backbone, tasks, 1.0, steps, file=file)
+    assert found.diagnostics == expected.diagnostics
+    for (name, parameter), other in zip(resumed.named_parameters(), undisturbed.parameters(), strict=True):
+        assert torch.equal(parameter, other), name
