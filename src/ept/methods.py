@@ -43,7 +43,7 @@ class Method:
 _PROMPT_RATES = ({"prompt": _PROMPT}, {"prompt": [0.3]})
 _PAIR_RATES = ({"prompt": _PROMPT, "low_rank": _LOW_RANK}, {"prompt": [0.3], "low_rank": [5e-3]})
 # That MPT has two speeds is known, the task's rates are our choice.
-_MPT_RATES = ({"prompt": _PROMPT, "task": [5e-3, 5e-2, 0.4]}, {"prompt": [0.3], "task": [5e-2]})
+_MPT_RATES = ({"prompt": _PROMPT, "task": [5e-3, 5e-2, 0.4]}, {"prompt": [0.3], "task": [5e-3]})
 # ATTEMPT's released configuration trains everything with 0.3.
 _ATTEMPT_RATES = ({"prompt": _PROMPT, "attention": [0.3]}, {"prompt": [0.3], "attention": [0.3]})
 

@@ -28,12 +28,17 @@ HIDDEN, LENGTH, VOCABULARY, BATCH = 16, 6, 40, 4
 
 
 @pytest.fixture(scope="module")
-def backbone():
+def t5():
     torch.manual_seed(0)
     shape = T5Config(
         vocab_size=VOCABULARY, d_model=HIDDEN, d_kv=4, d_ff=24, num_layers=2, num_heads=4, decoder_start_token_id=0
     )
-    return EncoderDecoder(T5ForConditionalGeneration(shape))
+    return T5ForConditionalGeneration(shape).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def backbone(t5):
+    return EncoderDecoder(t5)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +106,7 @@ def test_losses_are_the_formulas():
     np.testing.assert_allclose(torch.stack(found).numpy(), expected, rtol=1e-5)
 
 
-def expected_losses(backbone, prompts, tasks, step, run):
+def expected_losses(t5, prompts, tasks, step, run):
     """The three losses of one run by transformers' forward pass and torch's losses, each row alone: no padding."""
     losses = []
     for number, task in enumerate(tasks):
@@ -109,7 +114,7 @@ def expected_losses(backbone, prompts, tasks, step, run):
         parts, labels, positions = torch.zeros(4), 0, 0
         for row in task.order.batch(step)[0]:
             batch = task.train.collate(np.array([row]))
-            outs = [forward(backbone.model, prompt, batch) for prompt in (student, task.teacher[0])]
+            outs = [forward(t5, prompt, batch) for prompt in (student, task.teacher[0])]
             (logits, encoded, decoded), (taught, taught_encoded, taught_decoded) = outs
             target = batch.target_ids[0]
             parts = parts + torch.stack(
@@ -134,14 +139,14 @@ def forward(model, prompt, batch):
 
 @pytest.mark.parametrize("positions", [1, 40, 10**6])
 @pytest.mark.parametrize("alive", [[0, 1, 2], [0, 2]])
-def test_gradients_are_those_of_the_three_losses(backbone, tasks, positions, alive):
+def test_gradients_are_those_of_the_three_losses(t5, backbone, tasks, positions, alive):
     """However the batches are cut into pieces, and whichever runs are still alive."""
     weight, step = 0.7, 3
     prompts, reference = shared_prompt(backbone), shared_prompt(backbone)
     objective = Distillation(backbone, tasks, weight)
     losses = objective.accumulate(prompts, alive, objective.take(step, alive, ForwardSize(positions)))
     for place, run in enumerate(alive):
-        parts = expected_losses(backbone, reference, tasks, step, run)
+        parts = expected_losses(t5, reference, tasks, step, run)
         total = parts[0] + weight * (parts[1] + parts[2])
         total.backward()
         torch.testing.assert_close(losses[place], total.detach(), rtol=1e-4, atol=1e-5)
