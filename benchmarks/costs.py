@@ -4,14 +4,12 @@ import statistics
 import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
 from benchmarks.backbones import synchronise
 from benchmarks.data import TaskData
-from benchmarks.ours import Pack
+from benchmarks.ours import Pack, SizedBackbone
 from benchmarks.plan import Plan
-from ept.backbones.encoder_decoder import EncoderDecoder
 
 MOST_PAIRS = 24
 # The median of fewer pairs says little about differences of some percent.
@@ -33,29 +31,30 @@ def paired_ratio(first: Callable[[], None], second: Callable[[], None], seconds:
     return {"ratio": statistics.median(ratios), "pairs": len(ratios)}
 
 
-def over_bare_backbone(backbone: EncoderDecoder, task: TaskData, plan: Plan, seconds: float, runs: int = 1) -> dict:
+def over_bare_backbone(sized: SizedBackbone, task: TaskData, plan: Plan, seconds: float) -> dict:
     """A step of EPT over forward and backward of the frozen backbone alone with the same positions."""
-    pack = Pack(backbone, "ept", runs, task, plan)
+    pack = Pack(sized, "ept", 1, task, plan)
     (batch,) = pack.batches(1)
-    return paired_ratio(lambda: pack.step(batch), lambda: bare_step(backbone, task, batch, plan.short_length), seconds)
+    return paired_ratio(lambda: pack.step(batch), lambda: bare_step(pack, batch), seconds)
 
 
-def beside_prompt_tuning(backbone: EncoderDecoder, task: TaskData, plan: Plan, seconds: float) -> dict:
+def beside_prompt_tuning(sized: SizedBackbone, task: TaskData, plan: Plan, seconds: float) -> dict:
     """A step of one EPT run over a step of one PT run, both padded to `plan.padding`."""
-    ept, pt = (Pack(backbone, method, 1, task, plan, padded=True) for method in ("ept", "pt"))
+    ept, pt = (Pack(sized, method, 1, task, plan, plan.padding) for method in ("ept", "pt"))
     (batch,) = ept.batches(1)
     return paired_ratio(lambda: ept.step(batch), lambda: pt.step(batch), seconds)
 
 
-def bare_step(backbone: EncoderDecoder, task: TaskData, batch: np.ndarray, extra: int) -> None:
-    """Forward and backward down to the inputs for `batch` [runs, rows] with `extra` more positions, run by run."""
-    for rows in batch:
-        text = task.train.collate(rows).to(backbone.device)
-        embeddings = backbone.embed(text.input_ids)
-        prompt = backbone.embedding[:extra].expand(len(rows), -1, -1)
+def bare_step(pack: Pack, batch) -> None:
+    """Forward and backward down to the inputs, cut into the pack's passes, with as many positions before the text."""
+    extra = pack.prompts.prompt.shape[1]
+    for piece in pack.pieces(batch):
+        text = piece.batch.to(pack.backbone.device)
+        embeddings = pack.backbone.embed(text.input_ids)
+        prompt = pack.backbone.embedding[:extra].expand(len(embeddings), -1, -1)
         inputs = torch.cat([prompt, embeddings], 1).requires_grad_()
         mask = torch.cat([text.attention_mask.new_ones(prompt.shape[:2]), text.attention_mask], 1)
-        backbone.token_losses(inputs, mask, text.target_ids).sum().backward()
+        pack.backbone.token_losses(inputs, mask, text.target_ids).sum().backward()
 
 
 def seconds_of(call) -> float:

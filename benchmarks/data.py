@@ -34,6 +34,10 @@ class TaskData:
     validation: TokenizedSplit
     label_ids: list[list[int]]
 
+    def __reduce__(self):
+        # To another process as its files.
+        return open_task, (self.name, self.folder, self.label_ids)
+
 
 def real_data() -> Path | None:
     """The folder of real data that EPT_TEST_DATA names, with T5's tokenizer beside it, or None."""

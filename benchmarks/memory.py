@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.data import TaskData, open_task
+from benchmarks.data import TaskData
 from benchmarks.plan import OURS, RUN_BY_RUN, Plan
 from benchmarks.subjects import Subjects
 from benchmarks.theirs import quieten
@@ -17,8 +17,8 @@ from benchmarks.theirs import quieten
 def measure_memory(plan: Plan, task: TaskData, threads: int, grids: tuple[int, ...]) -> list[dict]:
     """For each variant and number of runs: `peak_mib` of a training step, and `before_mib` with the backbone loaded.
 
-    Ours: the step with the longest text of many, in which memory peaks. On a CPU the resident
-    memory of the process (libraries included), on a GPU what torch allocated.
+    Ours: the step with the longest text of many, in which memory peaks. On a CPU the resident memory of the
+    process (libraries included), on a GPU what torch allocated. `plan.positions` must be known: measuring needs memory.
     """
     subjects = [(variant, 1) for variant in RUN_BY_RUN] + [(variant, runs) for runs in grids for variant in OURS]
     context = multiprocessing.get_context("forkserver")
@@ -27,21 +27,17 @@ def measure_memory(plan: Plan, task: TaskData, threads: int, grids: tuple[int, .
     found = []
     with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
         for variant, runs in subjects:
-            before, peak = pool.submit(
-                peak_memory, plan, variant, runs, task.name, task.folder, task.label_ids, threads
-            ).result()
+            before, peak = pool.submit(peak_memory, plan, variant, runs, task, threads).result()
             found.append({"variant": variant, "runs": runs, "before_mib": before, "peak_mib": peak})
     return found
 
 
-def peak_memory(
-    plan: Plan, variant: str, runs: int, name: str, tokenised: Path, label_ids: list[list[int]], threads: int
-) -> tuple[float, float]:
-    """MiB before and at the peak of one training step on a tokenised task, in this process."""
+def peak_memory(plan: Plan, variant: str, runs: int, task: TaskData, threads: int) -> tuple[float, float]:
+    """MiB before and at the peak of one training step, in this process."""
     quieten()
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory(prefix="ept-bench-") as folder:
-        subject = Subjects(plan, folder).make(variant, runs, open_task(name, tokenised, label_ids))
+        subject = Subjects(plan, folder).make(variant, runs, task)
         before = _peak_mib()
         if variant in RUN_BY_RUN:
             subject.train(1)

@@ -13,10 +13,11 @@ from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.data.batches import BatchOrder
 from ept.data.tokenized import Batch, TokenizedSplit
 from ept.evaluation.split import Answers, predict_split
-from ept.prompts.registry import build_pack
+from ept.prompts.build import build_pack
 from ept.prompts.settings import EptSettings, PromptSettings
 from ept.tasks import get_task
-from ept.training.loop import accumulate_gradients
+from ept.training.forward import ForwardSize, Piece, accumulate_gradients, cut
+from ept.training.measure import choose, measure
 from ept.training.optimiser import PackedAdam
 
 RATES = {"prompt": 0.3, "low_rank": 5e-3}
@@ -43,7 +44,7 @@ class PaddedSplit:
 
     def __init__(self, split: TokenizedSplit, padding: int):
         self.split, self.padding = split, padding
-        self.lengths = split.lengths
+        self.lengths, self.target_lengths = np.full(len(split), padding), split.target_lengths
 
     def __len__(self) -> int:
         return len(self.split)
@@ -53,22 +54,34 @@ class PaddedSplit:
         return self.split.collate(rows, self.padding)
 
 
+@dataclass(frozen=True)
+class SizedBackbone:
+    """A backbone and how much of a step goes through it at once."""
+
+    backbone: EncoderDecoder
+    size: ForwardSize
+
+
+def sized(backbone: EncoderDecoder, positions: int | None = None) -> SizedBackbone:
+    """With passes of `positions`, or else of as many as training chooses by measuring."""
+    return SizedBackbone(backbone, ForwardSize(positions or choose(measure(backbone))))
+
+
 class Pack:
     """A pack of `runs` runs of one of our methods on one task."""
 
     def __init__(
-        self, backbone: EncoderDecoder, method: str, runs: int, task: TaskData, plan: Plan, padded: bool = False
+        self, sized: SizedBackbone, method: str, runs: int, task: TaskData, plan: Plan, padding: int | None = None
     ):
-        """With `padded` every batch has `plan.padding` pieces."""
-        self.backbone = backbone
-        self.runs = runs
+        """With `padding` every text has as many pieces; else every pass is padded to its own longest."""
+        self.backbone, self.size = sized.backbone, sized.size
         self.task = task
-        self.split = PaddedSplit(task.train, plan.padding) if padded else task.train
+        self.split = task.train if padding is None else PaddedSplit(task.train, padding)
         seeds = [run % SEEDS for run in range(runs)]
         prompt = PromptSettings(length=plan.length, short_length=plan.short_length)
-        self.prompts = build_pack(method, backbone.embedding, prompt, EptSettings(), SOURCE_LENGTH, seeds)
+        self.prompts = build_pack(method, self.backbone.embedding, prompt, EptSettings(), SOURCE_LENGTH, seeds)
         groups = self.prompts.parameter_groups()
-        rates = {name: torch.full((runs,), RATES[name], device=backbone.device) for name in groups}
+        rates = {name: torch.full((runs,), RATES[name], device=self.backbone.device) for name in groups}
         self.optimiser = PackedAdam(groups, rates, CLIP_NORM)
         rows = np.tile(np.arange(len(task.train)), (runs, 1))
         self.order = BatchOrder(task.train.lengths, rows, seeds, plan.batch_size)
@@ -89,9 +102,15 @@ class Pack:
         candidates = [self.order.batch(step) for step in steps]
         return candidates, np.array([self.task.train.lengths[batch].max() for batch in candidates])
 
+    def pieces(self, batch: np.ndarray) -> list[Piece]:
+        """What goes through the backbone one by one for `batch` [runs, rows]."""
+        return list(cut(self.split, batch, self.prompts.prompt.shape[1], self.size))
+
     def step(self, batch: np.ndarray, rate_factor: float = 1.0) -> None:
         """One optimiser step of all runs on `batch` [runs, rows], with all learning rates times `rate_factor`."""
-        losses = accumulate_gradients(self.backbone, self.prompts, self.split, batch)
+        label_pieces = torch.from_numpy(self.split.target_lengths[batch].sum(1))
+        runs = list(range(len(batch)))
+        losses = accumulate_gradients(self.backbone, self.prompts, runs, self.pieces(batch), label_pieces)
         self.optimiser.step(rate_factor, losses.isfinite())
 
     def train(self, steps: int) -> float:
@@ -125,7 +144,7 @@ class Pack:
         """Predicted classes [runs, rows]."""
         with torch.inference_mode():
             output = self.prompts()
-        return predict_split(self.backbone, output, split, rows, self.answers)
+        return predict_split(self.backbone, output, split, rows, self.answers, self.size.positions)
 
 
 def representative(lengths: np.ndarray, count: int) -> list[int]:

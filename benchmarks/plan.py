@@ -41,5 +41,7 @@ class Plan:
     """Prompt tokens of DePT and EPT."""
     backbones: tuple[str, ...] = ("t5-15m", "t5-small", "t5-base")
     """Shapes that `make bench-full` compares."""
+    positions: int | None = None
+    """Positions (prompt and text) of one pass of ours; None measures, as training does."""
     recipe_rank: int = 30
     """Rank of the DePT recipe; ours takes what fits the budget at the backbone's hidden size."""

@@ -5,7 +5,7 @@ import datetime
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -32,8 +32,9 @@ MINIATURE = Plan(
     rounds=1,
     slice_seconds=0.01,
     backbones=("tiny",),
+    positions=2048,
 )
-MINIATURE_RACE = Race(score=0.0, runs=3, steps=4, warmup=1, evaluate_every=2, validation_rows=8)
+MINIATURE_RACE = Race(score=0.0, runs=3, steps=4, warmup=1, evaluate_every=2, validation_rows=8, positions=2048)
 HERE = Path(__file__).parent
 
 
@@ -58,6 +59,7 @@ def measure(plan: Plan, race: Race, full: bool, threads: int, folder: Path) -> t
     subjects = Subjects(plan, str(folder / "trainer"))
     backbone = subjects.backbone()
     say(f"{data} data of {', '.join(plan.tasks)} ready")
+    plan = replace(plan, positions=backbone.size.positions)
     memory = measure_memory(plan, tasks[-1], threads, plan.grids if full else plan.grids[:-1])
     say("memory done")
     rates = measure_rates(plan, subjects, tasks, say)
@@ -79,7 +81,7 @@ def measure(plan: Plan, race: Race, full: bool, threads: int, folder: Path) -> t
         "dtype": str(dtype()).removeprefix("torch."),
         "data": data,
         "plan": asdict(plan),
-        "backbone": {"shape": plan.shape, "parameters": sum(p.numel() for p in backbone.model.parameters())},
+        "backbone": {"shape": plan.shape, "parameters": sum(p.numel() for p in backbone.backbone.model.parameters())},
         "notes": report.NOTES,
         "rates": report.rate_records(rates),
         "memory": memory,

@@ -11,7 +11,7 @@ from transformers import T5ForConditionalGeneration, TrainerCallback
 
 from benchmarks import backbones
 from benchmarks.data import TaskData, open_task
-from benchmarks.ours import SEEDS, Pack
+from benchmarks.ours import SEEDS, Pack, SizedBackbone, sized
 from benchmarks.plan import Plan
 from benchmarks.theirs import PaddedRows, make_trainer, peft_prompt_tuning
 from ept.backbones.load import load_backbone
@@ -40,6 +40,8 @@ class Race:
     padding: int = 64
     length: int = 16
     short_length: int = 10
+    positions: int | None = None
+    """As in Plan."""
 
 
 def time_to_score(race: Race) -> dict:
@@ -53,8 +55,10 @@ def time_to_score(race: Race) -> dict:
         rows = np.random.default_rng(0).permutation(len(task.validation))[: race.validation_rows]
         alone = [_peft_arrival(race, task, rows, seed, folder) for seed in range(SEEDS)]
         arrivals = {"peft_pt": _summary(alone, race.runs / SEEDS)}
+        dtype = str(backbones.dtype()).removeprefix("torch.")
+        backbone = sized(load_backbone(BACKBONE_FOLDER, dtype=dtype, device=backbones.device()), race.positions)
         for method in ("pt", "ept"):
-            arrivals[method] = _pack_arrival(race, method, task, rows)
+            arrivals[method] = _pack_arrival(race, backbone, method, task, rows)
     return {**{name: getattr(race, name) for name in ("task", "score", "runs")}, "arrivals": arrivals}
 
 
@@ -117,9 +121,7 @@ def _summary(arrivals: list[tuple], factor: float) -> dict:
     return {"steps": list(steps), "seconds": factor * sum(seconds)}
 
 
-def _pack_arrival(race: Race, method: str, task: TaskData, rows: np.ndarray) -> dict:
-    dtype = str(backbones.dtype()).removeprefix("torch.")
-    backbone = load_backbone(BACKBONE_FOLDER, dtype=dtype, device=backbones.device())
+def _pack_arrival(race: Race, backbone: SizedBackbone, method: str, task: TaskData, rows: np.ndarray) -> dict:
     plan = replace(
         Plan(), batch_size=race.batch_size, length=race.length, short_length=race.short_length, padding=race.padding
     )

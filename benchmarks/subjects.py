@@ -4,7 +4,7 @@ from typing import Protocol
 
 from benchmarks.backbones import make_t5
 from benchmarks.data import TaskData
-from benchmarks.ours import Pack
+from benchmarks.ours import Pack, SizedBackbone, sized
 from benchmarks.plan import RUN_BY_RUN, Plan
 from benchmarks.theirs import RunByRun, make_model
 from ept.backbones.encoder_decoder import EncoderDecoder
@@ -37,8 +37,8 @@ class Subjects:
             return RunByRun(self._models[variant], task, self.plan, self.folder)
         return Pack(self.backbone(), variant, runs, task, self.plan)
 
-    def backbone(self) -> EncoderDecoder:
+    def backbone(self) -> SizedBackbone:
         """The backbone that ours share."""
         if "ours" not in self._models:
-            self._models["ours"] = EncoderDecoder(make_t5(self.plan.shape))
+            self._models["ours"] = sized(EncoderDecoder(make_t5(self.plan.shape)), self.plan.positions)
         return self._models["ours"]

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from benchmarks.backbones import make_t5
 from benchmarks.costs import over_bare_backbone, seconds_of
 from benchmarks.data import TaskData
 from benchmarks.flops import step_flops
-from benchmarks.ours import Pack, PaddedSplit
+from benchmarks.ours import Pack, SizedBackbone, sized
 from benchmarks.plan import Plan
 from ept.backbones.encoder_decoder import EncoderDecoder
 
@@ -19,7 +20,7 @@ TEXT_LENGTHS = (16, 32, 64, 128, 256)
 SHORT_LENGTHS = (20, 40, 60, 80)
 
 
-def measure_sweeps(plan: Plan, backbone: EncoderDecoder, task: TaskData, matrix_rate: float, say) -> list[dict]:
+def measure_sweeps(plan: Plan, backbone: SizedBackbone, task: TaskData, matrix_rate: float, say) -> list[dict]:
     """Rows {`sweep`, `value`, `seconds` a step, `examples_per_second`, `matrix_share`}, EPT on `task`.
 
     `matrix_share` is the part of `matrix_rate` (operations per second of a large product) that the step reaches, with
@@ -33,9 +34,8 @@ def measure_sweeps(plan: Plan, backbone: EncoderDecoder, task: TaskData, matrix_
         ("backbone", _backbones),
     ):
         packs = sweep(plan, backbone, task)
-        seconds = medians_in_turn(
-            {value: lambda p=pack, b=batch: p.step(b) for value, (pack, batch) in packs.items()}, plan
-        )
+        steps = {value: partial(pack.step, batch) for value, (pack, batch) in packs.items()}
+        seconds = medians_in_turn(steps, plan.rounds)
         for value, (pack, batch) in packs.items():
             found.append(
                 {
@@ -50,7 +50,7 @@ def measure_sweeps(plan: Plan, backbone: EncoderDecoder, task: TaskData, matrix_
     return found
 
 
-def costs_by_short_length(plan: Plan, backbone: EncoderDecoder, task: TaskData) -> list[dict]:
+def costs_by_short_length(plan: Plan, backbone: SizedBackbone, task: TaskData) -> list[dict]:
     """EPT's step over the bare backbone's with as many positions, for several prompt lengths s."""
     return [
         {"short_length": length}
@@ -59,20 +59,22 @@ def costs_by_short_length(plan: Plan, backbone: EncoderDecoder, task: TaskData) 
     ]
 
 
-def medians_in_turn(calls: dict[object, Callable[[], None]], plan: Plan) -> dict:
-    """The median seconds of each call, over `plan.rounds` rounds in turn after a warm-up."""
+def medians_in_turn(calls: dict[object, Callable[[], None]], rounds: int) -> dict:
+    """The median seconds of each call, over `rounds` rounds in turn after a warm-up."""
     for call in calls.values():
         call()
-    rounds = [{name: seconds_of(call) for name, call in calls.items()} for _ in range(plan.rounds)]
-    return {name: statistics.median(each[name] for each in rounds) for name in calls}
+    seconds = [{name: seconds_of(call) for name, call in calls.items()} for _ in range(rounds)]
+    return {name: statistics.median(each[name] for each in seconds) for name in calls}
 
 
 def pack_flops(pack: Pack, batch: np.ndarray) -> int:
     """Operations of one step of `pack` on `batch` [runs, rows]."""
-    text = pack.split.collate(batch.reshape(-1))
-    positions = pack.prompts().prompt.shape[1] + text.input_ids.shape[1]
-    pieces = int((text.target_ids != -100).sum())
-    return step_flops(pack.backbone.model.config, batch.size, positions, text.target_ids.shape[1], pieces)
+    config, prompt_length = pack.backbone.model.config, pack.prompts.prompt.shape[1]
+    total = 0
+    for piece in pack.pieces(batch):
+        (rows, length), targets = piece.batch.input_ids.shape, piece.batch.target_ids
+        total += step_flops(config, rows, prompt_length + length, targets.shape[1], int((targets != -100).sum()))
+    return total
 
 
 def _mean_batch(pack: Pack) -> tuple[Pack, np.ndarray]:
@@ -80,27 +82,25 @@ def _mean_batch(pack: Pack) -> tuple[Pack, np.ndarray]:
     return pack, batch
 
 
-def _pack_sizes(plan: Plan, backbone: EncoderDecoder, task: TaskData) -> dict:
+def _pack_sizes(plan: Plan, backbone: SizedBackbone, task: TaskData) -> dict:
     return {runs: _mean_batch(Pack(backbone, "ept", runs, task, plan)) for runs in PACK_SIZES}
 
 
-def _text_lengths(plan: Plan, backbone: EncoderDecoder, task: TaskData) -> dict:
+def _text_lengths(plan: Plan, backbone: SizedBackbone, task: TaskData) -> dict:
     shortest = np.argsort(task.train.lengths, kind="stable")[None, : plan.batch_size]
-    packs = {}
-    for length in TEXT_LENGTHS:
-        pack = Pack(backbone, "ept", 1, task, plan)
-        pack.split = PaddedSplit(task.train, length)
-        packs[length] = pack, shortest
-    return packs
+    return {length: (Pack(backbone, "ept", 1, task, plan, length), shortest) for length in TEXT_LENGTHS}
 
 
-def _short_lengths(plan: Plan, backbone: EncoderDecoder, task: TaskData) -> dict:
+def _short_lengths(plan: Plan, backbone: SizedBackbone, task: TaskData) -> dict:
     return {
         length: _mean_batch(Pack(backbone, "ept", 1, task, replace(plan, short_length=length)))
         for length in SHORT_LENGTHS
     }
 
 
-def _backbones(plan: Plan, backbone: EncoderDecoder, task: TaskData) -> dict:
-    made = {shape: EncoderDecoder(make_t5(shape)) for shape in plan.backbones}
+def _backbones(plan: Plan, backbone: SizedBackbone, task: TaskData) -> dict:
+    made = {
+        shape: sized(EncoderDecoder(make_t5(shape)), plan.positions if shape == plan.shape else None)
+        for shape in plan.backbones
+    }
     return {shape: _mean_batch(Pack(each, "ept", 1, task, plan)) for shape, each in made.items()}

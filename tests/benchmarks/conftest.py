@@ -9,7 +9,16 @@ from benchmarks.plan import Plan
 @pytest.fixture(scope="session")
 def plan() -> Plan:
     """A plan over a backbone of hidden size 16."""
-    return Plan(shape="tiny", tasks=("rte",), grids=(1, 3), grid_once=3, rounds=1, slice_seconds=0.01, batch_size=4)
+    return Plan(
+        shape="tiny",
+        tasks=("rte",),
+        grids=(1, 3),
+        grid_once=3,
+        rounds=1,
+        slice_seconds=0.01,
+        batch_size=4,
+        positions=2048,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from benchmarks import costs
 from benchmarks.backbones import make_t5
-from benchmarks.ours import Pack, representative
+from benchmarks.ours import Pack, representative, sized
 from ept.backbones.encoder_decoder import EncoderDecoder
 
 
@@ -26,7 +26,7 @@ def test_chosen_lengths_stand_for_all(lengths, count):
 
 
 def test_timed_batches_are_as_long_as_an_epoch(plan, task):
-    pack = Pack(EncoderDecoder(make_t5("tiny")), "ept", 3, task, plan)
+    pack = Pack(sized(EncoderDecoder(make_t5("tiny")), 512), "ept", 3, task, plan)
     longest = [task.train.lengths[pack.order.batch(step)].max() for step in range(100)]
     for steps in (1, 4):
         timed = [task.train.lengths[batch].max() for batch in pack.batches(steps)]

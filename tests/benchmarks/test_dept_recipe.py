@@ -8,7 +8,7 @@ from benchmarks.backbones import make_t5
 from benchmarks.dept_recipe import DeptRecipe
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.prompts.base import PromptOutput
-from ept.training.loop import pack_losses
+from ept.training.forward import pack_losses
 
 SHORT, RANK, LENGTH = 5, 3, 64
 
@@ -47,7 +47,7 @@ def test_loss_is_that_of_our_dept_without_padding(recipe, batch):
     backbone = EncoderDecoder(make_t5("tiny"))
     output = PromptOutput(recipe.prompt[None], recipe.scale * (recipe.A @ recipe.B)[None])
     cut = type(batch)(batch.input_ids[:, :longest], batch.attention_mask[:, :longest], batch.target_ids)
-    (ours,) = pack_losses(backbone, output, cut, 1)
+    (ours,) = pack_losses(backbone, output, cut)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 

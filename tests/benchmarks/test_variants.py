@@ -39,7 +39,7 @@ def test_training_moves_the_prompt_alone(subjects, plan, task, variant):
 
 
 def test_all_variants_have_the_same_backbone(subjects, task):
-    weights = subjects.backbone().model.state_dict()
+    weights = subjects.backbone().backbone.model.state_dict()
     for variant in RUN_BY_RUN:
         model = subjects.make(variant, 1, task).model
         base = model.get_base_model() if variant == "peft_pt" else model.model
@@ -65,12 +65,12 @@ def test_rates_of_all_variants_in_a_round(plan, subjects, task):
 
 @pytest.mark.parametrize("variant", ["peft_pt", "ept"])
 def test_memory_peaks_during_the_step(plan, task, variant):
-    before, peak = memory.peak_memory(plan, variant, 1, task.name, task.folder, task.label_ids, 1)
+    before, peak = memory.peak_memory(plan, variant, 1, task, 1)
     assert 0 < before <= peak
 
 
 def test_race_ends_where_all_seeds_have_arrived():
-    race = Race(score=0.0, runs=3, steps=4, warmup=1, evaluate_every=2, validation_rows=8)
+    race = Race(score=0.0, runs=3, steps=4, warmup=1, evaluate_every=2, validation_rows=8, positions=2048)
     found = time_to_score(race)
     assert {name: arrival["steps"] for name, arrival in found["arrivals"].items()} == dict.fromkeys(
         ("peft_pt", "pt", "ept"), [2, 2, 2]
@@ -79,6 +79,6 @@ def test_race_ends_where_all_seeds_have_arrived():
 
 
 def test_a_race_that_nobody_finishes_has_no_time():
-    race = Race(score=101.0, runs=3, steps=2, warmup=1, evaluate_every=2, validation_rows=8)
+    race = Race(score=101.0, runs=3, steps=2, warmup=1, evaluate_every=2, validation_rows=8, positions=2048)
     found = time_to_score(race)
     assert {arrival["seconds"] for arrival in found["arrivals"].values()} == {None}
