@@ -99,8 +99,7 @@ def _short_lengths(plan: Plan, backbone: SizedBackbone, task: TaskData) -> dict:
 
 
 def _backbones(plan: Plan, backbone: SizedBackbone, task: TaskData) -> dict:
-    made = {
-        shape: sized(EncoderDecoder(make_t5(shape)), plan.positions if shape == plan.shape else None)
-        for shape in plan.backbones
-    }
+    # Each measures the size of its passes, as training would; that of the plan has done so.
+    known = {plan.shape: plan.positions}
+    made = {shape: sized(EncoderDecoder(make_t5(shape)), known.get(shape)) for shape in plan.backbones}
     return {shape: _mean_batch(Pack(each, "ept", 1, task, plan)) for shape, each in made.items()}

@@ -43,8 +43,8 @@ def test_all_variants_have_the_same_backbone(subjects, task):
     for variant in RUN_BY_RUN:
         model = subjects.make(variant, 1, task).model
         base = model.get_base_model() if variant == "peft_pt" else model.model
-        for name, value in base.state_dict().items():
-            assert torch.equal(value, weights[name]), name
+        theirs = base.state_dict()
+        assert all(torch.equal(value, theirs[name]) for name, value in weights.items())
 
 
 def test_run_by_run_pads_every_text(plan, task):
