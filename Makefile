@@ -3,13 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: env run test test-long lint resume reference
+.PHONY: env run test test-long lint resume reference bench bench-full
 
 env: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,slurm]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,slurm,bench]'
 	touch $@
 
 run: env
@@ -23,8 +23,8 @@ test-long: env
 	$(BIN)/python -m pytest -m long
 
 lint: env
-	ruff check src tests
-	ruff format --check src tests
+	ruff check src tests benchmarks
+	ruff format --check src tests benchmarks
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
@@ -37,6 +37,13 @@ resume: env
 # Schema and config/README.md from the typed settings.
 reference: env
 	ept reference
+
+# Writes benchmarks/performance.{json,md,svg,png}; see benchmarks/plan.py.
+bench: env
+	$(BIN)/python -m benchmarks.run
+
+bench-full: env
+	$(BIN)/python -m benchmarks.run --full
 
 # The picture in the README; needs Graphviz.
 docs/rulegraph.svg: workflow/Snakefile $(wildcard workflow/rules/*.smk) | env

@@ -1,0 +1,156 @@
+"""What users run today: one run at a time by Hugging Face's Trainer, every text padded to the source length."""
+
+import time
+import warnings
+
+import numpy as np
+import torch
+from peft import PromptTuningConfig, TaskType, get_peft_model
+from torch.utils.data import Dataset
+from transformers import (
+    PrinterCallback,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    T5ForConditionalGeneration,
+    TrainerCallback,
+    get_linear_schedule_with_warmup,
+)
+from transformers.utils import logging
+
+from benchmarks.backbones import device, synchronise
+from benchmarks.data import TaskData
+from benchmarks.dept_recipe import DeptRecipe
+from benchmarks.plan import Plan
+from ept.data.tokenized import TokenizedSplit
+
+PROMPT_RATE, LOW_RANK_RATE = 0.3, 5e-3
+# As few decoder steps as the longest label needs: a trained model would stop there.
+ANSWER_PIECES = 3
+EVALUATION_BATCH = 64 if device() == "cuda" else 16
+
+
+def quieten() -> None:
+    """No warnings, bars and lines of transformers and PEFT: they say nothing about the numbers."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+class PaddedRows(Dataset):
+    """Rows of a split for the Trainer's default collator, padded to `padding` pieces beforehand."""
+
+    def __init__(self, split: TokenizedSplit, rows: np.ndarray, padding: int):
+        batch = split.collate(rows, padding)
+        self.columns = {
+            "input_ids": batch.input_ids,
+            "attention_mask": batch.attention_mask,
+            "labels": batch.target_ids,
+        }
+
+    def __len__(self) -> int:
+        return len(self.columns["labels"])
+
+    def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
+        return {name: column[row] for name, column in self.columns.items()}
+
+
+class StepClock(TrainerCallback):
+    """The time at the end of every optimiser step."""
+
+    def __init__(self):
+        self.times: list[float] = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        synchronise()
+        self.times.append(time.perf_counter())
+
+
+def peft_prompt_tuning(model: T5ForConditionalGeneration, length: int) -> torch.nn.Module:
+    """PEFT's prompt tuning around `model`, started from the vocabulary as ours is."""
+    # One submodule: PEFT's default of two would make a decoder prompt that prompt tuning does not use.
+    config = PromptTuningConfig(
+        task_type=TaskType.SEQ_2_SEQ_LM,
+        num_virtual_tokens=length,
+        prompt_tuning_init="SAMPLE_VOCAB",
+        num_transformer_submodules=1,
+    )
+    return get_peft_model(model, config)
+
+
+def make_trainer(
+    model: torch.nn.Module,
+    train: Dataset,
+    folder: str,
+    steps: int,
+    batch_size: int,
+    arguments: dict | None = None,
+    **parts,
+) -> Seq2SeqTrainer:
+    """A Trainer with its defaults, but without logging and saving; DePT's recipe brings its own optimiser.
+
+    `arguments`: further training arguments; `parts`: further parts of the Trainer.
+    """
+    settings = Seq2SeqTrainingArguments(
+        output_dir=folder,
+        max_steps=steps,
+        per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=EVALUATION_BATCH,
+        learning_rate=PROMPT_RATE,
+        predict_with_generate=True,
+        generation_max_length=1 + ANSWER_PIECES,
+        use_cpu=not torch.cuda.is_available(),
+        report_to="none",
+        logging_strategy="no",
+        save_strategy="no",
+        disable_tqdm=True,
+        **(arguments or {}),
+    )
+    optimisers = (None, None)
+    if isinstance(model, DeptRecipe):
+        optimiser = model.optimiser(PROMPT_RATE, LOW_RANK_RATE)
+        optimisers = (optimiser, get_linear_schedule_with_warmup(optimiser, 0, steps))
+    trainer = Seq2SeqTrainer(model=model, args=settings, train_dataset=train, optimizers=optimisers, **parts)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+class RunByRun:
+    """A method that trains one run on one task; a grid of N takes it N times as long."""
+
+    def __init__(self, model: torch.nn.Module, task: TaskData, plan: Plan, folder: str):
+        """`model` as the Trainer takes it; `folder` for whatever the Trainer writes."""
+        self.model = model
+        self.task = task
+        self.plan = plan
+        self.folder = folder
+
+    def train(self, steps: int) -> float:
+        """Seconds of `steps` steps of the Trainer, its start-up and first step left out."""
+        clock = StepClock()
+        split = self.task.train
+        rows = np.random.default_rng(0).permutation(len(split))[: (steps + 1) * self.plan.batch_size]
+        trainer = self._trainer(PaddedRows(split, rows, self.plan.padding), steps + 1)
+        trainer.add_callback(clock)
+        trainer.train()
+        return clock.times[-1] - clock.times[0]
+
+    def evaluate(self, rows: int) -> float:
+        """Seconds of the Trainer's prediction for `rows` rows: generation, then a forward pass for the loss."""
+        split = self.task.validation
+        dataset = PaddedRows(split, np.arange(rows) % len(split), self.plan.padding)
+        trainer = self._trainer(dataset, 1)
+        synchronise()
+        started = time.perf_counter()
+        trainer.predict(dataset)
+        synchronise()
+        return time.perf_counter() - started
+
+    def _trainer(self, dataset: Dataset, steps: int) -> Seq2SeqTrainer:
+        return make_trainer(self.model, dataset, self.folder, steps, self.plan.batch_size)
+
+
+def make_model(variant: str, model: T5ForConditionalGeneration, plan: Plan) -> torch.nn.Module:
+    """`peft_pt` or `recipe_dept` around a backbone of its own."""
+    if variant == "peft_pt":
+        return peft_prompt_tuning(model, plan.length)
+    return DeptRecipe(model, plan.short_length, plan.recipe_rank, plan.padding)

@@ -1,0 +1,35 @@
+"""`make bench-full` as a whole, in miniature."""
+
+import json
+
+import pytest
+
+from benchmarks import run
+
+pytestmark = pytest.mark.long
+
+
+def test_all_files_and_fields(tmp_path, monkeypatch):
+    monkeypatch.delenv("EPT_TEST_DATA", raising=False)
+    run.main(["--miniature", "--full", "--threads", "1", "--out", str(tmp_path)])
+    names = {f"performance.{suffix}" for suffix in ("json", "md", "svg", "png")}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    text = (tmp_path / "performance.json").read_text()
+    result = json.loads(text)
+    assert result["mode"] == "bench-full" and result["data"] == "synthetic"
+    assert set(result) == {
+        *("mode", "date", "hardware", "threads", "device", "dtype", "data", "plan", "backbone", "notes"),
+        *("rates", "memory", "costs", "time_to_score", "targets", "sweeps", "seconds"),
+    }
+    assert set(result["hardware"]["versions"]) == {"torch", "transformers", "peft", "accelerate", "numpy"}
+    assert all(rate["median"] > 0 for rate in result["rates"])
+    # Two run-by-run variants and three of ours with two grids, on two tasks, training and evaluation.
+    assert len(result["rates"]) == (2 + 3 * 2) * 2 * 2
+    assert {row["sweep"] for row in result["sweeps"]["rows"]} == {
+        *("pack size", "text length", "short length", "backbone")
+    }
+    assert all(0 < row["matrix_share"] < 1.5 for row in result["sweeps"]["rows"])
+    # Nothing of the machine's folders.
+    for name in ("performance.json", "performance.md", "performance.svg"):
+        written = (tmp_path / name).read_text()
+        assert str(tmp_path) not in written and str(run.HERE) not in written and "/tmp" not in written
