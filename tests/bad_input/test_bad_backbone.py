@@ -39,9 +39,10 @@ CASES = {
         "model/config.json: model_type is bert; supported: t5",
     ),
     "size in words": (model_json(d_model="large"), TRAIN, "model/config.json describes no T5 .. fetch it again"),
-    "no layers": (model_json(num_layers=None), TRAIN, "model/config.json describes no T5 .. fetch it again"),
+    "no layers": (model_json(num_layers=0), TRAIN, "model/config.json describes no T5 .. fetch it again"),
+    "layers not said": (model_json(num_layers=None), TRAIN, "model: no tensor encoder.block.1. .. fetch the backbone"),
     "negative size": (model_json(d_ff=-5), TRAIN, "model/config.json describes no T5 .. fetch it again"),
-    "unknown activation": (model_json(dense_act_fn="tanhh"), TRAIN, "config.json describes no T5 .. fetch it"),
+    "unknown activation": (model_json(feed_forward_proj="tanhh"), TRAIN, "config.json describes no T5 .. fetch it"),
     "other size": (
         model_json(d_ff=48),
         TRAIN,
