@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hub_stand_in import serving
 from workflow_runner import Workflow
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +31,16 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("EPT_TEST_DATA does not name a folder with GLUE, SuperGLUE and SQuAD as Parquet")
     return Path(folder)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A stand-in of the Hugging Face hub, which HF_ENDPOINT names."""
+    with serving() as hub:
+        for name in [name for name in os.environ if name.startswith("HF_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        yield hub
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ept.config import parse_configuration
+from ept.cli import SESSION, _parser
+from ept.config import load_configuration, parse_configuration
 from ept.prompts.build import build_pack
 from ept.prompts.settings import EptSettings, PromptSettings
 from ept.tasks import TASKS
@@ -117,3 +118,14 @@ def test_files_that_documents_name_exist(project, documents):
     for name, text in documents.items():
         for path in re.findall(r"`((?:src|config|profiles|workflow|tests)/[\w./]*)`", text):
             assert (project / path).exists(), (name, path)
+
+
+def test_commands_that_help_and_documents_show_are_commands(project, documents):
+    texts = {**documents, "README.md": (project / "README.md").read_text(encoding="utf-8"), "--help": SESSION}
+    shown = [line for text in texts.values() for line in re.findall(r"^ *(ept [a-z].*)$", text, re.M)]
+    assert len(shown) > 8
+    for line in shown:
+        # What stands two blanks after a command explains it.
+        _parser().parse_args(re.split(r"  +", line)[0].split()[1:])
+    config = load_configuration(project / "config/config.yaml")
+    assert set(re.findall(r"--task (\w+) --regime source", SESSION)) == set(config.tasks.source)

@@ -22,13 +22,15 @@ class Workflow:
         path.write_text(yaml.safe_dump(values))
         return path
 
-    def run(self, *arguments: str, config: Path, check: bool = True) -> str:
-        """Call snakemake and return what it printed. --configfile takes all words after it, so it comes last."""
+    def run(self, *arguments: str, config: Path | None, check: bool = True) -> str:
+        """Call snakemake and return what it printed. --configfile takes all words after it, so it comes last; without
+        one it is config/config.yaml of the folder.
+        """
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         done = subprocess.run(
             [sys.executable, "-m", "snakemake", "--snakefile", self.project / "Snakefile", "--directory", self.folder]
             + ["--workflow-profile", self.project / "profiles/default", "--cores", "2", *arguments]
-            + ["--configfile", config],
+            + (["--configfile", config] if config else []),
             capture_output=True,
             text=True,
             env=environment,
@@ -39,7 +41,7 @@ class Workflow:
             assert done.returncode == 0, output[-4000:] + self._logs()
         return output
 
-    def planned(self, *targets: str, config: Path) -> Counter:
+    def planned(self, *targets: str, config: Path | None) -> Counter:
         """How many jobs of each rule a dry run would start."""
         text = self.run(*targets, "--dry-run", "--quiet", "rules", config=config)
         return Counter(

@@ -9,6 +9,26 @@ from typing import NoReturn
 from ept.errors import InputError
 from ept.exchange.transfer import FORMATS
 
+SESSION = """\
+a first session, in a clone:
+  snakemake --cores all all     everything that config/config.yaml asks for
+  ept show                      its main table, and where all tables are
+
+the same by hand, one training at a time:
+  ept check                                               what the configuration asks for
+  ept fetch --task rte                                    data/raw: the published splits
+  ept tokenize --task rte                                 data/tokenized: train, validation, test
+  ept train --method ept --task rte --regime full         prompts/ and results/runs/: all rates and seeds
+
+with few examples, from a source prompt (fetch and tokenise the source tasks too):
+  ept train --method ept --task mnli --regime source      once for each task in tasks.source
+  ept train --method ept --task sst2 --regime source
+  ept train --method ept --task rte --regime k16 --initialise-from source
+
+Settings stand in one YAML file: --config FILE, else config/config.yaml; config/README.md explains every key. What a
+mistake in it or in the data is, one sentence says; the exit status is then 2 and nothing half-written is left.
+"""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb. A user's mistake prints one sentence and returns 2."""
@@ -174,8 +194,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="ept",
         description="EPT and its comparison methods under one protocol. Snakemake calls these verbs; each works alone.",
-        epilog="A first run: `snakemake --cores all all`, then `ept show`. By hand: `ept fetch --task rte`, "
-        "`ept tokenize --task rte`, `ept train --method ept --task rte --regime full`.",
+        epilog=SESSION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
@@ -197,11 +217,16 @@ def _parser() -> argparse.ArgumentParser:
     rebuild.add_argument("--folder", required=True, help="where config.json, weights and tokenizer go")
     rebuild.add_argument("--threads", type=_threads, default=1, help="CPU threads (%(default)s)")
     training = add_with_config(train)
-    training.add_argument("--hash", help="settings hash of the pack, as in its path")
+    training.add_argument("--hash", help="settings hash of the pack, as in its path; instead of the next four")
     training.add_argument("--method", help="for example ept")
     training.add_argument("--task", help="for example rte")
     training.add_argument("--regime", help="full, source, or k<number of examples>")
-    training.add_argument("--initialise-from", choices=["scratch", "source"], default="scratch")
+    training.add_argument(
+        "--initialise-from",
+        choices=["scratch", "source"],
+        default="scratch",
+        help="start from scratch or from the best source prompt, trained before (%(default)s)",
+    )
     training.add_argument("--threads", type=_threads, default=1, help="CPU threads (%(default)s)")
     training.add_argument(
         "--checkpoint-seconds",

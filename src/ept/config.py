@@ -22,6 +22,7 @@ from ept.training.settings import (
     MptSettings,
     TrainingSettings,
 )
+from ept.yaml_file import read_yaml
 
 # The backbone of the published numbers (src/ept/results/published.csv).
 PUBLISHED_BACKBONE = "t5-base"
@@ -252,22 +253,7 @@ def _check_sources(config: Configuration) -> None:
 
 def load_configuration(path: str | Path) -> Configuration:
     """Read and check a YAML file. Raises InputError with one sentence that names the file and the key."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read the configuration {path} ({error.strerror}); name one with --config") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is no UTF-8 text; save it as UTF-8") from error
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = str(getattr(error, "problem", None) or error).splitlines()[0]
-        raise InputError(f"{path}{where} is not valid YAML: {problem}; mend it there") from error
-    except RecursionError as error:
-        raise InputError(f"{path} is not valid YAML: it is nested too deeply; mend its brackets") from error
-    return parse_configuration(values, str(path))
+    return parse_configuration(read_yaml(path), str(path))
 
 
 def parse_configuration(values: Any, origin: str = "the configuration") -> Configuration:

@@ -4,6 +4,7 @@ Everything here is known when Snakemake parses the workflow: no download, no tor
 """
 
 import dataclasses
+import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -335,9 +336,25 @@ def _check_start(method: str, regime: str, initialise_from: str) -> None:
 
 
 def write_list(experiment: Experiment, table: str) -> Path:
-    """Write the list of a table's packs and return its path; a list that has not changed keeps its time stamp."""
+    """Write the list of a table's packs and return its path.
+
+    A list that has not changed keeps its time stamp, unless the table beside it was made from another: a copy that did
+    not keep time stamps cannot tell that this table is older than its list.
+    """
     path = paths.table_list_file(experiment.config.output, table)
-    text = "".join(f"{pack.folder}\n" for pack in experiment.table_packs(table))
-    if not path.exists() or path.read_text() != text:
+    folders = [str(pack.folder) for pack in experiment.table_packs(table)]
+    text = "".join(f"{folder}\n" for folder in folders)
+    if not path.exists() or path.read_text() != text or _folders_behind(experiment, table) not in (None, folders):
         write_text(path, text)
     return path
+
+
+def _folders_behind(experiment: Experiment, table: str) -> list[str] | None:
+    """The packs' folders that a finished table says it was made from; None where there is no table."""
+    path = paths.table_settings_file(experiment.config.output, table)
+    if not path.exists():
+        return None
+    try:
+        return [run["folder"] for run in json.loads(path.read_text())["runs"]]
+    except (ValueError, KeyError, TypeError):
+        return []

@@ -1,10 +1,7 @@
 """The download against a stand-in of the hub on loopback that serves real files."""
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
+import safetensors.torch
 import torch
 from tiny_t5 import make_t5
 
@@ -12,64 +9,8 @@ from ept.backbones.download import download_backbone
 from ept.backbones.load import load_backbone
 from ept.errors import InputError
 
+NAME = "someone/t5"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub(BaseHTTPRequestHandler):
-    """Serves `server.repositories`: name -> (revision, {file name: bytes}), or an HTTP status with an error
-    code.
-    """
-
-    def do_GET(self):
-        self.server.requests.append(self.path)
-        if self.path.startswith("/api/models/"):
-            name, _, revision = self.path.removeprefix("/api/models/").partition("/revision/")
-            self._serve(name, revision, None)
-        else:
-            name, _, rest = self.path.removeprefix("/").partition("/resolve/")
-            revision, _, file = rest.partition("/")
-            self._serve(name, revision, file)
-
-    do_HEAD = do_GET
-
-    def _serve(self, name, revision, file):
-        found = self.server.repositories.get(name, (404, "RepoNotFound"))
-        if isinstance(found[0], int):
-            return self._answer(found[0], b"", {"X-Error-Code": found[1]})
-        if revision != found[0]:
-            return self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
-        if file is None:
-            siblings = [{"rfilename": name} for name in found[1]]
-            return self._answer(200, json.dumps({"id": name, "sha": revision, "siblings": siblings}).encode(), {})
-        if file not in found[1]:
-            return self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})
-        if found[1][file] is None:
-            return self._answer(403, b"", {})
-        return self._answer(200, found[1][file], {"ETag": f'"{file}"', "X-Repo-Commit": revision})
-
-    def _answer(self, status, content, headers):
-        self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.repositories, server.requests = {}, []
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture
@@ -84,65 +25,124 @@ def _only_what_was_there(parent, *names):
 
 
 def test_fetches_what_is_needed_and_only_once(hub, files, tmp_path):
-    hub.repositories["someone/t5"] = (REVISION, files)
+    hub.publish(NAME, REVISION, files)
     folder = tmp_path / "fetched" / "t5-01234567"
-    download_backbone("someone/t5", REVISION, folder)
+    download_backbone(NAME, REVISION, folder)
     _only_what_was_there(folder.parent, folder.name)
     _only_what_was_there(folder, "config.json", "model.safetensors", "tokenizer.json")
     assert (folder / "model.safetensors").read_bytes() == files["model.safetensors"]
     assert torch.equal(load_backbone(folder).embedding, make_t5("v1.0").shared.weight)
-    count = len(hub.requests)
-    download_backbone("someone/t5", REVISION, folder)
-    assert len(hub.requests) == count
+    hub.close()
+    download_backbone(NAME, REVISION, folder)
 
 
 def test_fetches_shards(hub, write_backbone, tmp_path):
     source = write_backbone(make_t5("v1.0"), shards=True)
     served = {path.name: path.read_bytes() for path in source.iterdir()} | {"tokenizer_config.json": b"{}"}
-    hub.repositories["someone/t5"] = (REVISION, served)
+    hub.publish(NAME, REVISION, served)
     folder = tmp_path / "fetched"
-    download_backbone("someone/t5", REVISION, folder)
+    download_backbone(NAME, REVISION, folder)
     assert {path.name for path in folder.iterdir()} == set(served) - {"generation_config.json"}
     assert torch.equal(load_backbone(folder).embedding, make_t5("v1.0").shared.weight)
+
+
+def _refused(tmp_path, match):
+    """A download stops with one sentence and leaves nothing behind."""
+    with pytest.raises(InputError, match=match) as caught:
+        download_backbone(NAME, REVISION, tmp_path / "fetched" / "t5")
+    assert "\n" not in str(caught.value)
+    assert not any((tmp_path / "fetched").glob("*"))
+
+
+def _completes(tmp_path, files):
+    download_backbone(NAME, REVISION, tmp_path / "fetched" / "t5")
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        assert (tmp_path / "fetched" / "t5" / name).read_bytes() == files[name]
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(hub, files, tmp_path):
+    # The client keeps whole chunks of 10 MiB and asks for the rest.
+    files["model.safetensors"] = safetensors.torch.save({"weight": torch.rand(6_000_000)})
+    hub.publish(NAME, REVISION, files)
+    hub.breaks["model.safetensors"] = [12_000_000, 23_000_000]
+    _completes(tmp_path, files)
+    asked = [request.split() for request in hub.requests if "model.safetensors" in request and "GET" in request]
+    assert [request[2:] for request in asked] == [[], ["bytes=10485760-"], ["bytes=20971520-"]]
+
+
+def test_a_connection_that_stays_broken_is_one_sentence_and_a_second_try_completes(hub, files, tmp_path):
+    hub.publish(NAME, REVISION, files)
+    hub.breaks["model.safetensors"] = [500] * 20
+    _refused(tmp_path, "cannot fetch model.safetensors .*; check the network.*, or use backbone.source local")
+    hub.breaks.clear()
+    _completes(tmp_path, files)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_file_that_is_not_the_declared_one_is_refused_and_a_second_try_completes(hub, files, tmp_path, name):
+    hub.publish(NAME, REVISION, files)
+    # Of the declared size: weights are declared by their SHA-256, small files as git names them.
+    hub.altered[name] = files[name][:-1] + b"?"
+    _refused(tmp_path, f"{name} came with the checksum .* declares .*; try again, and if it stays so, use")
+    hub.altered.clear()
+    _completes(tmp_path, files)
+
+
+def test_a_gated_repository_opens_with_a_token(hub, files, tmp_path, monkeypatch):
+    hub.publish(NAME, REVISION, files)
+    hub.token = "hf_mine"
+    _refused(tmp_path, "is gated; accept its terms there and set HF_TOKEN")
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    _completes(tmp_path, files)
 
 
 def _without(files, *names):
     return {name: content for name, content in files.items() if name not in names}
 
 
-REFUSED = {
-    "is gated: accept its terms": lambda files: (403, "GatedRepo"),
-    "the hub has no repository someone/t5": lambda files: (404, "RepoNotFound"),
-    f"has no revision {REVISION}": lambda files: ("f" * 40, files),
-    "only safetensors are read": lambda files: (REVISION, _without(files, "model.safetensors")),
-    "neither tokenizer.json nor spiece.model": lambda files: (REVISION, _without(files, "tokenizer.json")),
-    "someone/t5 has no config.json": lambda files: (REVISION, _without(files, "config.json")),
-    "someone/t5/config.json: model_type is bert": lambda files: (
-        REVISION,
-        files | {"config.json": b'{"model_type": "bert"}'},
+UNFIT = {
+    "only safetensors are read": lambda files: _without(files, "model.safetensors"),
+    "neither tokenizer.json nor spiece.model": lambda files: _without(files, "tokenizer.json"),
+    "someone/t5 has no config.json": lambda files: _without(files, "config.json"),
+    "someone/t5/config.json: model_type is bert": lambda files: files | {"config.json": b'{"model_type": "bert"}'},
+    "someone/t5/other.safetensors is missing, but model.safetensors.index.json names it": lambda files: (
+        _without(files, "model.safetensors")
+        | {"model.safetensors.index.json": b'{"weight_map": {"shared.weight": "other.safetensors"}}'}
     ),
-    "cannot download someone/t5": lambda files: (REVISION, files | {"model.safetensors": None}),
 }
 
 
-@pytest.mark.parametrize("message", REFUSED)
-def test_refusals_leave_nothing_behind(hub, files, tmp_path, message):
-    hub.repositories["someone/t5"] = REFUSED[message](files)
-    parent = tmp_path / "fetched"
-    with pytest.raises(InputError, match=message) as caught:
-        download_backbone("someone/t5", REVISION, parent / "t5")
-    assert "\n" not in str(caught.value)
-    _only_what_was_there(parent)
+@pytest.mark.parametrize("message", UNFIT)
+def test_a_repository_that_is_no_backbone_is_refused(hub, files, tmp_path, message):
+    hub.publish(NAME, REVISION, UNFIT[message](files))
+    _refused(tmp_path, message)
 
 
-def test_no_network(hub, tmp_path, monkeypatch):
-    hub.shutdown()
-    hub.server_close()
-    with pytest.raises(InputError, match="cannot download someone/t5 .* check the network and HF_ENDPOINT"):
-        download_backbone("someone/t5", REVISION, tmp_path / "fetched" / "t5")
-    _only_what_was_there(tmp_path / "fetched")
+@pytest.mark.parametrize(
+    ("refusal", "message"),
+    [
+        ((403, "GatedRepo"), "someone/t5: the repository is gated; accept its terms there"),
+        ((404, "RepoNotFound"), "no such repository, or hides it; check backbone.id, backbone.revision, HF_ENDPOINT"),
+        ((404, "RevisionNotFound"), f"no revision {REVISION} of it; check backbone.id, backbone.revision, HF_ENDPOINT"),
+        ((500, ""), "cannot fetch its list of files .*500"),
+    ],
+)
+def test_refusals_are_one_sentence(hub, tmp_path, refusal, message):
+    hub.refusals[NAME] = refusal
+    _refused(tmp_path, message)
 
 
-def test_name_that_is_no_repository(hub, tmp_path):
-    with pytest.raises(InputError, match="no name of a hub repository"):
+def test_a_file_that_is_listed_and_missing_is_one_sentence(hub, files, tmp_path):
+    hub.publish(NAME, REVISION, files)
+    hub.lost.add("model.safetensors")
+    _refused(tmp_path, "the hub lists model.safetensors, but does not have it; check backbone.id")
+
+
+def test_no_network_is_one_sentence(hub, tmp_path):
+    hub.close()
+    _refused(tmp_path, "someone/t5: cannot fetch its list of files .*; check the network, HF_ENDPOINT")
+
+
+def test_a_name_that_is_no_repository_is_one_sentence(hub, tmp_path):
+    with pytest.raises(InputError, match="'some/one/t5' is no name of a hub repository; check backbone.id"):
         download_backbone("some/one/t5", REVISION, tmp_path / "t5")

@@ -1,12 +1,18 @@
 """Laws of k-shot samples."""
 
+import functools
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ept.data.few_shot import sample_k_shot
+from ept.data.local import locate
+from ept.demo.generator import generate
 from ept.errors import InputError
+from ept.tasks import TASKS
 
 
 def _labels(classes, rows, seed=0):
@@ -74,11 +80,56 @@ def test_bad_requests_are_refused():
         sample_k_shot(labels, "extraction", 24, 0, 0)
 
 
-@pytest.mark.parametrize("k", [4, 16, 32])
-def test_real_cb_has_enough_of_its_rare_class(real_data, k):
-    import pyarrow.parquet as pq
+def _assert_laws(task, labels, k, seed):
+    """A sample is k distinct rows, the same for the same seed, and as even over classes or quartiles as k allows."""
+    rows = sample_k_shot(labels, task.kind, k, seed, len(task.labels))
+    assert len(rows) == len(set(rows.tolist())) == k
+    assert rows.min() >= 0 and rows.max() < len(labels)
+    assert np.array_equal(rows, sample_k_shot(labels, task.kind, k, seed, len(task.labels)))
+    if task.kind == "classification":
+        counts = np.bincount(labels[rows].astype(int), minlength=len(task.labels))
+        assert len(counts) == len(task.labels) and counts.max() - counts.min() <= 1
+    if task.kind == "regression":
+        # Scores equal to a quartile's first one may lie on both sides of its border; the others may not.
+        for number, quartile in enumerate(np.array_split(np.sort(labels), 4)[1:], start=1):
+            below, equal = (labels[rows] < quartile[0]).sum(), (labels[rows] == quartile[0]).sum()
+            assert below <= number * -(-k // 4) and below + equal >= number * (k // 4)
 
-    labels = pq.read_table(real_data / "super_glue/cb/train.parquet").column("label").to_numpy()
-    counts = np.bincount(labels[sample_k_shot(labels, "classification", k, 0, 3)])
-    assert counts.sum() == k
-    assert counts.max() - counts.min() <= 1
+
+@pytest.fixture(scope="module")
+def demo_labels():
+    """A function that gives a task's training labels in the demonstration benchmark."""
+
+    @functools.cache
+    def labels(task):
+        return np.array([task.example(row).label for row in generate(task.name, "train", 0).slice(0, 600).to_pylist()])
+
+    return labels
+
+
+@pytest.fixture(scope="module")
+def real_labels(real_data):
+    """A function that gives a task's training labels in the real data."""
+
+    @functools.cache
+    def labels(task):
+        table = pq.read_table(locate(task, str(real_data))["train"])
+        if task.kind == "extraction":
+            return np.full(table.num_rows, np.nan)
+        return table.column("label").to_numpy().astype(np.float64)
+
+    return labels
+
+
+@pytest.mark.parametrize("name", TASKS)
+@settings(max_examples=40, deadline=None)
+@given(k=st.integers(1, 32), seed=st.integers(0, 2**40))
+def test_laws_hold_for_every_task(demo_labels, name, k, seed):
+    _assert_laws(TASKS[name], demo_labels(TASKS[name]), k, seed)
+
+
+@pytest.mark.parametrize("name", TASKS)
+@settings(max_examples=20, deadline=None)
+@given(k=st.integers(1, 32), seed=st.integers(0, 2**40))
+def test_laws_hold_for_every_task_of_the_real_data(real_labels, name, k, seed):
+    _assert_laws(TASKS[name], real_labels(TASKS[name]), k, seed)

@@ -1,13 +1,7 @@
-"""The real hub client against a server on loopback that speaks the hub's protocol with files made here."""
+"""Data sets from the hub, with the real hub client, against a stand-in on loopback."""
 
-import hashlib
-import json
-import os
-import subprocess
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+import tempfile
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,205 +9,171 @@ import pytest
 from data.task_rows import table
 from ept.data.hub import REPOSITORIES
 from ept.data.source import DataSource, fetch, identity
-from ept.tasks import TASKS
-
-FETCH = """
-import sys
-from pathlib import Path
-from ept.data.source import DataSource, fetch
 from ept.errors import InputError
 from ept.tasks import TASKS
-try:
-    for name in sys.argv[2:]:
-        fetch(TASKS[name], DataSource("hub"), Path(sys.argv[1]) / name)
-except InputError as error:
-    print(error)
-    sys.exit(2)
-"""
+
+RTE_TRAIN = "rte/train-00000-of-00001.parquet"
 
 
-class Hub(ThreadingHTTPServer):
-    """Serves `files` ("<repository>/<path>": bytes) at the pinned revisions, or a refusal (status, code)."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.refusal: tuple[int, str] | None = None
-        self.requests: list[str] = []
-
-    @property
-    def endpoint(self):
-        return f"http://127.0.0.1:{self.server_port}"
+@pytest.fixture(autouse=True)
+def temporary(tmp_path, monkeypatch):
+    """The folder for temporary files, in which nothing may be left."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == [], "something half-downloaded was left"
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self):
-        self._answer(body=False)
-
-    def do_GET(self):
-        self._answer(body=True)
-
-    def _answer(self, body):
-        hub, path = self.server, urlsplit(self.path).path
-        hub.requests.append(f"{self.command} {path}")
-        if hub.refusal:
-            return self._send(*hub.refusal, b"", {}, body)
-        for repository, revision in REPOSITORIES.values():
-            resolve = f"/datasets/{repository}/resolve/{revision}/"
-            if path == f"/api/datasets/{repository}/revision/{revision}":
-                return self._list(repository, revision, body)
-            if path.startswith(resolve):
-                content = hub.files.get(f"{repository}/{path.removeprefix(resolve)}")
-                if content is None:
-                    return self._send(404, "EntryNotFound", b"", {}, body)
-                etag = hashlib.sha256(content).hexdigest()
-                headers = {"ETag": f'"{etag}"', "X-Repo-Commit": revision}
-                return self._send(200, None, content, headers, body)
-        return self._send(404, "RevisionNotFound", b"", {}, body)
-
-    def _list(self, repository, revision, body):
-        prefix = f"{repository}/"
-        files = [{"rfilename": name.removeprefix(prefix)} for name in self.server.files if name.startswith(prefix)]
-        content = json.dumps({"id": repository, "sha": revision, "siblings": files}).encode()
-        return self._send(200, None, content, {"Content-Type": "application/json"}, body)
-
-    def _send(self, status, code, content, headers, body):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        if code:
-            self.send_header("X-Error-Code", code)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def hub():
-    server = Hub()
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def _parquet(folder: Path, made) -> bytes:
+    path = folder / "made.parquet"
+    pq.write_table(made, path)
+    return path.read_bytes()
 
 
 def _publish(hub, tmp_path, name, shards=1):
     """Put a task's splits on the hub as <config>/<split>-0000x-of-0000y.parquet."""
     task = TASKS[name]
-    for split in (*task.splits, "test"):
-        for shard in range(shards):
-            path = tmp_path / "shard.parquet"
-            pq.write_table(table(task, 6 + 6 * shard), path)
-            where = f"{REPOSITORIES[task.suite][0]}/{task.config}/{split}-{shard:05d}-of-{shards:05d}.parquet"
-            hub.files[where] = path.read_bytes()
+    files = {
+        f"{task.config}/{split}-{shard:05d}-of-{shards:05d}.parquet": _parquet(tmp_path, table(task, 6 + 6 * shard))
+        for split in (*task.splits, "test")
+        for shard in range(shards)
+    }
+    hub.publish(*REPOSITORIES[task.suite], files)
 
 
-def _fetch(endpoint, folder, *names, **environment):
-    """What `fetch` prints and its exit status, in a process of its own: HF_ENDPOINT is read at import."""
-    temporary = folder / "temporary"
-    temporary.mkdir(parents=True, exist_ok=True)
-    surroundings = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    surroundings |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "home"), "TMPDIR": str(temporary)}
-    done = subprocess.run(
-        [sys.executable, "-c", FETCH, folder / "raw", *names],
-        capture_output=True,
-        text=True,
-        env=surroundings | environment,
-        timeout=120,
-    )
-    assert done.returncode in (0, 2), done.stderr
-    assert list(temporary.iterdir()) == [], "something half-downloaded was left"
-    return done.stdout, done.returncode
+def _fetch(tmp_path, name="rte"):
+    fetch(TASKS[name], DataSource("hub"), tmp_path / "raw" / name)
+
+
+def _sentence(tmp_path, name="rte"):
+    """The one sentence of a fetch that fails; nothing may have been written."""
+    with pytest.raises(InputError) as caught:
+        _fetch(tmp_path, name)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "raw").exists()
+    return str(caught.value)
+
+
+def _assert_fetched(tmp_path, name="rte"):
+    task, folder = TASKS[name], tmp_path / "raw" / name
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{split}.parquet" for split in task.splits)
+    for split in task.splits:
+        assert pq.read_table(folder / f"{split}.parquet").equals(table(task))
 
 
 def test_splits_are_downloaded_and_then_need_no_network(hub, tmp_path):
     names = ("rte", "mnli", "wsc", "squad", "record")
     for name in names:
         _publish(hub, tmp_path, name)
-    assert _fetch(hub.endpoint, tmp_path, *names) == ("", 0)
-    for name in names:
-        task = TASKS[name]
-        folder = tmp_path / "raw" / name
-        assert sorted(path.name for path in folder.iterdir()) == sorted(f"{split}.parquet" for split in task.splits)
-        for split in task.splits:
-            assert pq.read_table(folder / f"{split}.parquet").equals(table(task))
+        _fetch(tmp_path, name)
+        _assert_fetched(tmp_path, name)
     assert not any("/test-" in request for request in hub.requests), "hidden test sets are never used"
-    count = len(hub.requests)
-    # In this process, whose hub client knows of no server here.
+    hub.close()
     for name in names:
-        fetch(TASKS[name], DataSource("hub"), tmp_path / "raw" / name)
-    assert len(hub.requests) == count
+        _fetch(tmp_path, name)
 
 
 def test_shards_are_joined_in_order(hub, tmp_path):
     _publish(hub, tmp_path, "qnli", shards=3)
-    assert _fetch(hub.endpoint, tmp_path, "qnli") == ("", 0)
+    _fetch(tmp_path, "qnli")
     assert pq.read_table(tmp_path / "raw/qnli/train.parquet").num_rows == 6 + 12 + 18
 
 
-def _sentence(hub, tmp_path, *names, **environment):
-    output, status = _fetch(getattr(hub, "endpoint", hub), tmp_path, *names, **environment)
-    assert status == 2
-    assert output.count("\n") == 1
-    assert not (tmp_path / "raw").exists()
-    return output
+def test_a_download_that_breaks_off_is_tried_again_at_once(hub, tmp_path):
+    _publish(hub, tmp_path, "rte")
+    hub.breaks[RTE_TRAIN] = [700, 300]
+    _fetch(tmp_path)
+    _assert_fetched(tmp_path)
+    assert sum(request.startswith("GET") and RTE_TRAIN in request for request in hub.requests) == 3
+
+
+def test_a_connection_that_stays_broken_is_one_sentence_and_a_second_try_completes(hub, tmp_path):
+    _publish(hub, tmp_path, "rte")
+    hub.breaks[RTE_TRAIN] = [700] * 20
+    sentence = _sentence(tmp_path)
+    assert f"{hub.endpoint}/datasets/nyu-mll/glue: cannot fetch {RTE_TRAIN} (" in sentence
+    assert "; check the network, HF_ENDPOINT and HF_HUB_OFFLINE, or use data.source local" in sentence
+    hub.breaks.clear()
+    _fetch(tmp_path)
+    _assert_fetched(tmp_path)
+
+
+def test_a_file_that_is_not_the_declared_one_is_refused_and_a_second_try_completes(hub, tmp_path):
+    _publish(hub, tmp_path, "rte")
+    # A whole Parquet file of the right size with other content: only the checksum tells.
+    declared = hub.repositories["nyu-mll/glue"][1][RTE_TRAIN]
+    hub.altered[RTE_TRAIN] = declared.replace(b"Ann is awake.", b"Ann is alive.")
+    assert len(hub.altered[RTE_TRAIN]) == len(declared) and hub.altered[RTE_TRAIN] != declared
+    sentence = _sentence(tmp_path)
+    assert f"{RTE_TRAIN} came with the checksum " in sentence
+    assert "; try again, and if it stays so, use data.source local" in sentence
+    hub.altered[RTE_TRAIN] = declared[:-50]
+    assert f"{RTE_TRAIN} came with the checksum " in _sentence(tmp_path)
+    hub.altered.clear()
+    _fetch(tmp_path)
+    _assert_fetched(tmp_path)
+
+
+def test_a_file_that_is_listed_and_missing_is_one_sentence(hub, tmp_path):
+    _publish(hub, tmp_path, "rte")
+    hub.lost.add(RTE_TRAIN)
+    assert f"the hub lists {RTE_TRAIN}, but does not have it; check HF_ENDPOINT" in _sentence(tmp_path)
+    hub.lost.clear()
+    _fetch(tmp_path)
+
+
+def test_a_gated_repository_opens_with_a_token(hub, tmp_path, monkeypatch):
+    _publish(hub, tmp_path, "rte")
+    hub.token = "hf_mine"
+    expected = "the repository is gated; accept its terms there and set HF_TOKEN to a token that may read it"
+    assert expected in _sentence(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    assert expected in _sentence(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    _fetch(tmp_path)
+    _assert_fetched(tmp_path)
 
 
 def test_no_network_is_one_sentence(hub, tmp_path):
-    hub.shutdown()
-    hub.server_close()
-    sentence = _sentence(hub.endpoint, tmp_path, "rte")
-    assert f"{hub.endpoint}/datasets/nyu-mll/glue: the hub cannot be reached for rte" in sentence
+    hub.close()
+    sentence = _sentence(tmp_path)
+    assert f"{hub.endpoint}/datasets/nyu-mll/glue: cannot fetch its list of files (" in sentence
     assert "check the network, HF_ENDPOINT and HF_HUB_OFFLINE, or use data.source local" in sentence
-
-
-def test_offline_mode_is_one_sentence(hub, tmp_path):
-    assert "the hub cannot be reached for rte" in _sentence(hub, tmp_path, "rte", HF_HUB_OFFLINE="1")
-    assert hub.requests == []
 
 
 @pytest.mark.parametrize(
     ("refusal", "expected"),
     [
-        (
-            (403, "GatedRepo"),
-            "the repository is gated; accept its terms there and give your token as HF_TOKEN",
-        ),
-        ((404, "RepoNotFound"), "the hub has no such repository at revision bcdcba79"),
-        ((404, "RevisionNotFound"), "the hub has no such repository at revision bcdcba79"),
+        ((403, "GatedRepo"), "the repository is gated; accept its terms there and set HF_TOKEN"),
+        ((404, "RepoNotFound"), "the hub has no such repository, or hides it; check HF_ENDPOINT and HF_TOKEN"),
+        ((404, "RevisionNotFound"), "the hub has no revision bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c of it; check"),
+        ((503, ""), "cannot fetch its list of files (Server error '503 Service Unavailable'"),
     ],
 )
 def test_refusals_are_one_sentence(hub, tmp_path, refusal, expected):
-    hub.refusal = refusal
-    assert expected in _sentence(hub, tmp_path, "rte")
+    hub.refusals["nyu-mll/glue"] = refusal
+    assert expected in _sentence(tmp_path)
 
 
 def test_missing_configuration_and_split_are_one_sentence(hub, tmp_path):
     _publish(hub, tmp_path, "cola")
-    assert "there are 0 files rte/train-*.parquet, which is not the whole split" in _sentence(hub, tmp_path, "rte")
-    del hub.files["nyu-mll/glue/cola/validation-00000-of-00001.parquet"]
-    assert "there are 0 files cola/validation-*.parquet" in _sentence(hub, tmp_path, "cola")
+    assert "there are 0 files rte/train-*.parquet, which is not the whole split" in _sentence(tmp_path)
+    files = hub.repositories["nyu-mll/glue"][1]
+    del files["cola/validation-00000-of-00001.parquet"]
+    assert "there are 0 files cola/validation-*.parquet" in _sentence(tmp_path, "cola")
     _publish(hub, tmp_path, "sst2", shards=2)
-    del hub.files["nyu-mll/glue/sst2/train-00001-of-00002.parquet"]
-    assert "there are 1 files sst2/train-*.parquet" in _sentence(hub, tmp_path, "sst2")
+    del files["sst2/train-00001-of-00002.parquet"]
+    assert "there are 1 files sst2/train-*.parquet" in _sentence(tmp_path, "sst2")
 
 
 def test_a_bad_table_of_the_hub_is_refused_with_its_place(hub, tmp_path):
     _publish(hub, tmp_path, "rte")
-    name = "nyu-mll/glue/rte/train-00000-of-00001.parquet"
-    hub.files[name] = hub.files[name][:-20]
-    assert "this is not a whole Parquet file" in _sentence(hub, tmp_path, "rte")
-    pq.write_table(table(TASKS["rte"]).drop_columns("sentence1"), tmp_path / "bad.parquet")
-    hub.files[name] = (tmp_path / "bad.parquet").read_bytes()
-    assert "nyu-mll/glue rte train: column 'sentence1', which rte needs" in _sentence(hub, tmp_path, "rte")
+    files = hub.repositories["nyu-mll/glue"][1]
+    files[RTE_TRAIN] = files[RTE_TRAIN][:-20]
+    assert _sentence(tmp_path).startswith(f"nyu-mll/glue {RTE_TRAIN}: this is not a whole Parquet file")
+    files[RTE_TRAIN] = _parquet(tmp_path, table(TASKS["rte"]).drop_columns("sentence1"))
+    assert "nyu-mll/glue rte train: column 'sentence1', which rte needs" in _sentence(tmp_path)
 
 
 def test_identity_is_the_revision():

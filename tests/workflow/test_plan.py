@@ -1,9 +1,14 @@
 """What the workflow plans, before anything is trained."""
 
+import shutil
 import subprocess
 import sys
 
 import yaml
+
+from data.task_rows import write_local
+from ept.demo import BACKBONE_FOLDER
+from ept.tasks import TASKS
 
 PAPER_TARGETS = 13
 # Tasks of the paper's ablations, and their variants beside EPT itself that are trainings of their own: three parts left
@@ -57,20 +62,47 @@ def test_the_comparison_needs_full_data_alone_and_is_no_default_of_the_demonstra
     assert "comparison.csv" not in workflow.run("all", "--dry-run", config=config)
 
 
-def test_every_shipped_configuration_resolves_the_same_alone_and_through_snakemake(workflow, project):
+def test_every_shipped_configuration_resolves_the_same_alone_and_through_snakemake(workflow, project, monkeypatch):
     from ept.config import load_configuration
+    from ept.experiment import Experiment
 
-    for name in ("config.yaml", "demo_full.yaml", "paper.yaml"):
-        config = load_configuration(project / "config" / name)
-        workflow.run("all", "--dry-run", "--quiet", "all", config=project / "config" / name)
-        written = list((workflow.folder / config.output / "configurations").glob("*.yaml"))
-        assert [yaml.safe_load(path.read_text()) for path in written] == [config.model_dump(mode="json")]
+    # config/local.yaml names these two folders.
+    for task in TASKS.values():
+        write_local(workflow.folder / "local/data", task)
+    shutil.copytree(BACKBONE_FOLDER, workflow.folder / "local/backbone")
+    monkeypatch.chdir(workflow.folder)
+    shipped = sorted((project / "config").glob("*.yaml"))
+    assert len(shipped) >= 3
+    for path in shipped:
+        config = load_configuration(path)
+        workflow.run("all", "--dry-run", "--quiet", "all", config=path)
+        (written,) = (workflow.folder / config.output / "configurations").glob("*.yaml")
+        assert yaml.safe_load(written.read_text()) == config.model_dump(mode="json")
+        lists = {path.stem: path.read_text().split() for path in (workflow.folder / config.output / "lists").iterdir()}
+        experiment = Experiment(config)
+        assert lists == {
+            name: [str(pack.folder) for pack in experiment.table_packs(name)] for name in experiment.default_tables
+        }
+        shutil.rmtree(workflow.folder / config.output)
+
+
+def test_without_a_configuration_file_the_default_is_used_and_nothing_is_merged_under_another(workflow, project):
+    shutil.copytree(project / "config", workflow.folder / "config")
+    with_default = workflow.planned("all", config=project / "config/config.yaml")
+    assert workflow.planned("all", config=None) == with_default
+    # One method on one task, no source: were this merged over the default, sources and few-shot tables would be there.
+    small = workflow.configure({"tasks": {"target": ["rte"]}, "methods": ["pt"], "few_shot": {"k": [4]}})
+    assert workflow.planned("all", config=small) == {"fetch": 1, "tokenize": 1, "train": 2, "table": 2, "all": 1}
 
 
 def test_a_mistake_in_the_configuration_is_one_sentence(workflow):
     path = workflow.configure({"tasks": {"target": ["rtee"]}})
     text = workflow.run("all", "--dry-run", config=path, check=False)
     assert "rtee" in text and "tasks.target" in text
+    assert "Traceback" not in text
+    path.write_text("tasks: {target: [rte]}\nmethods: [pt]\nmethods: [dept]\n")
+    text = workflow.run("all", "--dry-run", config=path, check=False)
+    assert "test.yaml, line 3 is not valid YAML: the key methods stands there twice; mend it there" in text
     assert "Traceback" not in text
 
 

@@ -3,6 +3,7 @@ from ept import paths
 from ept.config import load_configuration, parse_configuration, write_resolved
 from ept.errors import InputError
 from ept.experiment import Experiment, write_list
+from ept.yaml_file import read_yaml
 
 
 def resolve_configuration():
@@ -10,6 +11,9 @@ def resolve_configuration():
 
     A `configfile:` directive would be merged under every --configfile and keep its leftovers.
     """
+    # Snakemake has read these files already, but takes the last of two equal keys.
+    for path in workflow.configfiles:
+        read_yaml(path)
     if config:
         return parse_configuration(config)
     return load_configuration("config/config.yaml")

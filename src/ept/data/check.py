@@ -19,15 +19,16 @@ _KINDS = {
 }
 
 
-def read_parquet(path: Path) -> pa.Table:
-    """A Parquet file as a table. Raises InputError for a missing, torn or foreign file."""
+def read_parquet(path: Path, where: str = "") -> pa.Table:
+    """A Parquet file as a table. Raises InputError for a missing, torn or foreign file, and calls it `where`."""
+    where = where or str(path)
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file; put the split there or correct data.path")
+        raise InputError(f"{where}: there is no such file; put the split there or correct data.path")
     try:
         return pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: this is not a whole Parquet file ({reason}); make it again") from error
+        raise InputError(f"{where}: this is not a whole Parquet file ({reason}); make it again") from error
 
 
 def check_table(task: Task, table: pa.Table, where: Path | str) -> None:

@@ -71,10 +71,13 @@ def _read(task: Task, source: DataSource) -> dict[str, tuple[str, "pa.Table"]]:
         return {split: (str(file), read_parquet(file)) for split, file in files.items()}
     # Downloaded outside of the project, so that a job that is killed leaves nothing half-written in it.
     with tempfile.TemporaryDirectory(prefix="ept-hub-") as temporary:
-        repository = hub.REPOSITORIES[task.suite][0]
+        folder, repository = Path(temporary), hub.REPOSITORIES[task.suite][0]
         return {
-            split: (f"{repository} {task.config} {split}", pa.concat_tables(map(read_parquet, files)))
-            for split, files in hub.download(task, Path(temporary)).items()
+            split: (
+                f"{repository} {task.config} {split}",
+                pa.concat_tables(read_parquet(folder / name, f"{repository} {name}") for name in names),
+            )
+            for split, names in hub.download(task, folder).items()
         }
 
 
