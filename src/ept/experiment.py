@@ -162,11 +162,9 @@ class Experiment:
             "seeds": list(seeds),
             "initialise_from": {pack.task: pack.hash for pack in candidates} or "scratch",
             "source_length": config.source_length(task),
-            "prompt": dataclasses.asdict(variant.prompt),
             "training": self._training(section, method, regime),
+            **self._options(method, variant),
         }
-        if method == "ept":
-            settings["ept"] = dataclasses.asdict(variant.ept)
         hash_ = digest(settings)
         where = (config.backbone.name, method, task, regime, hash_)
         return Pack(
@@ -266,6 +264,16 @@ class Experiment:
         named = self.config.few_shot.source
         sources = self.config.tasks.source if named == "auto" else [named]
         return tuple(self.source_pack(method, task) for task in sources if task != target)
+
+    def _options(self, method: str, variant: Variant) -> dict[str, dict[str, Any]]:
+        """The sections of the configuration that the method reads, with the keys that it reads."""
+        sections = {"prompt": variant.prompt, "ept": variant.ept, "baselines": self.config.baselines}
+        options: dict[str, dict[str, Any]] = {}
+        for option in get_method(method).options:
+            section, _, key = option.partition(".")
+            values = dataclasses.asdict(sections[section])
+            options.setdefault(section, {}).update({key: values[key]} if key else values)
+        return options
 
     def _training(self, section: TrainingSettings, method: str, regime: str) -> dict[str, Any]:
         values = dataclasses.asdict(section)

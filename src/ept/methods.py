@@ -16,11 +16,13 @@ _LOW_RANK = [1e-4, 5e-4, 5e-3]
 class Method:
     """One row of a table.
 
-    `module` is "module:class" of its PromptPack; `source` says whether a run may or must start from another task's
-    prompt, which `source_method` has trained; `rates` are the learning rates to try on full data by group of
-    parameters, `few_shot_rates` those with k examples (one combination: our choice).
-    With `packed` all runs of a pack train in one pass over the frozen backbone; a method that changes the backbone's
-    weights trains them one after the other.
+    `module` is "module:class" of its PromptPack or WeightPack; `source` says whether a run may or must start from
+    another task's prompt, which `source_method` has trained; `rates` are the learning rates to try on full data by
+    group of parameters, `few_shot_rates` those with k examples (one combination: our choice).
+    With `packed` all runs of a pack train in one pass over the frozen backbone (a PromptPack); a method that changes
+    the backbone's weights trains them one after the other (a WeightPack). `options` are the sections, or section.key,
+    of the configuration that it reads. With `float32` the backbone is loaded in float32 whatever `backbone.dtype` says:
+    small changes of its weights or biases would be lost in bfloat16.
     """
 
     name: str
@@ -31,6 +33,8 @@ class Method:
     rates: Rates
     few_shot_rates: Rates
     packed: bool = True
+    options: tuple[str, ...] = ("prompt",)
+    float32: bool = False
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -41,13 +45,31 @@ class Method:
 _PROMPT_RATES = ({"prompt": _PROMPT}, {"prompt": [0.3]})
 _PAIR_RATES = ({"prompt": _PROMPT, "low_rank": _LOW_RANK}, {"prompt": [0.3], "low_rank": [5e-3]})
 
+
+def _weights(name: str, title: str, module: str, rate: float, *options: str, float32: bool = False) -> Method:
+    """A method that trains inside the backbone, from scratch, with one learning rate as published.
+
+    3e-4 for fine-tuning, Adapter and BitFit (released code of ATTEMPT) and for LoRA, 3e-3 for LST (released code of
+    LST). AdapterDrop as Adapter, and few-shot as with full data (our choice).
+    """
+    rates: Rates = {"weights": [rate]}
+    keys = tuple(f"baselines.{option}" for option in options)
+    return Method(name, title, f"ept.baselines.{module}", "none", name, rates, rates, False, keys, float32)
+
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
+        _weights("fine_tuning", "Fine-tuning", "fine_tuning:FineTuning", 3e-4, float32=True),
+        _weights("adapter", "Adapter", "adapter:Adapter", 3e-4, "adapter_reduction"),
+        _weights("adapterdrop", "AdapterDrop", "adapter:AdapterDrop", 3e-4, "adapter_reduction", "adapterdrop_layers"),
+        _weights("bitfit", "BitFit", "bitfit:BitFit", 3e-4, float32=True),
+        _weights("lora", "LoRA", "lora:Lora", 3e-4, "lora_rank", "lora_alpha"),
+        _weights("lst", "LST", "lst:LadderSideTuning", 3e-3, "lst_reduction", "lst_skip_every"),
         Method("pt", "PT", "ept.prompts.plain:PlainPrompt", "none", "pt", *_PROMPT_RATES),
         Method("spot", "SPoT", "ept.prompts.plain:PlainPrompt", "required", "pt", *_PROMPT_RATES),
         Method("dept", "DePT", "ept.prompts.decomposed:DecomposedPrompt", "optional", "dept", *_PAIR_RATES),
-        Method("ept", "EPT", "ept.prompts.ept:EptPrompt", "optional", "ept", *_PAIR_RATES),
+        Method("ept", "EPT", "ept.prompts.ept:EptPrompt", "optional", "ept", *_PAIR_RATES, options=("prompt", "ept")),
     )
 }
 

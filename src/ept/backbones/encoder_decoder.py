@@ -73,8 +73,8 @@ class EncoderDecoder:
 
         `embeddings` [rows, positions, hidden] (prompt and text), `attention_mask` [rows, positions],
         `target_ids` [rows, target_length] with `</s>`, padded with -100. Over the full vocabulary, at the
-        target positions only; in float32 whatever the backbone computes in. Gradients reach `embeddings`
-        alone.
+        target positions only; in float32 whatever the backbone computes in. Gradients reach `embeddings` and
+        whatever a weight-side method trains.
         """
         encoded = self.encode(embeddings, attention_mask)
         wanted = target_ids != -100
@@ -196,6 +196,9 @@ class PositionBias:
 
     def square(self, length: int) -> Tensor:
         """[1, heads, length, length]: query position, key position."""
+        if self._attention.relative_attention_bias.weight.requires_grad:
+            # Fine-tuning: it changes at every step.
+            return self._attention.compute_bias(length, length)
         if self._table is None or self._table.shape[-1] < length:
             # Outside of inference mode: an inference tensor could not be used by a later training step.
             with torch.inference_mode(False), torch.no_grad():

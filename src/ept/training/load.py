@@ -94,7 +94,7 @@ def load_job(experiment: Experiment, pack: Pack, threads: int) -> Job:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     config = experiment.config
-    dtype = config.backbone.dtype
+    dtype = "float32" if get_method(pack.method).float32 else config.backbone.dtype
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
     backbone = load_backbone(experiment.backbone_folder, dtype=dtype, device=device)

@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
+from ept.baselines.build import build_weights
 from ept.experiment import Pack
-from ept.prompts.base import PromptPack
+from ept.method_pack import MethodPack
 from ept.prompts.build import build_pack
 from ept.prompts.save import read_prompt
 from ept.training.forward import pack_losses
@@ -14,7 +15,7 @@ from ept.training.load import Job
 ROWS_TO_CHOOSE_SOURCE = 128
 
 
-def starting_prompts(job: Job, seeds: list[int]) -> tuple[PromptPack, dict[str, float]]:
+def starting_prompts(job: Job, seeds: list[int]) -> tuple[MethodPack, dict[str, float]]:
     """The prompts of runs with these seeds, and the loss of each source task that was compared.
 
     The first source in the dictionary is the chosen one; it is empty for a start from scratch.
@@ -32,8 +33,13 @@ def starting_prompts(job: Job, seeds: list[int]) -> tuple[PromptPack, dict[str, 
     return prompts, {candidate.task: losses[candidate.task] for candidate in ranked}
 
 
-def build_prompts(job: Job, seeds: list[int]) -> PromptPack:
-    """A pack of untrained prompts, one run per seed."""
+def build_prompts(job: Job, seeds: list[int]) -> MethodPack:
+    """A pack of untrained runs, one per seed: prompts, or the one run of a method that trains inside the backbone,
+    attached to it.
+    """
+    if not job.method.packed:
+        (seed,) = seeds
+        return build_weights(job.pack.method, job.backbone, job.config.baselines, seed)
     prompt, encode = job.pack.variant.prompt, job.answers.tokenizer.encode
     texts = {"text": [prompt.init_text], "labels": job.task.labels}.get(prompt.init, [])
     return build_pack(

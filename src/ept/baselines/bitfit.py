@@ -1,0 +1,28 @@
+"""BitFit (Ben Zaken et al. 2022): only biases are trained."""
+
+import torch
+from torch import Tensor, nn
+from transformers.models.t5.modeling_t5 import T5LayerNorm
+
+from ept.baselines.base import WeightPack
+
+
+class BitFit(WeightPack):
+    """[known] T5 has no biases, so zeros are added to its linear layers, norms and lm_head; wants float32.
+
+    The published 282,496 parameters on T5-base include those of lm_head; the released code of ATTEMPT trains all others
+    and keeps these frozen.
+    """
+
+    def attach(self, model: nn.Module) -> None:
+        """Add a bias [outputs] to every linear layer and [hidden] to every norm."""
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                self.add(module, "bias", nn.Parameter(torch.zeros(module.out_features)))
+            elif isinstance(module, T5LayerNorm):
+                self.add(module, "bias", nn.Parameter(torch.zeros(len(module.weight))))
+                self.change_output(module, lambda output, norm=module: _add(output, norm.bias))
+
+
+def _add(output: Tensor, bias: Tensor) -> Tensor:
+    return output + bias.to(output.dtype)
