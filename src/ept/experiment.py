@@ -290,7 +290,8 @@ def _check_start(method: str, regime: str, initialise_from: str) -> None:
         raise InputError(f"unknown regime {regime!r}; use full, source or k<number of examples>, for example k16")
     source = get_method(method).source
     if source == "none" and initialise_from == "source":
-        raise InputError(f"{method} always starts from scratch; leave out --initialise-from source or choose spot")
+        instead = " or choose spot" if method == "pt" else ""
+        raise InputError(f"{method} always starts from scratch; leave out --initialise-from source{instead}")
     if source == "required" and initialise_from == "scratch":
         raise InputError(f"{method} always starts from a source prompt; add --initialise-from source")
 

@@ -1,13 +1,10 @@
 """What every method has: the trained tensors of a pack of runs over one frozen backbone."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ept.errors import InputError
-
-# Names that an error sentence lists; fine-tuning has hundreds.
-LISTED_NAMES = 6
+from ept.errors import InputError, listed
 
 
 class MethodPack(nn.Module):
@@ -92,18 +89,12 @@ class MethodPack(nn.Module):
         """Leave the backbone as it was before this pack."""
 
     def _check_names(self, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], origin: str) -> None:
-        missing, surplus = own.keys() - tensors.keys(), tensors.keys() - own.keys()
+        missing, surplus = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
         if not missing and not surplus:
             return
-        complaints = [f"lacks {_listed(missing)}"] if missing else []
-        complaints += [f"has {_listed(surplus)} too many"] if surplus else []
+        complaints = [f"lacks {listed(missing)}"] if missing else []
+        complaints += [f"has {listed(surplus)} too many"] if surplus else []
         raise InputError(
             f"{origin} {' and '.join(complaints)}: it belongs to another method or other options; use a "
-            f"{self.stored_as} with the tensors {_listed(own)}"
+            f"{self.stored_as} with the tensors {listed(sorted(own))}"
         )
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = sorted(names)
-    more = len(names) - LISTED_NAMES
-    return ", ".join(names[:LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
