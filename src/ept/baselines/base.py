@@ -31,7 +31,7 @@ class WeightPack(MethodPack):
         self.backbone = backbone
         self.settings = settings
         self._undo: list[Callable[[], None]] = []
-        if any(True for _ in self.named_parameters()):
+        if list(self.named_parameters()):
             raise RuntimeError("another method is attached to the backbone; close it first")
         # On the CPU, so that a run draws the same numbers everywhere.
         with torch.random.fork_rng(devices=[]):
