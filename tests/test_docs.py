@@ -84,7 +84,7 @@ def t5_base() -> EncoderDecoder:
 
 
 def _untrained(method: str, backbone: EncoderDecoder) -> MethodPack:
-    if METHODS[method].trains_weights:
+    if not METHODS[method].packed:
         return build_weights(method, backbone, BaselineSettings(), seed=0)
     return build_pack(method, torch.ones(110, 768), PromptSettings(), EptSettings(), 256, [0])
 
@@ -118,7 +118,7 @@ def test_printed_sums_are_those_of_the_tensors(documents, t5_base):
 
 def test_learning_rates_inside_the_backbone_are_those_of_the_registry(documents):
     rows = _table(documents["methods.md"], "| method | rate | from |")
-    assert [row[0] for row in rows] == [name for name, method in METHODS.items() if method.trains_weights]
+    assert [row[0] for row in rows] == [name for name, method in METHODS.items() if not method.packed]
     for method, rate, _ in rows:
         assert METHODS[method].rates == METHODS[method].few_shot_rates == {"weights": [float(rate)]}
 

@@ -68,7 +68,7 @@ def test_a_job_builds_the_method_over_its_backbone(backbone, method):
             },
         }
     )
-    job = SimpleNamespace(pack=SimpleNamespace(method=method), backbone=backbone, config=config)
+    job = SimpleNamespace(pack=SimpleNamespace(method=method), method=METHODS[method], backbone=backbone, config=config)
     pack = build_prompts(job, [7])
     module, name = METHODS[method].module.split(":")
     assert (type(pack).__module__, type(pack).__name__) == (module, name)
