@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
 
 from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.t5 import T5
+from ept.backbones.t5_config import T5Config
 from ept.baselines.build import build_weights
 from ept.baselines.settings import BaselineSettings
 from ept.config import parse_configuration
@@ -78,9 +79,11 @@ def test_parameters_are_those_of_the_tensors(documents):
 @pytest.fixture(scope="module")
 def t5_base() -> EncoderDecoder:
     """A backbone with the shapes of T5-base and no numbers."""
-    sizes = dict(vocab_size=32128, d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12)
+    sizes = dict(d_model=768, d_ff=3072, num_layers=12, num_decoder_layers=12, num_heads=12)
     with torch.device("meta"):
-        return EncoderDecoder(T5ForConditionalGeneration(T5Config(**sizes)))
+        model = T5(T5Config(**sizes))
+    model.lm_head.weight = model.shared.weight
+    return EncoderDecoder(model)
 
 
 def _untrained(method: str, backbone: EncoderDecoder) -> MethodPack:

@@ -1,11 +1,11 @@
 """Each method against independent truth: its formula written out, transformers' own forward, or PEFT."""
 
-import copy
-
 import pytest
 import torch
 
+from backbones.tiny_t5 import VERSIONS, make_t5
 from baselines import explicit_t5
+from ept.backbones.encoder_decoder import EncoderDecoder
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -49,11 +49,12 @@ def test_the_formula_is_t5(backbone, losses, inputs):
     torch.testing.assert_close(backbone.token_losses(embeddings, mask, targets), expected, **TOLERANCE)
 
 
-def test_fine_tuning_is_a_training_step_of_transformers(backbone, attach, inputs):
+@pytest.mark.parametrize("version", VERSIONS)
+def test_fine_tuning_is_a_training_step_of_transformers(attach, inputs, version):
     """The same loss, the same gradients, and after a step of plain SGD on both the same loss again."""
     _, mask, targets = inputs
     ids = torch.arange(mask.numel()).view(mask.shape) % 40
-    plain = copy.deepcopy(backbone.model).requires_grad_(True)
+    plain, backbone = make_t5(version), EncoderDecoder(make_t5(version))
     pack = attach(backbone, "fine_tuning")
     optimisers = [torch.optim.SGD(parameters, lr=1e-3) for parameters in (plain.parameters(), pack.parameters())]
     for _ in range(2):
@@ -70,12 +71,13 @@ def test_fine_tuning_is_a_training_step_of_transformers(backbone, attach, inputs
             optimiser.zero_grad()
 
 
-def test_lora_is_pefts(backbone, attach, randomise, inputs):
+@pytest.mark.parametrize("version", VERSIONS)
+def test_lora_is_pefts(attach, randomise, inputs, version):
     from peft import LoraConfig, get_peft_model
 
     _, mask, targets = inputs
     ids = torch.arange(mask.numel()).view(mask.shape) % 40
-    other = copy.deepcopy(backbone.model)
+    other, backbone = make_t5(version), EncoderDecoder(make_t5(version))
     pack = randomise(attach(backbone, "lora"))
     config = LoraConfig(task_type="SEQ_2_SEQ_LM", r=2, lora_alpha=6, target_modules=["q", "v"], lora_dropout=0.0)
     peft_model = get_peft_model(other, config).eval()

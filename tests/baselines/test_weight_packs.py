@@ -43,11 +43,27 @@ def _outputs(backbone, losses, inputs):
         return losses(backbone, inputs), backbone.tree_logits(embeddings, mask, *TREE), stepwise
 
 
+@pytest.fixture
+def with_keys(monkeypatch):
+    """Cross-attention makes keys and values, as it must where biases or low-rank updates go into them; the bare
+    backbone's shorter way differs in rounding.
+    """
+    monkeypatch.setattr("ept.backbones.t5._plain", lambda module: False)
+
+
 @pytest.mark.parametrize("method", START_AS_BACKBONE)
-def test_starts_as_the_bare_backbone(backbone, attach, losses, inputs, method):
+def test_starts_as_the_bare_backbone(backbone, attach, losses, inputs, method, with_keys):
     before = _outputs(backbone, losses, inputs)
     attach(backbone, method)
     assert all(map(torch.equal, before, _outputs(backbone, losses, inputs)))
+
+
+@pytest.mark.parametrize("method", START_AS_BACKBONE)
+def test_starts_as_the_bare_backbone_but_for_rounding(backbone, attach, losses, inputs, method):
+    before = _outputs(backbone, losses, inputs)
+    attach(backbone, method)
+    for found, expected in zip(_outputs(backbone, losses, inputs), before, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_close_leaves_the_backbone_as_it_was(backbone, attach, losses, inputs, method):
@@ -174,7 +190,7 @@ def test_a_pack_is_one_run_with_nothing_at_the_input(backbone, attach, method):
 
 
 @pytest.mark.parametrize("method", ["adapter", "adapterdrop", "lora", "lst"])
-def test_trained_tensors_are_float32_over_a_bfloat16_backbone(attach, losses, inputs, method):
+def test_trained_tensors_are_float32_over_a_bfloat16_backbone(attach, losses, inputs, method, with_keys):
     backbone = EncoderDecoder(make_t5("v1.0").to(torch.bfloat16))
     before = losses(backbone, inputs)
     frozen = _state(backbone)
@@ -215,7 +231,7 @@ def test_lst_sends_no_gradient_through_the_backbone(backbone, attach, losses, in
     blocks = [*backbone.model.encoder.block, *backbone.model.decoder.block]
     graphs = []
     handles = [
-        block.register_forward_hook(lambda _, i, output: graphs.append(output[0].requires_grad)) for block in blocks
+        block.register_forward_hook(lambda _, i, output: graphs.append(output.requires_grad)) for block in blocks
     ]
     lst = kept_bytes("lst")
     assert graphs == [False] * len(blocks)
@@ -228,7 +244,7 @@ def test_adapterdrop_sends_no_gradient_into_the_dropped_layers(backbone, attach,
     attach(backbone, "adapterdrop")
     graphs = []
     for block in backbone.model.encoder.block:
-        block.register_forward_hook(lambda _, i, output: graphs.append(output[0].requires_grad))
+        block.register_forward_hook(lambda _, i, output: graphs.append(output.requires_grad))
     losses(backbone, inputs)
     assert graphs == [False, True]
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.models.t5.modeling_t5 import T5LayerNorm
 
+from ept.backbones.t5 import T5, Norm
 from ept.baselines.base import WeightPack
 from ept.errors import InputError
 
@@ -36,7 +36,7 @@ class Adapter(WeightPack):
 
     dropped_layers = 0
 
-    def attach(self, model: nn.Module) -> None:
+    def attach(self, model: T5) -> None:
         """Add the bottlenecks, of the hidden size divided by `adapter_reduction` (rounded down)."""
         size = self.hidden_size // self.settings.adapter_reduction
         if size < 1:
@@ -54,7 +54,7 @@ class Adapter(WeightPack):
 
     def _train_norms(self, part: nn.Module) -> None:
         for module in part.modules():
-            if isinstance(module, T5LayerNorm):
+            if isinstance(module, Norm):
                 self.train_own(module.weight)
                 # A float32 norm would hand float32 to the backbone's layers.
                 self.change_output(module, lambda output: output.to(self.backbone.dtype))
@@ -65,7 +65,7 @@ class AdapterDrop(Adapter):
     backbone's own, norms included: what the method is for is that tasks share them and no gradient enters them.
     """
 
-    def attach(self, model: nn.Module) -> None:
+    def attach(self, model: T5) -> None:
         """As Adapter, from layer `adapterdrop_layers` on."""
         self.dropped_layers = self.settings.adapterdrop_layers
         layers = min(len(stack.block) for stack in (model.encoder, model.decoder))

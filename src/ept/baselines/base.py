@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.t5 import T5
 from ept.baselines.settings import BaselineSettings
 from ept.method_pack import MethodPack
 from ept.prompts.base import PromptOutput
 
 
 class WeightPack(MethodPack):
-    """One run that trains inside the backbone: what the transformers model holds that wants a gradient.
+    """One run that trains inside the backbone: what its modules hold that wants a gradient.
 
     Making one attaches it to the backbone in place; `close` takes it off, and the backbone is what it was, bit by bit.
     One pack at a time: close it before the next is made. A method's file subclasses it and has `attach`, which goes
@@ -38,8 +39,8 @@ class WeightPack(MethodPack):
             torch.default_generator.manual_seed(seed)
             self.attach(backbone.model)
 
-    def attach(self, model: nn.Module) -> None:
-        """Put what is trained into `model`, a T5ForConditionalGeneration; check options before anything is changed."""
+    def attach(self, model: T5) -> None:
+        """Put what is trained into `model`; check options before anything is changed."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -52,7 +53,7 @@ class WeightPack(MethodPack):
         return PromptOutput(torch.zeros(1, 0, self.hidden_size, device=self.backbone.device), None)
 
     def named_parameters(self, *args, **kwargs) -> Iterator[tuple[str, nn.Parameter]]:
-        """What is trained, by its name in the transformers model; a tied parameter once."""
+        """What is trained, by its name in the backbone's `model`; a tied parameter once."""
         parameters = self.backbone.model.named_parameters(*args, **kwargs)
         return ((name, parameter) for name, parameter in parameters if parameter.requires_grad)
 

@@ -2,8 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from transformers.models.t5.modeling_t5 import T5LayerNorm
 
+from ept.backbones.t5 import T5, Norm
 from ept.baselines.base import WeightPack
 
 
@@ -14,12 +14,12 @@ class BitFit(WeightPack):
     and keeps these frozen.
     """
 
-    def attach(self, model: nn.Module) -> None:
+    def attach(self, model: T5) -> None:
         """Add a bias [outputs] to every linear layer and [hidden] to every norm."""
         for module in model.modules():
             if isinstance(module, nn.Linear):
                 self.add(module, "bias", nn.Parameter(torch.zeros(module.out_features)))
-            elif isinstance(module, T5LayerNorm):
+            elif isinstance(module, Norm):
                 self.add(module, "bias", nn.Parameter(torch.zeros(len(module.weight))))
                 self.change_output(module, lambda output, norm=module: _add(output, norm.bias))
 

@@ -1,8 +1,8 @@
 """LoRA (Hu et al. 2022), through PEFT."""
 
 from peft import LoraConfig, LoraModel
-from torch import nn
 
+from ept.backbones.t5 import T5
 from ept.baselines.base import WeightPack
 from ept.errors import InputError
 
@@ -13,7 +13,7 @@ class Lora(WeightPack):
     No biases are trained; the published 3.8M parameters on T5-base count BitFit's too.
     """
 
-    def attach(self, model: nn.Module) -> None:
+    def attach(self, model: T5) -> None:
         """Let PEFT wrap q and v; its modules compute in float32 and give back the backbone's dtype."""
         rank, sizes = self.settings.lora_rank, model.encoder.block[0].layer[0].SelfAttention.q.weight.shape
         if rank > min(sizes):

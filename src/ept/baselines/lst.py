@@ -1,17 +1,18 @@
 """LST, ladder side-tuning (Sung et al. 2022): a small network beside the backbone that reads its activations."""
 
-import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
-from transformers.models.t5.modeling_t5 import T5Block, T5LayerNorm
 
+from ept.backbones.t5 import T5, Block, LayerCache, Norm
+from ept.backbones.t5_config import T5Config
 from ept.baselines.base import WeightPack
 from ept.baselines.prune import kept_hidden_units, prune_block, prune_norm
 from ept.errors import InputError
 
 GATE_TEMPERATURE = 0.1
+SIZES = ("d_model", "d_kv", "d_ff")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,18 @@ class Streams:
         return Streams(self.backbone[rows], self.side[rows])
 
 
+@dataclass(frozen=True)
+class LadderCache:
+    """The caches of a decoder's block and of its side layer."""
+
+    backbone: LayerCache = field(default_factory=LayerCache)
+    side: LayerCache = field(default_factory=LayerCache)
+
+    def select(self, rows: Tensor) -> "LadderCache":
+        """Of some rows, as copies."""
+        return LadderCache(self.backbone.select(rows), self.side.select(rows))
+
+
 class Entry(nn.Module):
     """Stands before a stack's first block: embeddings [rows, length, hidden] become both streams."""
 
@@ -35,6 +48,7 @@ class Entry(nn.Module):
         self.down = _linear(hidden_size, side_size)
 
     def forward(self, embeddings: Tensor) -> Streams:
+        """No gradient goes on to the embeddings."""
         embeddings = embeddings.detach()
         return Streams(embeddings, self.down(embeddings.float()))
 
@@ -44,17 +58,26 @@ class Rung(nn.Module):
     g = sigmoid(gate / 0.1) and gate starts at 0.
     """
 
-    def __init__(self, side: T5Block, hidden_size: int, side_size: int):
+    def __init__(self, side: Block, hidden_size: int, side_size: int):
         super().__init__()
         self.gate = nn.Parameter(torch.zeros(1))
         self.down = _linear(hidden_size, side_size)
         self.side = side
 
-    def forward(self, side: Tensor, hidden: Tensor, mask, bias, encoded, cross, cache) -> Tensor:
+    def forward(
+        self,
+        side: Tensor,
+        hidden: Tensor,
+        bias: Tensor,
+        encoded: Tensor | None,
+        cross_bias: Tensor | None,
+        cache: LayerCache | None,
+    ) -> Tensor:
+        """[rows, length, side] from the same below and the backbone's `hidden`; `encoded` is the side encoder's."""
         gate = torch.sigmoid(self.gate / GATE_TEMPERATURE)
         mixed = gate * side + (1 - gate) * self.down(hidden.float())
-        mask, bias, cross = (None if part is None else part.float() for part in (mask, bias, cross))
-        return self.side(mixed, mask, bias, encoded, None, cross, past_key_values=cache)[0]
+        cross_bias = None if cross_bias is None else cross_bias.float()
+        return self.side(mixed, bias.float(), encoded, cross_bias, cache)
 
 
 class LadderBlock(nn.Module):
@@ -67,26 +90,43 @@ class LadderBlock(nn.Module):
         super().__init__()
         self.block, self.entry, self.rung = block, entry, rung
 
-    def forward(self, hidden, mask, bias, encoded=None, encoded_mask=None, cross=None, past_key_values=None):
+    @property
+    def layer(self) -> nn.ModuleList:
+        """The layers of the backbone's block."""
+        return self.block.layer
+
+    def forward(
+        self,
+        hidden: Tensor | Streams,
+        bias: Tensor,
+        encoded: Streams | None = None,
+        cross_bias: Tensor | None = None,
+        cache: LadderCache | None = None,
+    ) -> Streams:
+        """As `Block.forward`, for both streams; the first block of a stack gets embeddings."""
         streams = hidden if self.entry is None else self.entry(hidden)
-        encoded = Streams(None, None) if encoded is None else encoded
+        below = (None, None) if encoded is None else (encoded.backbone, encoded.side)
+        caches = (None, None) if cache is None else (cache.backbone, cache.side)
         with torch.no_grad():
-            inputs = (streams.backbone, mask, bias, encoded.backbone, encoded_mask, cross)
-            backbone = self.block(*inputs, past_key_values=past_key_values)[0]
-        side = streams.side
-        if self.rung is not None:
-            side = self.rung(side, backbone, mask, bias, encoded.side, cross, past_key_values)
-        return (Streams(backbone, side),)
+            backbone = self.block(streams.backbone, bias, below[0], cross_bias, caches[0])
+        if self.rung is None:
+            return Streams(backbone, streams.side)
+        return Streams(backbone, self.rung(streams.side, backbone, bias, below[1], cross_bias, caches[1]))
+
+    def new_cache(self) -> LadderCache:
+        """For the generation of a text."""
+        return LadderCache()
 
 
 class EncoderEnd(nn.Module):
     """In the place of the encoder's final norm: both streams, each normed."""
 
-    def __init__(self, norm: nn.Module, side_norm: T5LayerNorm):
+    def __init__(self, norm: Norm, side_norm: Norm):
         super().__init__()
         self.norm, self.side_norm = norm, side_norm
 
     def forward(self, streams: Streams) -> Streams:
+        """What the decoder attends to."""
         with torch.no_grad():
             backbone = self.norm(streams.backbone)
         return Streams(backbone, self.side_norm(streams.side))
@@ -97,12 +137,13 @@ class DecoderEnd(nn.Module):
     goes to the backbone's frozen lm_head.
     """
 
-    def __init__(self, side_norm: T5LayerNorm, hidden_size: int, side_size: int):
+    def __init__(self, side_norm: Norm, hidden_size: int, side_size: int):
         super().__init__()
         self.side_norm = side_norm
         self.up = _linear(side_size, hidden_size)
 
     def forward(self, streams: Streams) -> Tensor:
+        """[rows, length, hidden] for lm_head, in its dtype."""
         return self.up(self.side_norm(streams.side)).to(streams.backbone.dtype)
 
 
@@ -111,16 +152,13 @@ class LadderSideTuning(WeightPack):
     5-7, 9-11 of T5-base have a side layer. [ours] Which of the backbone's weights it starts with: `prune.py`.
     """
 
-    def attach(self, model: nn.Module) -> None:
+    def attach(self, model: T5) -> None:
         """Replace blocks and final norms of both stacks by such that carry two streams."""
         self._check(model)
         kept = kept_hidden_units(model.shared.weight, self.settings.lst_reduction)
         for stack in (model.encoder, model.decoder):
-            first = len(stack.block)
             for index, block in enumerate(stack.block):
-                has_rung = self._has_rung(index)
-                rung = self._rung(stack.config, block, kept, layer_index=first) if has_rung else None
-                first += has_rung
+                rung = self._rung(model.config, stack.decoder, block, kept) if self._has_rung(index) else None
                 entry = Entry(self.hidden_size, len(kept)) if index == 0 else None
                 self._replace(stack.block, str(index), LadderBlock(block, entry, rung))
             norm = prune_norm(stack.final_layer_norm, kept)
@@ -134,12 +172,9 @@ class LadderSideTuning(WeightPack):
         every = self.settings.lst_skip_every
         return every == 0 or index % every != 0
 
-    def _rung(self, config, block: nn.Module, kept: Tensor, layer_index: int) -> Rung:
-        """Side layers keep their keys and values behind the backbone's in the same cache: `layer_index`."""
-        small = copy.deepcopy(config)
-        for name in ("d_model", "d_kv", "d_ff"):
-            setattr(small, name, getattr(config, name) // self.settings.lst_reduction)
-        side = T5Block(small, layer_idx=layer_index)
+    def _rung(self, config: T5Config, decoder: bool, block: Block, kept: Tensor) -> Rung:
+        sizes = {name: getattr(config, name) // self.settings.lst_reduction for name in SIZES}
+        side = Block(replace(config, **sizes), decoder, has_relative_attention_bias=False)
         prune_block(block, side, kept)
         return Rung(side, self.hidden_size, len(kept))
 
@@ -152,9 +187,9 @@ class LadderSideTuning(WeightPack):
         setattr(parent, name, replacement)
         self.undo(lambda: setattr(parent, name, original))
 
-    def _check(self, model: nn.Module) -> None:
+    def _check(self, model: T5) -> None:
         reduction, config = self.settings.lst_reduction, model.config
-        for name in ("d_model", "d_kv", "d_ff"):
+        for name in SIZES:
             if getattr(config, name) < reduction:
                 raise InputError(
                     f"baselines.lst_reduction is {reduction}, but the backbone's {name} is {getattr(config, name)}; "

@@ -9,7 +9,8 @@ from functools import reduce
 
 import torch
 from torch import Tensor, nn
-from transformers.models.t5.modeling_t5 import T5Attention, T5Block, T5LayerNorm
+
+from ept.backbones.t5 import Attention, Block, FeedForward, Norm
 
 
 def kept_hidden_units(embedding: Tensor, reduction: int) -> Tensor:
@@ -17,7 +18,7 @@ def kept_hidden_units(embedding: Tensor, reduction: int) -> Tensor:
     return _largest(_size(embedding, 0)[None], embedding.shape[1] // reduction)
 
 
-def prune_block(block: T5Block, side: T5Block, kept: Tensor) -> None:
+def prune_block(block: Block, side: Block, kept: Tensor) -> None:
     """Fill the smaller block `side` from `block`; `kept` are the hidden units that stay."""
     for layer, small in zip(block.layer, side.layer, strict=True):
         _copy(layer.layer_norm.weight[kept], small.layer_norm)
@@ -28,25 +29,25 @@ def prune_block(block: T5Block, side: T5Block, kept: Tensor) -> None:
             _prune_attention(getattr(layer, name), getattr(small, name), kept)
 
 
-def prune_norm(norm: T5LayerNorm, kept: Tensor) -> T5LayerNorm:
+def prune_norm(norm: Norm, kept: Tensor) -> Norm:
     """A norm of the units `kept` with the weights that they have in `norm`."""
-    small = T5LayerNorm(len(kept), eps=norm.variance_epsilon)
+    small = Norm(len(kept), norm.epsilon)
     _copy(norm.weight[kept], small)
     return small
 
 
-def _prune_attention(attention: T5Attention, small: T5Attention, kept: Tensor) -> None:
+def _prune_attention(attention: Attention, small: Attention, kept: Tensor) -> None:
     """The units of q and k go in pairs, and so do those of v and o."""
     for inward, outward in (("q", "k"), ("v", "o")):
         first, second = getattr(attention, inward), getattr(attention, outward)
         scores = _size(first.weight, 1) * _size(second.weight, 0 if outward == "o" else 1)
-        units = _largest(scores.view(attention.n_heads, -1), small.key_value_proj_dim)
+        units = _largest(scores.view(-1, attention.width), small.width)
         for name, linear in ((inward, first), (outward, second)):
             weight = linear.weight[kept][:, units] if name == "o" else linear.weight[units][:, kept]
             _copy(weight, getattr(small, name))
 
 
-def _prune_feed_forward(dense: nn.Module, small: nn.Module, kept: Tensor) -> None:
+def _prune_feed_forward(dense: FeedForward, small: FeedForward, kept: Tensor) -> None:
     """`wi` and `wo`, or `wi_0`, `wi_1` and `wo` where the unit is gated."""
     inward = [name for name, _ in dense.named_children() if name.startswith("wi")]
     sizes = [_size(getattr(dense, name).weight, 1) for name in inward] + [_size(dense.wo.weight, 0)]
