@@ -1,6 +1,7 @@
 """Whole jobs of the weight-side methods on the embedded benchmark: two runs over one backbone, files, reload."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from ept.config import load_configuration
 from ept.evaluation.split import predict_split
 from ept.experiment import Experiment
 from ept.prompts.save import read_prompt
+from ept.training.checkpoint import Checkpoint
 from ept.training.load import load_job
 from ept.training.start import build_prompts
 
@@ -67,6 +69,39 @@ def test_a_job_trains_its_runs_one_by_one_and_leaves_what_use_needs(folder, monk
         expected = [p for p, of in zip(written["prediction"], written["seed"], strict=True) if of == seed]
         assert found.tolist() == expected
         again.close()
+
+
+@pytest.mark.parametrize("name", ["fine_tuning", "lora", "lst"])
+def test_a_stopped_job_ends_as_an_undisturbed_one(folder, monkeypatch, name):
+    monkeypatch.chdir(folder)
+    command = ["train", "--config", "stopped.yaml", "--method", name, "--task", "cb", "--regime", "full"]
+    values = {**CONFIG, "seeds": [2, 3], "training": {**CONFIG["training"], "learning_rates": {}}}
+    (folder / "stopped.yaml").write_text(yaml.safe_dump(values))
+    pack = Experiment(load_configuration("stopped.yaml")).pack(name, "cb", "full", "scratch")
+
+    def trained():
+        files = sorted(pack.prompts.glob("*.safetensors"))
+        assert [file.name for file in files] == ["seed2.safetensors", "seed3.safetensors"]
+        return [file.read_bytes() for file in files]
+
+    assert main(command) == 0
+    expected = trained()
+    shutil.rmtree(pack.prompts)
+    shutil.rmtree(pack.folder)
+    after_step, parts = Checkpoint.after_step, []
+
+    def stop_the_second_run(self, state, last):
+        parts.extend({self.path.name} - set(parts))
+        if len(parts) == 2 and state.step == 3:
+            self._ask_to_stop()
+        after_step(self, state, last)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="143"):
+        patch.setattr(Checkpoint, "after_step", stop_the_second_run)
+        main(command)
+    assert not pack.folder.exists()
+    assert main(command) == 0
+    assert trained() == expected
 
 
 def test_a_backbone_without_five_layers_says_so(folder, monkeypatch, capsys):

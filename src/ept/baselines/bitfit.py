@@ -1,7 +1,7 @@
 """BitFit (Ben Zaken et al. 2022): only biases are trained."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ept.backbones.t5 import T5, Norm
 from ept.baselines.base import WeightPack
@@ -21,8 +21,4 @@ class BitFit(WeightPack):
                 self.add(module, "bias", nn.Parameter(torch.zeros(module.out_features)))
             elif isinstance(module, Norm):
                 self.add(module, "bias", nn.Parameter(torch.zeros(len(module.weight))))
-                self.change_output(module, lambda output, norm=module: _add(output, norm.bias))
-
-
-def _add(output: Tensor, bias: Tensor) -> Tensor:
-    return output + bias.to(output.dtype)
+                self.change_output(module, lambda output, norm=module: output + norm.bias)

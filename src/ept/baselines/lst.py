@@ -86,7 +86,7 @@ class LadderBlock(nn.Module):
     [known] Side layers use the backbone's position bias.
     """
 
-    def __init__(self, block: nn.Module, entry: Entry | None, rung: Rung | None):
+    def __init__(self, block: Block, entry: Entry | None, rung: Rung | None):
         super().__init__()
         self.block, self.entry, self.rung = block, entry, rung
 
