@@ -59,6 +59,12 @@ BAD = [
     (_with(mpt__distillation_weight=-1), ["mpt.distillation_weight", "-1"]),
     (_with(mpt__distillation_weight=float("nan")), ["mpt.distillation_weight", "nan"]),
     (_with(mpt__temperature=2), ["mpt.temperature", "unknown key"]),
+    (_with(baselines__lora_rnk=4), ["baselines.lora_rnk", "unknown key"]),
+    (_with(baselines__lora_rank="high"), ["baselines.lora_rank", "high"]),
+    (_with(baselines__lora_alpha=0), ["baselines.lora_alpha", "0", "at least 1"]),
+    (_with(baselines__adapter_reduction=-1), ["baselines.adapter_reduction", "-1", "at least 1"]),
+    (_with(baselines__lst_skip_every=1), ["baselines.lst_skip_every", "1", "2 or more"]),
+    (_with(training__learning_rates={"lora": {"prompt": [0.1]}}), ["training.learning_rates.lora", "weights"]),
     ({"methods": ["pt"]}, ["tasks", "missing"]),
     ([1, 2], ["mapping"]),
 ]

@@ -6,8 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.t5 import T5
+from ept.backbones.t5_config import T5Config
+from ept.baselines.build import build_weights
+from ept.baselines.settings import BaselineSettings
 from ept.cli import SESSION, _parser
 from ept.config import load_configuration, parse_configuration
+from ept.method_pack import MethodPack
+from ept.methods import METHODS
 from ept.prompts.build import build_pack
 from ept.prompts.settings import EptSettings, PromptSettings
 from ept.tasks import TASKS
@@ -69,6 +76,56 @@ def test_parameters_are_those_of_the_tensors(documents):
         pack = build_pack(method, embedding, PromptSettings(), ept, int(length), [0], sources=sources)
         found = (str(getattr(pack, "rank", "")), f"{pack.trained_parameters:,}", f"{pack.stored_parameters:,}")
         assert found == (rank, trained, stored), (method, options)
+
+
+@pytest.fixture(scope="module")
+def t5_base() -> EncoderDecoder:
+    """A backbone with the shapes of T5-base and no numbers."""
+    sizes = dict(d_model=768, d_ff=3072, num_layers=12, num_decoder_layers=12, num_heads=12)
+    with torch.device("meta"):
+        model = T5(T5Config(**sizes))
+    model.lm_head.weight = model.shared.weight
+    return EncoderDecoder(model)
+
+
+def _untrained(method: str, backbone: EncoderDecoder) -> MethodPack:
+    if not METHODS[method].packed:
+        return build_weights(method, backbone, BaselineSettings(), seed=0)
+    return build_pack(method, torch.ones(110, 768), PromptSettings(), EptSettings(), 256, [0])
+
+
+def test_parameters_of_all_methods_on_t5_base(documents, t5_base):
+    rows = _table(documents["methods.md"], "| method | trained | stored | printed |")
+    assert sorted(row[0] for row in rows) == sorted(METHODS)
+    for method, trained, stored, _ in rows:
+        pack = _untrained(method, t5_base)
+        assert (f"{pack.trained_parameters:,}", f"{pack.stored_parameters:,}") == (trained, stored), method
+        pack.close()
+
+
+def test_printed_sums_are_those_of_the_tensors(documents, t5_base):
+    """The numbers in the text below the table."""
+    counts = {}
+    for method in ("lora", "bitfit", "adapterdrop", "lst"):
+        pack = _untrained(method, t5_base)
+        counts[method] = {name: tensor.numel() for name, tensor in pack.tensors(0).items()}
+        pack.close()
+    head = counts["bitfit"].pop("lm_head.bias")
+    biases = sum(counts["bitfit"].values())
+    dropped_norms = 768 * 5 * (2 + 3)
+    maps = sum(count for name, count in counts["lst"].items() if ".down." in name or ".up." in name)
+    text = " ".join(documents["methods.md"].split())
+    for number in (head, biases, sum(counts["lora"].values()) + biases):
+        assert f"{number:,}" in text
+    assert f"{sum(counts['adapterdrop'].values()) + dropped_norms:,} parameters instead of" in text
+    assert f"are {100 * maps / sum(counts['lst'].values()):.0f} % of it" in text
+
+
+def test_learning_rates_inside_the_backbone_are_those_of_the_registry(documents):
+    rows = _table(documents["methods.md"], "| method | rate | from |")
+    assert [row[0] for row in rows] == [name for name, method in METHODS.items() if not method.packed]
+    for method, rate, _ in rows:
+        assert METHODS[method].rates == METHODS[method].few_shot_rates == {"weights": [float(rate)]}
 
 
 def test_training_is_that_of_the_defaults(documents):

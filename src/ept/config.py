@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ept.ablation import AblationSettings, variants
+from ept.baselines.settings import BaselineSettings, check_baselines
 from ept.errors import InputError
 from ept.files import digest, write_text
 from ept.methods import METHODS, get_method
@@ -46,7 +47,8 @@ class BackboneSettings(_Section):
     revision: str = ""
     """Commit of the hub repository; required there, so that a result can be made again."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the frozen weights; `auto` is bfloat16 on a GPU and float32 on a CPU. Prompts are float32."""
+    """Precision of the frozen weights; `auto` is bfloat16 on a GPU and float32 on a CPU. All that is trained is
+    float32, and fine-tuning and BitFit run in float32 throughout."""
 
     @property
     def public_name(self) -> str:
@@ -125,6 +127,8 @@ class Configuration(_Section):
     """Shape and start of the prompts."""
     ept: EptSettings = EptSettings()
     """EPT's fusion and spaces."""
+    baselines: BaselineSettings = BaselineSettings()
+    """Options of the methods that train inside the backbone."""
     mpt: MptSettings = MptSettings()
     """MPT's source training."""
     training: TrainingSettings = TrainingSettings()
@@ -167,6 +171,7 @@ class Configuration(_Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> "Configuration":
         check_budget(self.prompt, self.ept)
+        check_baselines(self.baselines)
         if not 0 <= self.mpt.distillation_weight < float("inf"):
             raise ValueError(f"mpt.distillation_weight is {self.mpt.distillation_weight}; it must be 0 or more")
         for section in ("training", "source_training", "few_shot"):

@@ -1,5 +1,7 @@
 """The one exception for mistakes that a user can mend."""
 
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """A wrong input: one sentence that says what is wrong, where (file, row, key) and what to do.
@@ -7,3 +9,10 @@ class InputError(ValueError):
     The command line prints the sentence alone and exits with status 2. A ValueError, so that pydantic reports it with
     the key of the setting in which it was found.
     """
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a sentence, at most six of them: fine-tuning has hundreds of tensors."""
+    names = list(names)
+    more = len(names) - 6
+    return ", ".join(names[:6]) + (f" and {more} more" if more > 0 else "")

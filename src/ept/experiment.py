@@ -181,11 +181,9 @@ class Experiment:
             "seeds": list(seeds),
             "initialise_from": {pack.task: pack.hash for pack in candidates} or "scratch",
             "source_length": config.source_length(task),
-            "prompt": dataclasses.asdict(variant.prompt),
             "training": self._training(section, method, regime),
+            **self._options(method, variant),
         }
-        if method == "ept":
-            settings["ept"] = dataclasses.asdict(variant.ept)
         hash_ = digest(settings)
         where = (config.backbone.name, method, task, regime, hash_)
         return Pack(
@@ -315,6 +313,16 @@ class Experiment:
             return (self._distilled_pack(method, packs),)
         return packs
 
+    def _options(self, method: str, variant: Variant) -> dict[str, dict[str, Any]]:
+        """The sections of the configuration that the method reads, with the keys that it reads."""
+        sections = {"prompt": variant.prompt, "ept": variant.ept, "baselines": self.config.baselines}
+        options: dict[str, dict[str, Any]] = {}
+        for option in get_method(method).options:
+            section, _, key = option.partition(".")
+            values = dataclasses.asdict(sections[section])
+            options.setdefault(section, {}).update({key: values[key]} if key else values)
+        return options
+
     def _training(self, section: TrainingSettings, method: str, regime: str) -> dict[str, Any]:
         values = dataclasses.asdict(section)
         values["learning_rates"] = self.config.learning_rates(section, method)
@@ -330,7 +338,8 @@ def _check_start(method: str, regime: str, initialise_from: str) -> None:
         raise InputError(f"unknown regime {regime!r}; use full, source or k<number of examples>, for example k16")
     source = get_method(method).source
     if source == "none" and initialise_from == "source":
-        raise InputError(f"{method} always starts from scratch; leave out --initialise-from source or choose spot")
+        instead = " or choose spot" if method == "pt" else ""
+        raise InputError(f"{method} always starts from scratch; leave out --initialise-from source{instead}")
     if source == "required" and initialise_from == "scratch":
         raise InputError(f"{method} always starts from a source prompt; add --initialise-from source")
 

@@ -16,12 +16,14 @@ _LOW_RANK = [1e-4, 5e-4, 5e-3]
 class Method:
     """One row of a table.
 
-    `module` is "module:class" of its PromptPack; `source` says whether a run may or must start from other tasks'
-    prompts, which `source_method` has trained; `rates` are the learning rates to try on full data by group of
-    parameters, `few_shot_rates` those with k examples (one combination: our choice).
-    With `packed` all runs of a pack train in one pass over the frozen backbone; a method that changes the backbone's
-    weights trains them one after the other. `sources` says what a run starts from: the `best` of the source prompts, a
-    `mixture` of all of them, or one prompt `distilled` from all of them.
+    `module` is "module:class" of its PromptPack or WeightPack; `source` says whether a run may or must start from
+    other tasks' prompts, which `source_method` has trained; `rates` are the learning rates to try on full data by
+    group of parameters, `few_shot_rates` those with k examples (one combination: our choice).
+    With `packed` all runs of a pack train in one pass over the frozen backbone (a PromptPack); a method that changes
+    the backbone's weights trains them one after the other (a WeightPack). `options` are the sections, or section.key,
+    of the configuration that it reads. With `float32` the backbone is loaded in float32 whatever `backbone.dtype` says:
+    small changes of its weights or biases would be lost in bfloat16. `sources` says what a run starts from: the `best`
+    of the source prompts, a `mixture` of all of them, or one prompt `distilled` from all of them.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Method:
     rates: Rates
     few_shot_rates: Rates
     packed: bool = True
+    options: tuple[str, ...] = ("prompt",)
+    float32: bool = False
     sources: Literal["best", "mixture", "distilled"] = "best"
 
     @property
@@ -47,9 +51,27 @@ _MPT_RATES = ({"prompt": _PROMPT, "task": [5e-3, 5e-2, 0.4]}, {"prompt": [0.3], 
 # ATTEMPT's released configuration trains everything with 0.3.
 _ATTEMPT_RATES = ({"prompt": _PROMPT, "attention": [0.3]}, {"prompt": [0.3], "attention": [0.3]})
 
+
+def _weights(name: str, title: str, module: str, rate: float, *options: str, float32: bool = False) -> Method:
+    """A method that trains inside the backbone, from scratch, with one learning rate as published.
+
+    3e-4 for fine-tuning, Adapter and BitFit (released code of ATTEMPT) and for LoRA, 3e-3 for LST (released code of
+    LST). AdapterDrop as Adapter, and few-shot as with full data (our choice).
+    """
+    rates: Rates = {"weights": [rate]}
+    keys = tuple(f"baselines.{option}" for option in options)
+    return Method(name, title, f"ept.baselines.{module}", "none", name, rates, rates, False, keys, float32)
+
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
+        _weights("fine_tuning", "Fine-tuning", "fine_tuning:FineTuning", 3e-4, float32=True),
+        _weights("adapter", "Adapter", "adapter:Adapter", 3e-4, "adapter_reduction"),
+        _weights("adapterdrop", "AdapterDrop", "adapter:AdapterDrop", 3e-4, "adapter_reduction", "adapterdrop_layers"),
+        _weights("bitfit", "BitFit", "bitfit:BitFit", 3e-4, float32=True),
+        _weights("lora", "LoRA", "lora:Lora", 3e-4, "lora_rank", "lora_alpha"),
+        _weights("lst", "LST", "lst:LadderSideTuning", 3e-3, "lst_reduction", "lst_skip_every"),
         Method("pt", "PT", "ept.prompts.plain:PlainPrompt", "none", "pt", *_PROMPT_RATES),
         Method("spot", "SPoT", "ept.prompts.plain:PlainPrompt", "required", "pt", *_PROMPT_RATES),
         Method(
@@ -65,7 +87,7 @@ METHODS: dict[str, Method] = {
             "mpt", "MPT", "ept.prompts.multitask:MultitaskPrompt", "required", "pt", *_MPT_RATES, sources="distilled"
         ),
         Method("dept", "DePT", "ept.prompts.decomposed:DecomposedPrompt", "optional", "dept", *_PAIR_RATES),
-        Method("ept", "EPT", "ept.prompts.ept:EptPrompt", "optional", "ept", *_PAIR_RATES),
+        Method("ept", "EPT", "ept.prompts.ept:EptPrompt", "optional", "ept", *_PAIR_RATES, options=("prompt", "ept")),
     )
 }
 

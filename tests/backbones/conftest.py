@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from tiny_t5 import VERSIONS, make_t5
+from tiny_t5 import VERSIONS, make_inputs, make_t5
 
 
 @pytest.fixture(params=VERSIONS)
@@ -14,13 +14,7 @@ def t5(request):
 
 @pytest.fixture
 def inputs():
-    """Embeddings [3, 7, 16], mask [3, 7] with padding, targets [3, 3] with padding."""
-    generator = torch.Generator().manual_seed(1)
-    mask = torch.ones(3, 7, dtype=torch.int64)
-    mask[1, 4:] = 0
-    mask[2, 6:] = 0
-    targets = torch.tensor([[3, 4, 1], [5, 1, -100], [1, -100, -100]])
-    return torch.randn(3, 7, 16, generator=generator), mask, targets
+    return make_inputs()
 
 
 @pytest.fixture

@@ -18,3 +18,13 @@ def make_t5(version: str, seed: int = 0) -> T5ForConditionalGeneration:
         if "layer_norm" not in name:
             torch.nn.init.normal_(parameter, std=0.4)
     return model.eval()
+
+
+def make_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Embeddings [3, 7, 16], mask [3, 7] with padding, targets [3, 3] with padding."""
+    generator = torch.Generator().manual_seed(1)
+    mask = torch.ones(3, 7, dtype=torch.int64)
+    mask[1, 4:] = 0
+    mask[2, 6:] = 0
+    targets = torch.tensor([[3, 4, 1], [5, 1, -100], [1, -100, -100]])
+    return torch.randn(3, 7, 16, generator=generator), mask, targets

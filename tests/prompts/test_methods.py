@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from ept.baselines.settings import BaselineSettings
 from ept.errors import InputError
 from ept.methods import METHODS, get_method
 from ept.prompts.build import build_pack
@@ -13,8 +14,9 @@ from ept.prompts.settings import EptSettings, PromptSettings
 
 
 def test_methods(small_pack):
-    assert list(METHODS) == ["pt", "spot", "attempt", "mpt", "dept", "ept"]
-    for name, method in METHODS.items():
+    prompts = {name: method for name, method in METHODS.items() if method.packed}
+    assert list(prompts) == ["pt", "spot", "attempt", "mpt", "dept", "ept"]
+    for name, method in prompts.items():
         pack = small_pack(name, seeds=[0, 1])
         assert method.name == name and pack.runs == 2
         assert tuple(pack.parameter_groups()) == method.groups
@@ -25,8 +27,8 @@ def test_methods(small_pack):
 
 
 def test_errors():
-    with pytest.raises(InputError, match="'lora'.*pt, spot, attempt, mpt, dept, ept"):
-        get_method("lora")
+    with pytest.raises(InputError, match="'lorra'.*lora.*pt, spot, attempt, mpt, dept, ept"):
+        get_method("lorra")
     with pytest.raises(InputError, match="seed"):
         build_pack("pt", torch.ones(5, 4), PromptSettings(), EptSettings(), 8, [])
 
@@ -40,7 +42,7 @@ def test_prompts_are_float32_over_a_bfloat16_backbone():
 def test_settings_are_read_without_torch():
     """A hundred jobs parse the configuration; none of them should wait for torch before it needs it."""
     code = (
-        "import sys, ept.methods, ept.prompts.settings, ept.prompts.budget;"
+        "import sys, ept.methods, ept.prompts.settings, ept.prompts.budget, ept.baselines.settings;"
         "print([name for name in ('torch', 'transformers', 'numpy', 'pydantic') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -50,7 +52,7 @@ def test_settings_are_read_without_torch():
 def test_settings_are_checked_and_documented_through_pydantic():
     from pydantic import TypeAdapter, ValidationError
 
-    for settings in (PromptSettings, EptSettings):
+    for settings in (PromptSettings, EptSettings, BaselineSettings):
         adapter = TypeAdapter(settings)
         schema = adapter.json_schema()
         assert all(entry.get("description") for entry in schema["properties"].values())

@@ -11,16 +11,18 @@ from ept.demo import BACKBONE_FOLDER
 from ept.tasks import TASKS
 
 PAPER_TARGETS = 13
+# Fine-tuning, Adapter, AdapterDrop, BitFit, LoRA, LST.
+INSIDE_BACKBONE = 6
 # Tasks of the paper's ablations, and their variants beside EPT itself that are trainings of their own: three parts left
 # out (one of them also N = 1), N = 2, 6, 8, s = 20, 40, 80, a matched budget, and four other readings.
 ABLATED, VARIANTS = 9, 3 + 3 + 3 + 1 + 4
 
 
 def test_paper_configuration_shows_the_full_grid_without_downloading(workflow, project):
-    # pt, dept, ept from scratch and spot from a source on full data
-    full = 4 * PAPER_TARGETS
-    # pt from scratch, spot from a source, dept and ept from both, for three k
-    few_shot = 3 * (1 + 1 + 2 + 2) * PAPER_TARGETS
+    # pt, dept, ept and what trains inside the backbone from scratch, and spot from a source on full data
+    full = (4 + INSIDE_BACKBONE) * PAPER_TARGETS
+    # the same, but dept and ept from both, for three k
+    few_shot = 3 * (1 + 1 + 2 + 2 + INSIDE_BACKBONE) * PAPER_TARGETS
     planned = workflow.planned("all", config=project / "config/paper.yaml")
     assert planned["train"] == full + few_shot + ABLATED * VARIANTS
     assert planned["train_source"] == 3 * 5

@@ -84,7 +84,8 @@ class EncoderDecoder:
         """What the backbone computes for every target piece under teacher forcing.
 
         `embeddings` [rows, positions, hidden] (prompt and text), `attention_mask` [rows, positions],
-        `target_ids` [rows, target_length] with `</s>`, padded with -100.
+        `target_ids` [rows, target_length] with `</s>`, padded with -100. Gradients reach `embeddings` and
+        whatever a weight-side method trains.
         """
         encoded = self.encode(embeddings, attention_mask)
         wanted = target_ids != -100
@@ -119,7 +120,7 @@ class EncoderDecoder:
 
     def begin(self, embeddings: Tensor, attention_mask: Tensor) -> "DecodingState":
         """Run the encoder once and the decoder on its start token. Shapes as in `token_losses`."""
-        caches = [LayerCache() for _ in self.model.decoder.block]
+        caches = [block.new_cache() for block in self.model.decoder.block]
         state = DecodingState(self, caches, self.encode(embeddings, attention_mask), attention_mask)
         start = torch.full((len(embeddings), 1), self.start_id, device=self.device)
         state.logits = state.advance(start)[:, 0]
@@ -216,6 +217,9 @@ class PositionBias:
 
     def square(self, length: int) -> Tensor:
         """[1, heads, length, length]: query position, key position."""
+        if self._stack.relative_attention_bias.weight.requires_grad:
+            # Fine-tuning: it changes at every step.
+            return self._stack.position_bias(length)
         if self._table is None or self._table.shape[-1] < length:
             # Outside of inference mode: an inference tensor could not be used by a later training step.
             with torch.inference_mode(False), torch.no_grad():

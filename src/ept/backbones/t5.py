@@ -164,6 +164,10 @@ class Block(nn.Module):
             hidden = hidden + middle.EncDecAttention.cross(middle.layer_norm(hidden), encoded, cross_bias, cache)
         return hidden + last.DenseReluDense(last.layer_norm(hidden))
 
+    def new_cache(self) -> LayerCache:
+        """For the generation of a text."""
+        return LayerCache()
+
 
 class Stack(nn.Module):
     """Encoder or decoder. The first block holds the position bias of all."""
@@ -176,9 +180,14 @@ class Stack(nn.Module):
         self.block = nn.ModuleList(Block(config, decoder, has_relative_attention_bias=i == 0) for i in range(layers))
         self.final_layer_norm = Norm(config.d_model, config.layer_norm_epsilon)
 
+    @property
+    def relative_attention_bias(self) -> nn.Embedding:
+        """The weights [buckets, heads] of the position bias."""
+        return self.block[0].layer[0].SelfAttention.relative_attention_bias
+
     def position_bias(self, length: int) -> Tensor:
         """[1, heads, length, length]: query position, key position (Raffel et al. 2020, section 2.1)."""
-        embedding = self.block[0].layer[0].SelfAttention.relative_attention_bias
+        embedding = self.relative_attention_bias
         places = torch.arange(length, device=embedding.weight.device)
         buckets = position_buckets(
             places[None, :] - places[:, None], embedding.num_embeddings, self.max_distance, both_sides=not self.decoder

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ept.backbones.files import read_config
-from ept.errors import InputError
+from ept.errors import InputError, listed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,9 +77,7 @@ def _check_hidden_size(origin: str | Path, found: int, folder: Path) -> None:
 def _check_collapsed(tensors: "dict[str, Tensor]", origin: str) -> None:
     """Raise InputError unless these are [s, d], or [s, d], [m, r] and [r, d], all of finite numbers."""
     if tensors.keys() not in ({"prompt"}, {"prompt", "A", "B"}):
-        raise InputError(
-            f"{origin} holds {', '.join(tensors) or 'nothing'} for use; exported are prompts, A and B only"
-        )
+        raise InputError(f"{origin} holds {listed(tensors) or 'nothing'} for use; exported are prompts, A and B only")
     for name, tensor in tensors.items():
         if tensor is None or tensor.dim() != 2 or not tensor.isfinite().all():
             raise InputError(

@@ -1,6 +1,6 @@
 """What every prompt method has: the prompts of a pack of runs, every tensor with a leading runs axis."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ept.errors import InputError
+from ept.method_pack import MethodPack
 from ept.prompts.settings import EptSettings, PromptSettings
 
 
@@ -72,7 +73,7 @@ class PackSetup:
         return self.embedding.shape[1]
 
 
-class PromptPack(nn.Module):
+class PromptPack(MethodPack):
     """The prompts of a pack of runs over one backbone.
 
     A method's file subclasses it: parameters [runs, ...], `forward` and, where they differ,
@@ -80,21 +81,14 @@ class PromptPack(nn.Module):
     """
 
     packed = True
-    """Whether parameters have a leading runs axis."""
+    stored_as = "prompt"
 
     second_group = "low_rank"
     """The group of every parameter but the prompt."""
 
     def __init__(self, setup: "PackSetup | PromptPack"):
-        super().__init__()
-        self.seeds = setup.seeds
-        self.hidden_size = setup.hidden_size
+        super().__init__(setup.seeds, setup.hidden_size)
         self.source_length = setup.source_length
-
-    @property
-    def runs(self) -> int:
-        """Number of runs."""
-        return len(self.seeds)
 
     def forward(self) -> PromptOutput:
         """The prompts of all runs as they stand now; call it once a step, whatever the number of batches."""
@@ -111,73 +105,16 @@ class PromptPack(nn.Module):
             groups.setdefault("prompt" if name == "prompt" else self.second_group, []).append(parameter)
         return groups
 
-    def tensors(self, run: int) -> dict[str, Tensor]:
-        """The trained tensors of one run, without the runs axis. Views: clone them to keep them."""
-        return {name: parameter.detach()[run] for name, parameter in self.named_parameters()}
-
-    def load_tensors(self, run: int, tensors: Mapping[str, Tensor], origin: str = "the prompt") -> None:
-        """Set one run's tensors, from its checkpoint or another task's prompt; all or, on error, none.
-
-        A for another source length is cut or filled up (`fit_tensor`). `origin` stands in error sentences.
-        Raises InputError: tensors of another method or option, another shape or hidden size, NaN or infinity.
-        """
-        own = self.tensors(run)
-        _check_names(own, tensors, origin)
-        fitted = {name: self.fit_tensor(run, name, tensors[name].to(own[name])) for name in own}
-        for name, tensor in fitted.items():
-            _check_tensor(name, tensor, own[name].shape, self.hidden_size, origin)
-        for name, tensor in fitted.items():
-            own[name].copy_(tensor)
-
-    def fit_tensor(self, run: int, name: str, tensor: Tensor) -> Tensor:
-        """Fit a foreign tensor to this pack's source length; as it is where it does not depend on that."""
-        return tensor
+    def check_tensor(self, name: str, tensor: Tensor, own: Tensor, origin: str) -> None:
+        """As for every method, and with a sentence of its own for a prompt of another hidden size."""
+        if name in ("prompt", "B") and tensor.dim() > 0 and tensor.shape[-1] != self.hidden_size:
+            raise InputError(
+                f"{origin}: tensor {name} has hidden size {tensor.shape[-1]}, the backbone has {self.hidden_size}; "
+                "use a prompt that was trained on this backbone"
+            )
+        super().check_tensor(name, tensor, own, origin)
 
     @torch.no_grad()
     def collapse(self, run: int) -> dict[str, Tensor]:
         """What use needs of one run for the same outputs, as copies: here the prompt that is prepended."""
         return {"prompt": self().prompt[run].clone()}
-
-    @property
-    def trained_parameters(self) -> int:
-        """Trained numbers of one run, counted from its tensors."""
-        return sum(tensor.numel() for tensor in self.tensors(0).values())
-
-    @property
-    def stored_parameters(self) -> int:
-        """Numbers that use needs of one run, counted from its collapsed tensors."""
-        return sum(tensor.numel() for tensor in self.collapse(0).values())
-
-    def close(self) -> None:
-        """Leave the backbone as it was; prompts have not touched it."""
-
-    def diagnostics(self, run: int) -> dict[str, float | list[float]]:
-        """What is worth watching of one run during training; nothing unless the method says so."""
-        return {}
-
-
-def _check_names(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], origin: str) -> None:
-    missing, surplus = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    if not missing and not surplus:
-        return
-    complaints = [f"lacks {', '.join(missing)}"] if missing else []
-    complaints += [f"has {', '.join(surplus)} too many"] if surplus else []
-    raise InputError(
-        f"{origin} {' and '.join(complaints)}: it belongs to another method or other options; use a prompt "
-        f"with the tensors {', '.join(sorted(own))}"
-    )
-
-
-def _check_tensor(name: str, tensor: Tensor, shape: torch.Size, hidden_size: int, origin: str) -> None:
-    if name in ("prompt", "B") and tensor.dim() > 0 and tensor.shape[-1] != hidden_size:
-        raise InputError(
-            f"{origin}: tensor {name} has hidden size {tensor.shape[-1]}, the backbone has {hidden_size}; "
-            "use a prompt that was trained on this backbone"
-        )
-    if tensor.shape != shape:
-        raise InputError(
-            f"{origin}: tensor {name} has shape {list(tensor.shape)}, needed is {list(shape)}; use a prompt "
-            "that was trained with the same prompt and ept settings"
-        )
-    if not tensor.isfinite().all():
-        raise InputError(f"{origin}: tensor {name} holds NaN or infinity; use a prompt of a run that did not diverge")

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ept.files import write_atomically
-from ept.prompts.base import PromptPack
+from ept.method_pack import MethodPack
 from ept.training.forward import ForwardSize
 from ept.training.optimiser import PackedAdam
 from ept.training.results import RunResult
@@ -31,7 +31,7 @@ class Interrupted(Exception):
 class TrainingState:
     """All that a pack's training is at one moment. The data order is a function of the step and needs no state."""
 
-    prompts: PromptPack
+    prompts: MethodPack
     optimiser: PackedAdam
     results: list[RunResult]
     size: ForwardSize

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.data.tokenized import Batch, TokenizedSplit
-from ept.prompts.base import PromptOutput, PromptPack
+from ept.method_pack import MethodPack
+from ept.prompts.base import PromptOutput
 from ept.prompts.combine import combine
 
 
@@ -64,7 +65,7 @@ def cut(train: TokenizedSplit, rows: np.ndarray, prompt_length: int, size: Forwa
 
 
 def accumulate_gradients(
-    backbone: EncoderDecoder, prompts: PromptPack, alive: list[int], pieces: list[Piece], label_pieces: Tensor
+    backbone: EncoderDecoder, prompts: MethodPack, alive: list[int], pieces: list[Piece], label_pieces: Tensor
 ) -> Tensor:
     """Add the gradients of one step to the prompts' parameters and return the loss of each living run, [alive].
 

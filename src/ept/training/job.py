@@ -9,7 +9,7 @@ import torch
 
 from ept.evaluation.split import predict_split, references, score
 from ept.experiment import Experiment, Pack
-from ept.prompts.base import PromptPack
+from ept.method_pack import MethodPack
 from ept.training.checkpoint import Checkpoint
 from ept.training.load import Job, load_job, runs_of
 from ept.training.loop import Validate, train_pack
@@ -91,7 +91,7 @@ def validation(job: Job) -> Validate:
     rows = job.validation_rows()
     truth = references(job.validation, rows, job.task)
 
-    def validate(prompts: PromptPack, alive: list[int]) -> np.ndarray:
+    def validate(prompts: MethodPack, alive: list[int]) -> np.ndarray:
         with torch.inference_mode():
             output = prompts().select(alive)
         predictions = predict_split(job.backbone, output, job.validation, rows, job.answers, job.size.positions)

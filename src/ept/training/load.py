@@ -99,13 +99,13 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     config = experiment.config
-    dtype = config.backbone.dtype
+    dtype = "float32" if any(get_method(pack.method).float32 for pack in packs) else config.backbone.dtype
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
     backbone = load_backbone(experiment.backbone_folder, dtype=dtype, device=device)
     tokenizer = load_tokenizer(experiment.backbone_folder)
     _check_tokenizer(tokenizer, backbone, experiment.backbone_folder)
-    file = measured_file(config.backbone.name, device, threads)
+    file = measured_file(config.backbone.name, f"{device}-{dtype}", threads)
     positions = forward_positions(backbone, experiment.backbone_identity, file)
     jobs = []
     for pack in packs:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.data.batches import BatchOrder
 from ept.data.tokenized import TokenizedSplit
-from ept.prompts.base import PromptPack
+from ept.method_pack import MethodPack
 from ept.training.checkpoint import Checkpoint, TrainingState
 from ept.training.forward import ForwardSize, accumulate_gradients
 from ept.training.inputs import StepInput, StepInputs
@@ -26,7 +26,7 @@ from ept.training.stopping import stop_runs
 # Steps between looks at which runs have diverged: each look makes a GPU wait for the host.
 LOOK_EVERY = 10
 
-Validate = Callable[[PromptPack, list[int]], np.ndarray]
+Validate = Callable[[MethodPack, list[int]], np.ndarray]
 """The validation scores [alive] of the runs with these numbers."""
 
 
@@ -36,7 +36,7 @@ class Objective(Protocol):
     def take(self, step: int, alive: list[int], size: ForwardSize) -> StepInput:
         """The input of a step for the living runs."""
 
-    def accumulate(self, prompts: PromptPack, alive: list[int], found: StepInput) -> Tensor:
+    def accumulate(self, prompts: MethodPack, alive: list[int], found: StepInput) -> Tensor:
         """Add its gradients to the prompts' parameters and return the loss of each living run, [alive]."""
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class LabelLoss:
         """The input of a step for the living runs."""
         return self.inputs.take(step, alive, size)
 
-    def accumulate(self, prompts: PromptPack, alive: list[int], found: StepInput) -> Tensor:
+    def accumulate(self, prompts: MethodPack, alive: list[int], found: StepInput) -> Tensor:
         """Add its gradients to the prompts' parameters and return the loss of each living run, [alive]."""
         return accumulate_gradients(self.backbone, prompts, alive, found.pieces, found.label_pieces)
 
@@ -65,7 +65,7 @@ class LabelLoss:
 
 def train_pack(
     backbone: EncoderDecoder,
-    prompts: PromptPack,
+    prompts: MethodPack,
     runs: list[Run],
     train: TokenizedSplit,
     rows: np.ndarray,
@@ -88,7 +88,7 @@ def train_pack(
 
 
 def train_runs(
-    prompts: PromptPack,
+    prompts: MethodPack,
     runs: list[Run],
     objective: Objective,
     steps: int,
@@ -127,7 +127,7 @@ def train_runs(
 
 
 def _begin(
-    prompts: PromptPack, runs: list[Run], settings: TrainingSettings, size: ForwardSize, checkpoint: Checkpoint | None
+    prompts: MethodPack, runs: list[Run], settings: TrainingSettings, size: ForwardSize, checkpoint: Checkpoint | None
 ) -> TrainingState:
     groups = prompts.parameter_groups()
     device = next(prompts.parameters()).device
@@ -194,6 +194,6 @@ def _validate(state: TrainingState, validate: Validate) -> None:
             result.best_tensors = {name: tensor.clone() for name, tensor in state.prompts.tensors(run).items()}
 
 
-def _watch(prompts: PromptPack, run: int, result: RunResult, step: int) -> None:
+def _watch(prompts: MethodPack, run: int, result: RunResult, step: int) -> None:
     if found := prompts.diagnostics(run):
         result.diagnostics.append({"step": step, **found})

@@ -12,12 +12,12 @@ import torch
 from ept.evaluation.split import majority_predictions, predict_split, references, score
 from ept.experiment import SOURCE
 from ept.files import write_atomically, write_json
+from ept.method_pack import MethodPack
 from ept.paths import prompt_file
-from ept.prompts.base import PromptPack
 from ept.prompts.save import save_prompt
 from ept.training.load import Job
 from ept.training.results import DIVERGED, Run, RunResult
-from ept.training.start import build_prompts
+from ept.training.start import build_runs
 
 
 @dataclass(frozen=True)
@@ -98,16 +98,16 @@ def choose_rates(job: Job, runs: list[Run], results: list[RunResult]) -> dict[st
     return dict(max(scores, key=lambda rates: float(np.mean(scores[rates]))))
 
 
-def _trained(job: Job, runs: list[Run], results: list[RunResult]) -> PromptPack:
+def _trained(job: Job, runs: list[Run], results: list[RunResult]) -> MethodPack:
     """The prompts of these runs at their best checkpoints; a run without one stays at its start."""
-    prompts = build_prompts(job, [run.seed for run in runs])
+    prompts = build_runs(job, [run.seed for run in runs])
     for place, result in enumerate(results):
         if result.best_tensors:
             prompts.load_tensors(place, result.best_tensors)
     return prompts
 
 
-def _save(job: Job, prompts: PromptPack, run: int, seed: int) -> None:
+def _save(job: Job, prompts: MethodPack, run: int, seed: int) -> None:
     pack = job.pack
     metadata = {
         "backbone": job.config.backbone.public_name,
@@ -119,7 +119,7 @@ def _save(job: Job, prompts: PromptPack, run: int, seed: int) -> None:
     save_prompt(prompt_file(pack.prompts, seed), prompts.tensors(run), prompts.collapse(run), metadata)
 
 
-def _predict_test(job: Job, prompts: PromptPack, results: list[RunResult]) -> list[np.ndarray]:
+def _predict_test(job: Job, prompts: MethodPack, results: list[RunResult]) -> list[np.ndarray]:
     """Test predictions [rows] of each run; the majority's where a run diverged."""
     rows = np.arange(len(job.test))
     with torch.inference_mode():

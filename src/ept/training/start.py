@@ -3,7 +3,9 @@
 import numpy as np
 import torch
 
+from ept.baselines.build import build_weights
 from ept.experiment import Pack, joined_title
+from ept.method_pack import MethodPack
 from ept.methods import get_method
 from ept.prompts.base import PromptPack
 from ept.prompts.build import build_pack
@@ -15,13 +17,13 @@ from ept.training.load import Job
 ROWS_TO_CHOOSE_SOURCE = 128
 
 
-def starting_prompts(job: Job, seeds: list[int]) -> tuple[PromptPack, dict[str, float]]:
+def starting_prompts(job: Job, seeds: list[int]) -> tuple[MethodPack, dict[str, float]]:
     """The prompts of runs with these seeds, and the loss of each source that was compared.
 
     The first source in the dictionary is the chosen one; it is empty for a start from scratch. Tasks that are used
     together are one source, mnli+sst2; a mixture has no loss before it is trained (NaN).
     """
-    prompts = build_prompts(job, seeds)
+    prompts = build_runs(job, seeds)
     if job.method.sources == "mixture":
         return prompts, {joined_title(job.pack.candidates): float("nan")}
     if not job.pack.candidates:
@@ -34,6 +36,16 @@ def starting_prompts(job: Job, seeds: list[int]) -> tuple[PromptPack, dict[str, 
     for run in range(len(seeds)):
         prompts.load_tensors(run, tensors, str(chosen))
     return prompts, {candidate.title: losses[candidate.title] for candidate in ranked}
+
+
+def build_runs(job: Job, seeds: list[int]) -> MethodPack:
+    """A pack of untrained runs, one per seed: prompts, or the one run of a method that trains inside the backbone,
+    attached to it.
+    """
+    if job.method.packed:
+        return build_prompts(job, seeds)
+    (seed,) = seeds
+    return build_weights(job.pack.method, job.backbone, job.config.baselines, seed)
 
 
 def build_prompts(job: Job, seeds: list[int], method: str | None = None) -> PromptPack:

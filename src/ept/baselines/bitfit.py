@@ -1,0 +1,24 @@
+"""BitFit (Ben Zaken et al. 2022): only biases are trained."""
+
+import torch
+from torch import nn
+
+from ept.backbones.t5 import T5, Norm
+from ept.baselines.base import WeightPack
+
+
+class BitFit(WeightPack):
+    """[known] T5 has no biases, so zeros are added to its linear layers, norms and lm_head; wants float32.
+
+    The published 282,496 parameters on T5-base include those of lm_head; the released code of ATTEMPT trains all others
+    and keeps these frozen.
+    """
+
+    def attach(self, model: T5) -> None:
+        """Add a bias [outputs] to every linear layer and [hidden] to every norm."""
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                self.add(module, "bias", nn.Parameter(torch.zeros(module.out_features)))
+            elif isinstance(module, Norm):
+                self.add(module, "bias", nn.Parameter(torch.zeros(len(module.weight))))
+                self.change_output(module, lambda output, norm=module: output + norm.bias)

@@ -1,0 +1,31 @@
+"""LoRA (Hu et al. 2022), through PEFT."""
+
+from peft import LoraConfig, LoraModel
+
+from ept.backbones.t5 import T5
+from ept.baselines.base import WeightPack
+from ept.errors import InputError
+
+
+class Lora(WeightPack):
+    """[known] Low-rank updates of q and v of every attention: W + (alpha / rank) B A, A Kaiming-uniform, B zero.
+
+    No biases are trained; the published 3.8M parameters on T5-base count BitFit's too.
+    """
+
+    def attach(self, model: T5) -> None:
+        """Let PEFT wrap q and v; its modules compute in float32 and give back the backbone's dtype."""
+        rank, sizes = self.settings.lora_rank, model.encoder.block[0].layer[0].SelfAttention.q.weight.shape
+        if rank > min(sizes):
+            raise InputError(
+                f"baselines.lora_rank is {rank}, but the backbone's q and v are {sizes[0]} x {sizes[1]} matrices; "
+                f"choose at most {min(sizes)}"
+            )
+        config = LoraConfig(r=rank, lora_alpha=self.settings.lora_alpha, target_modules=["q", "v"], lora_dropout=0.0)
+        adapted = LoraModel(model, config, "default")
+        # Older releases of PEFT leave their notes on the model.
+        self.undo(lambda: vars(model).pop("peft_config", None))
+        self.undo(adapted.unload)
+        for parameter in self.parameters():
+            parameter.data = parameter.data.float()
+        model.eval()
