@@ -91,7 +91,8 @@ def t5_base() -> EncoderDecoder:
 def _untrained(method: str, backbone: EncoderDecoder) -> MethodPack:
     if not METHODS[method].packed:
         return build_weights(method, backbone, BaselineSettings(), seed=0)
-    return build_pack(method, torch.ones(110, 768), PromptSettings(), EptSettings(), 256, [0])
+    sources = torch.ones(5, 100, 768)
+    return build_pack(method, torch.ones(110, 768), PromptSettings(), EptSettings(), 256, [0], sources=sources)
 
 
 def test_parameters_of_all_methods_on_t5_base(documents, t5_base):
