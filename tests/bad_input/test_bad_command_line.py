@@ -6,7 +6,7 @@ from bad_input.spoil import settings
 CASES = {
     "no pack": (settings(), "train --method pt", "name a pack by --hash, or by --method, --task and --regime"),
     "unknown hash": (settings(), "train --hash 01234567", "settings hash 01234567; is it another configuration's"),
-    "unknown method": (settings(), "train --method lora --task rte --regime full", "'lora'; known are pt"),
+    "unknown method": (settings(), "train --method lorra --task rte --regime full", "'lorra'; known are fine_tuning"),
     "unknown task": (settings(), "train --method pt --task rtee --regime full", "'rtee'; .. rte"),
     "unknown regime": (settings(), "train --method pt --task rte --regime half", "'half'; use full, source or k"),
     "no examples": (settings(), "train --method pt --task rte --regime k0", "'k0'; use full, source or k"),

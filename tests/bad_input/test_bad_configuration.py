@@ -30,7 +30,11 @@ CASES = {
     "a pack of none": (settings(training__pack=0), "check", "training.pack is 0; it must be auto or a number of runs"),
     "length 0": (settings(data__source_length={"rte": 0}), "check", "key data: source_length.rte is 0; it must"),
     "unknown task": (settings(tasks__target=["rtee"]), "check", "key tasks.target: .. 'rtee'; .. rte"),
-    "unknown method": (settings(methods=["lora"]), "check", "key methods: unknown method 'lora'; known are pt"),
+    "unknown method": (
+        settings(methods=["lorra"]),
+        "check",
+        "key methods: unknown method 'lorra'; known are fine_tuning",
+    ),
     "local without path": (settings(data__path=""), "check", "key data: path is needed with source local"),
     "demo with path": (settings(data__source="demo"), "check", "key data: path is .. allowed only there"),
     "hub without revision": (settings(backbone__source="hub"), "check", "key backbone: .. a revision (commit)"),

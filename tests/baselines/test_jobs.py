@@ -15,7 +15,7 @@ from ept.experiment import Experiment
 from ept.prompts.save import read_prompt
 from ept.training.checkpoint import Checkpoint
 from ept.training.load import load_job
-from ept.training.start import build_prompts
+from ept.training.start import build_runs
 
 CONFIG = {
     "data": {"source_length": {"default": 48}},
@@ -60,7 +60,7 @@ def test_a_job_trains_its_runs_one_by_one_and_leaves_what_use_needs(folder, monk
     written = pq.read_table(pack.folder / "predictions.parquet").to_pydict()
     rows = np.arange(len(job.test))
     for seed in (1, 0):
-        again = build_prompts(job, [7])
+        again = build_runs(job, [7])
         saved = read_prompt(pack.prompts / f"seed{seed}.safetensors")
         assert saved.metadata["method"] == method
         again.load_tensors(0, saved.tensors)

@@ -8,7 +8,7 @@ from ept.config import parse_configuration
 from ept.errors import InputError
 from ept.experiment import Experiment
 from ept.methods import METHODS
-from ept.training.start import build_prompts
+from ept.training.start import build_runs
 
 OWN = {
     "fine_tuning": set(),
@@ -69,7 +69,7 @@ def test_a_job_builds_the_method_over_its_backbone(backbone, method):
         }
     )
     job = SimpleNamespace(pack=SimpleNamespace(method=method), method=METHODS[method], backbone=backbone, config=config)
-    pack = build_prompts(job, [7])
+    pack = build_runs(job, [7])
     module, name = METHODS[method].module.split(":")
     assert (type(pack).__module__, type(pack).__name__) == (module, name)
     assert pack.seeds == (7,) and pack.backbone is backbone
