@@ -19,13 +19,14 @@ ABLATED, VARIANTS = 9, 3 + 3 + 3 + 1 + 4
 
 
 def test_paper_configuration_shows_the_full_grid_without_downloading(workflow, project):
-    # pt, dept, ept and what trains inside the backbone from scratch, and spot from a source on full data
-    full = (4 + INSIDE_BACKBONE) * PAPER_TARGETS
+    # all twelve methods on full data: spot, attempt and mpt from sources, the others from scratch
+    full = (6 + INSIDE_BACKBONE) * PAPER_TARGETS
     # the same, but dept and ept from both, for three k
-    few_shot = 3 * (1 + 1 + 2 + 2 + INSIDE_BACKBONE) * PAPER_TARGETS
+    few_shot = 3 * (1 + 3 + 2 + 2 + INSIDE_BACKBONE) * PAPER_TARGETS
     planned = workflow.planned("all", config=project / "config/paper.yaml")
     assert planned["train"] == full + few_shot + ABLATED * VARIANTS
-    assert planned["train_source"] == 3 * 5
+    # pt, dept and ept on each source; mpt from all five, and without mnli, qqp or sst2, which are targets too
+    assert planned["train_source"] == 3 * 5 + 4
     assert planned["fetch"] == planned["tokenize"] == 15
     assert planned["download_backbone"] == 1
     # main, three k, ablation, comparison
