@@ -4,8 +4,9 @@ import pytest
 
 from ept.config import BackboneSettings, DataSettings, load_configuration, parse_configuration
 from ept.errors import InputError
-from ept.experiment import MULTITASK, SOURCE, Experiment
+from ept.experiment import Experiment
 from ept.methods import METHODS
+from ept.pack import MULTITASK, SOURCE
 
 TRANSFERRED = [name for name, method in METHODS.items() if method.source != "none"]
 TOGETHER = [name for name, method in METHODS.items() if method.sources != "best"]

@@ -127,7 +127,7 @@ def train(options: argparse.Namespace) -> None:
         pack = experiment.pack(options.method, options.task, options.regime, options.initialise_from)
     else:
         raise InputError("name a pack by --hash, or by --method, --task and --regime")
-    from ept.experiment import MULTITASK
+    from ept.pack import MULTITASK
     from ept.training.checkpoint import Interrupted
 
     if pack.task == MULTITASK:

@@ -4,9 +4,7 @@ Everything here is known when Snakemake parses the workflow: no download, no tor
 """
 
 import dataclasses
-import json
 import re
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,9 @@ from ept.config import Configuration
 from ept.data.source import DataSource, identity
 from ept.demo import BACKBONE_FOLDER
 from ept.errors import InputError
-from ept.files import digest, write_text
+from ept.files import digest
 from ept.methods import METHODS, get_method
+from ept.pack import FULL, MULTITASK, SOURCE, Pack
 from ept.prompts.budget import decomposition_rank, ept_rank
 from ept.tasks import get_task
 from ept.training.settings import FewShotSettings, TrainingSettings
@@ -28,65 +27,8 @@ from ept.training.settings import FewShotSettings, TrainingSettings
 # Raised when a change of the code changes results without any setting having changed.
 RESULTS_VERSION = 1
 
-FULL, SOURCE = "full", "source"
 ABLATION, COMPARISON = "ablation", "comparison"
-# Stands for the task of a prompt that several source tasks train together.
-MULTITASK = "multitask"
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
-
-
-@dataclass(frozen=True)
-class Pack:
-    """All runs (learning rates x seeds) of one backbone, method, task and regime: one job.
-
-    `settings` holds every resolved setting that can change the result; `hash` is its digest. `candidates` are the
-    packs of the source prompts that it may start from (empty: from scratch). `variant` has the settings of its prompts,
-    and the name of its row in the table `ablation`. The pack of MPT's source training has the task `multitask` and no
-    data of its own: it trains on the data of its candidates, which are its teachers.
-    """
-
-    method: str
-    variant: Variant
-    task: str
-    regime: str
-    hash: str
-    settings: dict[str, Any]
-    seeds: tuple[int, ...]
-    prompts: Path
-    folder: Path
-    checkpoints: Path
-    tokenized: Path | None
-    candidates: tuple["Pack", ...] = ()
-
-    @property
-    def k(self) -> int | None:
-        """The number of training examples of a few-shot pack; None with all data."""
-        return None if self.regime in (FULL, SOURCE) else int(self.regime.removeprefix("k"))
-
-    @property
-    def initialise_from(self) -> str:
-        """`source` or `scratch`."""
-        return "source" if self.candidates else "scratch"
-
-    @property
-    def token_folders(self) -> tuple[Path, ...]:
-        """The tokenised tasks that it trains on."""
-        return (self.tokenized,) if self.tokenized else tuple(candidate.tokenized for candidate in self.candidates)
-
-    @property
-    def title(self) -> str:
-        """The task, or the tasks that were trained together."""
-        return self.task if self.tokenized else joined_title(self.candidates)
-
-    @property
-    def source_prompt(self) -> Path:
-        """The prompt that other packs start from (packs of the regime `source` have one seed)."""
-        return paths.prompt_file(self.prompts, self.seeds[0])
-
-
-def joined_title(packs: tuple[Pack, ...]) -> str:
-    """What tables call several source tasks that are used together, for example mnli+sst2."""
-    return "+".join(pack.task for pack in packs)
 
 
 class Experiment:
@@ -342,28 +284,3 @@ def _check_start(method: str, regime: str, initialise_from: str) -> None:
         raise InputError(f"{method} always starts from scratch; leave out --initialise-from source{instead}")
     if source == "required" and initialise_from == "scratch":
         raise InputError(f"{method} always starts from a source prompt; add --initialise-from source")
-
-
-def write_list(experiment: Experiment, table: str) -> Path:
-    """Write the list of a table's packs and return its path.
-
-    A list that has not changed keeps its time stamp, unless the table beside it was made from another: a copy that did
-    not keep time stamps cannot tell that this table is older than its list.
-    """
-    path = paths.table_list_file(experiment.config.output, table)
-    folders = [str(pack.folder) for pack in experiment.table_packs(table)]
-    text = "".join(f"{folder}\n" for folder in folders)
-    if not path.exists() or path.read_text() != text or _folders_behind(experiment, table) not in (None, folders):
-        write_text(path, text)
-    return path
-
-
-def _folders_behind(experiment: Experiment, table: str) -> list[str] | None:
-    """The packs' folders that a finished table says it was made from; None where there is no table."""
-    path = paths.table_settings_file(experiment.config.output, table)
-    if not path.exists():
-        return None
-    try:
-        return [run["folder"] for run in json.loads(path.read_text())["runs"]]
-    except (ValueError, KeyError, TypeError):
-        return []

@@ -14,8 +14,9 @@ from data.task_rows import write_local, write_tokenizer
 from ept.cli import main
 from ept.config import load_configuration
 from ept.evaluation.split import predict_split
-from ept.experiment import MULTITASK, Experiment
+from ept.experiment import Experiment
 from ept.files import sha256_file
+from ept.pack import MULTITASK
 from ept.prompts.build import build_pack
 from ept.prompts.save import read_prompt
 from ept.tasks import TASKS

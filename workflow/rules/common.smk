@@ -2,7 +2,8 @@
 from ept import paths
 from ept.config import load_configuration, parse_configuration, write_resolved
 from ept.errors import InputError
-from ept.experiment import Experiment, write_list
+from ept.experiment import Experiment
+from ept.results.lists import write_list
 from ept.yaml_file import read_yaml
 
 

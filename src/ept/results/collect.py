@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from ept.errors import InputError
 from ept.evaluation.metrics import References
-from ept.experiment import Pack
+from ept.pack import Pack
 from ept.tasks import get_task
 
 # What tables need of a run's record and of its predictions (ept.training.report).

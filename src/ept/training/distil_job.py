@@ -8,8 +8,9 @@ from functools import partial
 import numpy as np
 
 from ept.data.batches import BatchOrder
-from ept.experiment import Experiment, Pack
+from ept.experiment import Experiment
 from ept.files import write_json
+from ept.pack import Pack
 from ept.prompts.multitask import SharedPrompt
 from ept.prompts.save import save_prompt
 from ept.training.checkpoint import Checkpoint

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from ept.evaluation.split import predict_split, references, score
-from ept.experiment import Experiment, Pack
+from ept.experiment import Experiment
 from ept.method_pack import MethodPack
+from ept.pack import Pack
 from ept.training.checkpoint import Checkpoint
 from ept.training.load import Job, load_job, runs_of
 from ept.training.loop import Validate, train_pack

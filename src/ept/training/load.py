@@ -19,8 +19,9 @@ from ept.data.tokenized import TokenizedSplit
 from ept.data.tokenizer import END, PAD, load_tokenizer
 from ept.errors import InputError
 from ept.evaluation.split import Answers
-from ept.experiment import Experiment, Pack
+from ept.experiment import Experiment
 from ept.methods import Method, get_method
+from ept.pack import Pack
 from ept.paths import measured_file
 from ept.tasks import get_task
 from ept.tasks.record import Task

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import torch
 
 from ept.evaluation.split import majority_predictions, predict_split, references, score
-from ept.experiment import SOURCE
 from ept.files import write_atomically, write_json
 from ept.method_pack import MethodPack
+from ept.pack import SOURCE
 from ept.paths import prompt_file
 from ept.prompts.save import save_prompt
 from ept.training.load import Job

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from ept.baselines.build import build_weights
-from ept.experiment import Pack, joined_title
 from ept.method_pack import MethodPack
 from ept.methods import get_method
+from ept.pack import Pack, joined_title
 from ept.prompts.base import PromptPack
 from ept.prompts.build import build_pack
 from ept.prompts.save import read_prompt

@@ -1,0 +1,66 @@
+"""A unit of work: the runs that one job trains."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ept import paths
+from ept.ablation import Variant
+
+FULL, SOURCE = "full", "source"
+# Stands for the task of a prompt that several source tasks train together.
+MULTITASK = "multitask"
+
+
+@dataclass(frozen=True)
+class Pack:
+    """All runs (learning rates x seeds) of one backbone, method, task and regime: one job.
+
+    `settings` holds every resolved setting that can change the result; `hash` is its digest. `candidates` are the
+    packs of the source prompts that it may start from (empty: from scratch). `variant` has the settings of its prompts,
+    and the name of its row in the table `ablation`. The pack of MPT's source training has the task `multitask` and no
+    data of its own: it trains on the data of its candidates, which are its teachers.
+    """
+
+    method: str
+    variant: Variant
+    task: str
+    regime: str
+    hash: str
+    settings: dict[str, Any]
+    seeds: tuple[int, ...]
+    prompts: Path
+    folder: Path
+    checkpoints: Path
+    tokenized: Path | None
+    candidates: tuple["Pack", ...] = ()
+
+    @property
+    def k(self) -> int | None:
+        """The number of training examples of a few-shot pack; None with all data."""
+        return None if self.regime in (FULL, SOURCE) else int(self.regime.removeprefix("k"))
+
+    @property
+    def initialise_from(self) -> str:
+        """`source` or `scratch`."""
+        return "source" if self.candidates else "scratch"
+
+    @property
+    def token_folders(self) -> tuple[Path, ...]:
+        """The tokenised tasks that it trains on."""
+        return (self.tokenized,) if self.tokenized else tuple(candidate.tokenized for candidate in self.candidates)
+
+    @property
+    def title(self) -> str:
+        """The task, or the tasks that were trained together."""
+        return self.task if self.tokenized else joined_title(self.candidates)
+
+    @property
+    def source_prompt(self) -> Path:
+        """The prompt that other packs start from (packs of the regime `source` have one seed)."""
+        return paths.prompt_file(self.prompts, self.seeds[0])
+
+
+def joined_title(packs: tuple[Pack, ...]) -> str:
+    """What tables call several source tasks that are used together, for example mnli+sst2."""
+    return "+".join(pack.task for pack in packs)
