@@ -11,18 +11,20 @@ from transformers import T5Config, T5ForConditionalGeneration
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.data.tokenize import SCHEMA, write_tokens
 from ept.data.tokenized import TokenizedSplit
-from ept.evaluation.predict import generate
-from ept.evaluation.split import Answers, predict_split
+from ept.evaluation.predict import generate, score_candidates
+from ept.evaluation.split import MAX_ANSWER_PIECES, Answers, predict_split
 from ept.prompts.base import PromptOutput
 from ept.tasks import get_task
 
 ROWS, HIDDEN, PROMPT_LENGTH, RUNS = 30, 16, 3, 2
 
+FULL = torch.OutOfMemoryError("out of memory")
+
 
 class Limited(EncoderDecoder):
     """A backbone that has memory for so many rows."""
 
-    def __init__(self, model, most_rows=10**6, error=torch.OutOfMemoryError("out of memory")):
+    def __init__(self, model, most_rows=10**6, error=FULL):
         super().__init__(model)
         self.most_rows, self.error, self.passes = most_rows, error, []
 
@@ -33,11 +35,11 @@ class Limited(EncoderDecoder):
         return super().encode(embeddings, attention_mask)
 
 
-class Letters(Answers):
-    """Labels of one piece each, without a tokenizer."""
+class Pieces(Answers):
+    """Labels of two pieces and texts as numbers, without a tokenizer."""
 
     def label_ids(self):
-        return [[4, 1], [5, 1]]
+        return [[2 + number // 6, 2 + number % 6, 1] for number in range(len(self.task.labels))]
 
     def text(self, pieces):
         return " ".join(map(str, pieces))
@@ -47,7 +49,12 @@ class Letters(Answers):
 def t5():
     torch.manual_seed(0)
     shape = dict(d_model=HIDDEN, d_kv=4, d_ff=24, num_layers=1, num_heads=4, decoder_start_token_id=0)
-    return T5ForConditionalGeneration(T5Config(vocab_size=12, **shape)).eval()
+    model = T5ForConditionalGeneration(T5Config(vocab_size=12, **shape)).eval()
+    for name, parameter in model.named_parameters():
+        if "layer_norm" not in name:
+            # Large enough that rows differ in their answers.
+            torch.nn.init.normal_(parameter, std=0.6)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -74,29 +81,38 @@ def output():
     return PromptOutput(3 * torch.randn(RUNS, PROMPT_LENGTH, HIDDEN, generator=generator), None)
 
 
-@pytest.fixture(scope="module")
-def one_by_one(t5, split, output):
-    """What greedy generation writes for each row alone, [runs][rows]."""
+def _alone(t5, split, output, answer):
+    """`answer` of a backbone, embeddings and mask for each row of each run alone, [runs][rows]."""
     backbone = EncoderDecoder(t5)
-    texts = []
-    for run in range(RUNS):
-        texts.append([])
+    found = []
+    for prompt in output.prompt:
+        found.append([])
         for row in range(ROWS):
             text = backbone.embed(split.collate(np.array([row])).input_ids)
-            embeddings = torch.cat([output.prompt[run : run + 1], text], 1)
-            texts[run] += generate(backbone, embeddings, torch.ones(embeddings.shape[:2]), 64)
-    return texts
+            embeddings = torch.cat([prompt[None], text], 1)
+            found[-1] += answer(backbone, embeddings, torch.ones(embeddings.shape[:2]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def scores(t5, split, output):
+    """The likeliest of STS-B's scores for each row alone, [runs][rows]."""
+    answers = Pieces(get_task("stsb"), None)
+
+    def likeliest(*inputs):
+        return [float(answers.task.labels[i]) for i in score_candidates(*inputs, answers.label_ids()).argmax(1)]
+
+    return _alone(t5, split, output, likeliest)
 
 
 @settings(deadline=None, max_examples=25)
 @given(most_positions=st.integers(1, 400), most_rows=st.sampled_from([2, 3, 7, 10, 31, 10**6]), reverse=st.booleans())
-def test_predictions_are_those_of_each_row_alone(t5, split, output, one_by_one, most_positions, most_rows, reverse):
+def test_predictions_are_those_of_each_row_alone(t5, split, output, scores, most_positions, most_rows, reverse):
     backbone = Limited(t5, most_rows)
     rows = np.arange(ROWS)[::-1] if reverse else np.arange(5, ROWS)
-    answers = Letters(get_task("sst2"), None)
-    found = predict_split(backbone, output, split, rows, answers, most_positions)
-    labels = {(4,): 0, (5,): 1}
-    assert found.tolist() == [[labels.get(tuple(one_by_one[run][row]), -1) for row in rows] for run in range(RUNS)]
+    found = predict_split(backbone, output, split, rows, Pieces(get_task("stsb"), None), most_positions)
+    assert found.tolist() == [[run_scores[row] for row in rows] for run_scores in scores]
+    assert len(np.unique(found)) > 3
     done = [size for size in backbone.passes if size <= most_rows]
     assert sum(done) == RUNS * len(rows)
     # A failed pass is not tried again at its size.
@@ -108,19 +124,15 @@ def test_predictions_are_those_of_each_row_alone(t5, split, output, one_by_one, 
         assert len(done) == 1 or max(done) * longest * 2 > 4 * most_positions
 
 
-def test_texts_are_those_of_each_row_alone(t5, split, output, one_by_one):
-    answers = Letters(get_task("squad"), None)
-    found = predict_split(Limited(t5, 9), output, split, np.arange(ROWS), answers, 10**6)
-    assert found.tolist() == [[" ".join(map(str, text)) for text in texts] for texts in one_by_one]
-
-
-def test_the_test_model_writes_labels_and_other_strings(one_by_one):
-    written = {tuple(text) for texts in one_by_one for text in texts}
-    assert len(written) > 2
+def test_texts_are_those_of_each_row_alone(t5, split, output):
+    found = predict_split(Limited(t5, 9), output, split, np.arange(ROWS), Pieces(get_task("squad"), None), 10**6)
+    alone = _alone(t5, split, output, lambda *inputs: generate(*inputs, MAX_ANSWER_PIECES))
+    assert found.tolist() == [[" ".join(map(str, text)) for text in texts] for texts in alone]
+    assert len(np.unique(found.astype(str))) > 3
 
 
 def test_errors_that_smaller_batches_do_not_mend_are_raised(t5, split, output):
-    answers, rows = Letters(get_task("sst2"), None), np.arange(ROWS)
+    answers, rows = Pieces(get_task("sst2"), None), np.arange(ROWS)
     with pytest.raises(torch.OutOfMemoryError):
         predict_split(Limited(t5, RUNS - 1), output, split, rows, answers, 10**6)
     other = Limited(t5, 4, RuntimeError("another"))

@@ -15,11 +15,13 @@ RUNS = make_grid("ept")
 # Of EPT: the prompt and the text.
 POSITIONS = 3 + 12
 
+FULL = torch.OutOfMemoryError("out of memory")
+
 
 class Limited(EncoderDecoder):
     """A backbone that has memory for so many rows."""
 
-    def __init__(self, model, most_rows, error=torch.OutOfMemoryError("out of memory")):
+    def __init__(self, model, most_rows, error=FULL):
         super().__init__(model)
         self.most_rows, self.error, self.passes = most_rows, error, []
 
