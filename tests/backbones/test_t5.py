@@ -83,16 +83,14 @@ PUBLISHED = {
 def test_a_published_configuration_means_what_it_means_to_transformers(name):
     values = PUBLISHED[name]
     own, theirs = T5Config.of(values), transformers.T5Config(**values)
-    for field in T5Config.__dataclass_fields__:
-        if field in ("scale_decoder_outputs", "decoder_start_token_id"):
-            continue
+    for field in set(T5Config.__dataclass_fields__) - {"tie_word_embeddings", "decoder_start_token_id"}:
         assert getattr(own, field) == getattr(theirs, field), field
     assert (own.gated, own.activation) == (theirs.is_gated_act, theirs.dense_act_fn)
-    # transformers scales where the head is tied; published files leave out both keys or give 0.
-    assert own.scale_decoder_outputs == values.get("tie_word_embeddings", True)
+    # transformers 5 says of every T5 that its head is tied, and finds out when it loads.
+    assert own.tie_word_embeddings == values.get("tie_word_embeddings", True)
     assert own.decoder_start_token_id == own.pad_token_id == 0
-    # What transformers writes again is read as the same.
-    again = theirs.to_dict() | {"scale_decoder_outputs": own.scale_decoder_outputs, "decoder_start_token_id": 0}
+    # What transformers writes of it is read as the same.
+    again = theirs.to_dict() | {"tie_word_embeddings": own.tie_word_embeddings}
     assert T5Config.of(again) == own
 
 
