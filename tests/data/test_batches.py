@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chi2
 
 from ept.data.batches import BatchOrder
 
@@ -101,6 +102,56 @@ def test_every_row_is_equally_likely_at_every_step():
     counts = np.bincount(np.concatenate([order.batch(10 * e)[0] for e in range(6000)]), minlength=rows)
     # 600 expected, standard deviation 24.
     assert abs(counts - 600).max() < 120
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "window"),
+    # Windows of two batches; with a last window of one; with a remainder that is dropped; of one batch each.
+    [(24, 3, 2), (27, 3, 2), (29, 3, 2), (9, 3, 50)],
+)
+@pytest.mark.parametrize("lengths", ["distinct", "tied"])
+def test_rows_land_on_steps_as_in_a_uniform_shuffle(count, batch_size, window, lengths):
+    """Chi-square over the epochs of one run, which are independent draws: at each step every row is equally likely."""
+    epochs = 3000
+    every_length = np.arange(count) if lengths == "distinct" else np.arange(count) // 5
+    order = BatchOrder(every_length, np.arange(count)[None], [11], batch_size, window)
+    steps = order.batches_per_epoch
+    landed, taken = np.zeros((steps, count)), np.zeros(count)
+    # One row of each batch: the rows of a batch are of like length and so no independent draws.
+    member = np.random.default_rng(1).integers(0, batch_size, epochs * steps)
+    for step, place in enumerate(member):
+        batch = order.batch(step)[0]
+        landed[step % steps, batch[place]] += 1
+        taken[batch] += 1
+    statistics = ((landed - epochs / count) ** 2).sum(1) / (epochs / count)
+    assert chi2.sf(statistics, count - 1).min() > 1e-3
+    # The remainder that an epoch leaves out: so many rows drawn without putting back, which narrows the statistic.
+    left_out = epochs - taken
+    if remainder := count % batch_size:
+        wanted = epochs * remainder / count
+        statistic = ((left_out - wanted) ** 2).sum() / wanted / (1 - remainder / count) * (count - 1) / count
+        assert chi2.sf(statistic, count - 1) > 1e-3
+    else:
+        assert not left_out.any()
+
+
+def test_windows_hold_any_rows_and_steps_of_a_window_any_of_its_lengths():
+    """Two rows meet in a window as in a uniform shuffle, and the shorter comes first as often as not."""
+    count, batch_size, window, epochs = 24, 2, 3, 4000
+    order = BatchOrder(np.arange(count), np.arange(count)[None], [5], batch_size, window)
+    assert order.window == window and order.batches_per_epoch == 12
+    together = first = 0
+    for epoch in range(epochs):
+        place = np.empty(count, np.int64)
+        for step in range(12):
+            place[order.batch(epoch * 12 + step)[0]] = step
+        shortest, longest = place[0], place[-1]
+        if shortest // window == longest // window:
+            together += 1
+            first += int(shortest < longest)
+    # 5 of the other 23 places are in the same window; row 0 and row 23 are never in one batch of three.
+    assert abs(together - epochs * 5 / 23) < 4 * np.sqrt(epochs * 5 / 23 * 18 / 23)
+    assert abs(first - together / 2) < 4 * np.sqrt(together / 4)
 
 
 def test_small_sets_do_not_get_the_same_batches_every_epoch():

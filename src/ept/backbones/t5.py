@@ -238,4 +238,5 @@ def position_buckets(distances: Tensor, buckets: int, max_distance: int, both_si
 
 def _plain(module: nn.Module) -> bool:
     """Whether a module is its weight and nothing else: no bias, hook, quantisation or low-rank update."""
-    return type(module) is nn.Linear and module.bias is None and not module._forward_hooks
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    return type(module) is nn.Linear and module.bias is None and not hooked

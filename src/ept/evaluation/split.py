@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.memory import is_out_of_memory
 from ept.data.tokenized import TokenizedSplit
 from ept.evaluation import metrics
 from ept.evaluation.predict import generate, predict_labels, score_candidates
@@ -49,34 +50,47 @@ def predict_split(
     Classification: class indices, -1 where generation would write something that is no label. Regression: the score
     whose string is likeliest. Extraction: generated text (dtype object). Rows are batched by length; every batch goes
     through the backbone with all runs' prompts, and has at most so many positions that four times `most_positions`
-    (which is for passes with a graph) hold them.
+    (which is for passes with a graph) hold them. Out of memory halves the batches.
     """
     runs, prompt_length = output.prompt.shape[:2]
     kind = answers.task.kind
     dtype = {"classification": np.int64, "regression": np.float64, "extraction": object}[kind]
     predictions = np.empty((runs, len(rows)), dtype=dtype)
-    for positions in _batches(split.lengths[rows], runs, prompt_length, most_positions):
-        batch = split.collate(rows[positions]).to(backbone.device)
-        embeddings = backbone.embed(batch.input_ids).expand(runs, -1, -1, -1)
-        mask = batch.attention_mask.expand(runs, -1, -1)
-        predictions[:, positions] = _predict(backbone, *combine(output, embeddings, mask), answers).reshape(runs, -1)
+    order = np.argsort(split.lengths[rows], kind="stable")
+    sizes = runs * (prompt_length + split.lengths[rows][order])
+    # Without a graph several times as many positions fit as in training.
+    start, budget = 0, 4 * most_positions
+    while start < len(order):
+        stop = _batch_end(sizes, start, budget)
+        try:
+            predictions[:, order[start:stop]] = _predict_rows(backbone, output, split, rows[order[start:stop]], answers)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or stop == start + 1:
+                raise
+            budget = (stop - start) * int(sizes[stop - 1]) // 2
+        else:
+            start = stop
     return predictions
 
 
-def _batches(lengths: np.ndarray, runs: int, prompt_length: int, budget: int) -> list[np.ndarray]:
-    """Index arrays into `lengths`, short rows first, each batch within `budget` positions over all runs.
+def _batch_end(sizes: np.ndarray, start: int, budget: int) -> int:
+    """Where the batch from `start` ends: as many rows as have `budget` positions when padded to the last; at least one.
 
-    Without a graph several times as many positions fit as in training.
+    `sizes` are the positions of each row over all runs, ascending.
     """
-    order = np.argsort(lengths, kind="stable")
-    batches, start = [], 0
-    while start < len(order):
-        stop = start + 1
-        while stop < len(order) and (stop + 1 - start) * runs * (prompt_length + lengths[order[stop]]) <= 4 * budget:
-            stop += 1
-        batches.append(order[start:stop])
-        start = stop
-    return batches
+    padded = np.arange(1, len(sizes) - start + 1) * sizes[start:]
+    return start + max(1, int(np.searchsorted(padded, budget, side="right")))
+
+
+def _predict_rows(
+    backbone: EncoderDecoder, output: PromptOutput, split: TokenizedSplit, rows: np.ndarray, answers: Answers
+) -> np.ndarray:
+    """The predictions [runs, rows] in one batch."""
+    runs = len(output.prompt)
+    batch = split.collate(rows).to(backbone.device)
+    embeddings = backbone.embed(batch.input_ids).expand(runs, -1, -1, -1)
+    mask = batch.attention_mask.expand(runs, -1, -1)
+    return _predict(backbone, *combine(output, embeddings, mask), answers).reshape(runs, -1)
 
 
 def _predict(backbone: EncoderDecoder, embeddings: Tensor, mask: Tensor, answers: Answers) -> np.ndarray:

@@ -118,10 +118,13 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except (SafetensorError, OSError, ValueError) as error:
             return self._refuse(f"it is damaged ({error})")
-        if header.get("format") != FORMAT or header["identity"] != self.identity:
+        if header.get("format") != FORMAT or header.get("identity") != self.identity:
             return self._refuse("it belongs to other settings, data or code")
+        own = state.tensors()
+        if any(name not in tensors or tensors[name].shape != tensor.shape for name, tensor in own.items()):
+            return self._refuse("its tensors are of other code")
         self._say_differences(header["conditions"])
-        for name, tensor in state.tensors().items():
+        for name, tensor in own.items():
             tensor.copy_(tensors[name])
         state.step, state.seconds, state.size = header["step"], header["seconds"], ForwardSize(**header["size"])
         state.optimiser.steps = header["optimiser_steps"]

@@ -75,9 +75,7 @@ def accumulate_gradients(
     output = prompts()
     if len(alive) < prompts.runs:
         output = output.select(alive)
-    leaves = type(output)(
-        *(part if part is None else part.detach().requires_grad_(part.requires_grad) for part in output)
-    )
+    leaves = output.detached()
     losses = torch.zeros(len(alive), device=backbone.device)
     label_pieces = label_pieces.to(backbone.device)
     for piece in pieces:

@@ -64,7 +64,7 @@ def _train_part(job: Job, part: Part, checkpoint_seconds: float) -> tuple[list[R
     steps = steps_for(job.settings, job.train.metadata["rows_published_train"])
     checkpoint = Checkpoint(
         job.pack.checkpoints / f"part{part.number}.safetensors",
-        identity={"hash": job.pack.hash, "data": job.train.fingerprint},
+        identity={"hash": job.pack.hash, "data": [job.train.fingerprint, job.validation.fingerprint]},
         conditions=job.conditions(),
         seconds=checkpoint_seconds,
     )

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.memory import is_out_of_memory
 from ept.data.batches import BatchOrder
 from ept.data.tokenized import TokenizedSplit
 from ept.method_pack import MethodPack
 from ept.training.checkpoint import Checkpoint, TrainingState
 from ept.training.forward import ForwardSize, accumulate_gradients
 from ept.training.inputs import StepInput, StepInputs
-from ept.training.memory import is_out_of_memory
 from ept.training.optimiser import PackedAdam, linear_schedule
 from ept.training.progress import Progress
 from ept.training.results import DIVERGED, Run, RunResult
@@ -163,7 +163,7 @@ def _gradients(state: TrainingState, objective: Objective) -> tuple[Tensor, int]
         found = objective.take(state.step, state.alive, state.size)
         try:
             return objective.accumulate(state.prompts, state.alive, found), found.examples
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:
             largest = max(len(piece.batch.input_ids) for piece in found.pieces)
             if not is_out_of_memory(error) or largest == 1:
                 raise

@@ -8,6 +8,7 @@ import torch
 from filelock import FileLock
 
 from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.memory import is_out_of_memory
 from ept.files import write_json
 
 LENGTH = 128
@@ -36,12 +37,19 @@ def forward_positions(backbone: EncoderDecoder, identity: str, file: Path) -> in
 
 
 def measure(backbone: EncoderDecoder) -> dict[str, float]:
-    """Positions per second of a forward and backward pass by its number of positions, growing until it slows down."""
+    """Positions per second of a forward and backward pass by its number of positions, growing until it slows down
+    or memory ends.
+    """
     rates: dict[str, float] = {}
     rows = FEWEST_ROWS
     _pass_seconds(backbone, rows)
     while not rates or rows * LENGTH <= backbone.most_positions:
-        seconds = min(_pass_seconds(backbone, rows) for _ in range(3))
+        try:
+            seconds = min(_pass_seconds(backbone, rows) for _ in range(3))
+        except RuntimeError as error:
+            if rates and is_out_of_memory(error):
+                break
+            raise
         rates[str(rows * LENGTH)] = rows * LENGTH / seconds
         if rates[str(rows * LENGTH)] < SLOWER * max(rates.values()) or seconds > LONGEST_PASS:
             break

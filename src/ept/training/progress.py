@@ -14,12 +14,18 @@ class Progress:
         self.steps = steps
         self.seconds_between_lines = seconds_between_lines
         self.started = self.last_line = time.monotonic()
+        self.steps_before: int | None = None
         self.examples = 0
         self.best = float("nan")
         self.bar = tqdm(total=steps, desc=title, leave=False) if sys.stderr.isatty() else None
 
     def step(self, step: int, examples: int, alive: int, runs: int) -> None:
         """Say that `step` steps are done; `examples` were seen in the last one, over all runs."""
+        if self.steps_before is None:
+            # Not 0 where training goes on from a checkpoint.
+            self.steps_before = step - 1
+            if self.bar is not None:
+                self.bar.update(self.steps_before)
         self.examples += examples
         if self.bar is not None:
             self.bar.update(1)
@@ -39,7 +45,7 @@ class Progress:
 
     def _line(self, step: int, alive: int, runs: int) -> str:
         elapsed = time.monotonic() - self.started
-        left = elapsed / step * (self.steps - step)
+        left = elapsed / (step - self.steps_before) * (self.steps - step)
         return (
             f"{self.title}: step {step}/{self.steps}, {self.examples / elapsed:.0f} examples/s, "
             f"{left:.0f} s left, best validation {self.best:.1f}, {alive}/{runs} runs alive"

@@ -1,0 +1,107 @@
+"""A tiny backbone, splits and trainings for the tests of this room."""
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import T5Config, T5ForConditionalGeneration
+
+from ept.data.tokenize import SCHEMA, write_tokens
+from ept.data.tokenized import TokenizedSplit
+from ept.prompts.build import build_pack
+from ept.prompts.settings import EptSettings, PromptSettings
+from ept.training.forward import ForwardSize, accumulate_gradients, cut, pack_losses
+from ept.training.loop import train_pack
+from ept.training.progress import Progress
+from ept.training.results import Run
+from ept.training.settings import TrainingSettings
+
+LENGTH = 12
+PROMPT = PromptSettings(length=8, short_length=3, reference_length=LENGTH)
+SETTINGS = TrainingSettings(batch_size=4, steps=12, warmup_steps=2, evaluate_every=4)
+LARGE = ForwardSize(10**6)
+RATES = {"prompt": 0.3, "low_rank": 0.005}
+VALIDATION_ROWS = np.arange(8)
+
+
+def make_t5():
+    """A random T5 of two layers."""
+    torch.manual_seed(0)
+    shape = T5Config(vocab_size=40, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=4, decoder_start_token_id=0)
+    return T5ForConditionalGeneration(shape).eval()
+
+
+def make_split(path, lengths):
+    """Random texts of these lengths with two labels in turn."""
+    generator = np.random.default_rng(0)
+    rows = len(lengths)
+    columns = {
+        "id": [str(row) for row in range(rows)],
+        "group": [""] * rows,
+        "input_ids": [[*generator.integers(3, 40, length - 1), 1] for length in lengths],
+        "target_ids": [[5, 1] if row % 2 else [6, 7, 1] for row in range(rows)],
+        "label": [float(row % 2) for row in range(rows)],
+        "answers": [[]] * rows,
+    }
+    (batch,) = pa.table(columns, schema=SCHEMA).to_batches()
+    write_tokens(path, batch, {"pad_id": 0, "split": "train"})
+    return TokenizedSplit(path)
+
+
+def make_pack(backbone, method, seeds):
+    """A pack of untrained prompts."""
+    return build_pack(method, backbone.embedding, PROMPT, EptSettings(), LENGTH, seeds)
+
+
+def make_grid(method, seeds=(0, 1), scales=(1.0, 0.3)):
+    """Runs of every scale of the usual rates with every seed, in the order of a job."""
+    groups = ("prompt",) if method == "pt" else ("prompt", "low_rank")
+    return [Run(seed, {group: RATES[group] * scale for group in groups}) for scale in scales for seed in seeds]
+
+
+def accumulate(backbone, prompts, split, rows, size=LARGE):
+    """The gradients of one step on `rows` [runs, batch], all runs alive; returns the losses."""
+    length = prompts().prompt.shape[1]
+    counts = torch.from_numpy(split.target_lengths[rows].sum(1))
+    parts = list(cut(split, rows, length, size))
+    return accumulate_gradients(backbone, prompts, list(range(len(rows))), parts, counts)
+
+
+def loss_score(backbone, split):
+    """A validation that scores with the loss on some rows, negated."""
+
+    @torch.no_grad()
+    def validate(prompts, alive):
+        output = prompts().select(alive)
+        return -pack_losses(backbone, output, split.collate(np.tile(VALIDATION_ROWS, len(alive)))).numpy()
+
+    return validate
+
+
+def train(backbone, prompts, split, runs, settings=SETTINGS, size=LARGE, validate=None, progress=None, checkpoint=None):
+    """Train `prompts` on all rows of `split`, scored by the loss unless `validate` is given; returns the results."""
+    rows = np.tile(np.arange(len(split)), (len(runs), 1))
+    results, _ = train_pack(
+        backbone,
+        prompts,
+        runs,
+        split,
+        rows,
+        settings.steps,
+        settings,
+        size,
+        validate or loss_score(backbone, split),
+        progress or Progress("test", settings.steps),
+        checkpoint,
+    )
+    return results
+
+
+def train_new(backbone, method, split, runs, **options):
+    """Train a fresh pack; returns the prompts at the end and the results."""
+    prompts = make_pack(backbone, method, [run.seed for run in runs])
+    return prompts, train(backbone, prompts, split, runs, **options)
+
+
+def distance(found, expected):
+    """The norm of the difference of two dictionaries of tensors, relative to that of `expected`, by name."""
+    return {name: float((found[name] - tensor).norm() / (tensor.norm() + 1e-12)) for name, tensor in expected.items()}

@@ -1,0 +1,264 @@
+"""A training that was stopped goes on and ends bit for bit like one that was not."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from small_training import LARGE, RATES, SETTINGS, loss_score, make_grid, make_pack, train
+
+from ept.training.checkpoint import Checkpoint, Interrupted
+from ept.training.forward import ForwardSize
+from ept.training.progress import Progress
+from ept.training.results import Run
+
+IDENTITY = {"hash": "12345678", "data": "abc"}
+LONGER = dataclasses.replace(SETTINGS, steps=24, evaluate_every=5)
+STOPPING = dataclasses.replace(LONGER, evaluate_every=2, patience=1, halving=2)
+
+
+@pytest.fixture(autouse=True)
+def _own_signal_handler():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+class Stopped(Progress):
+    """Sends SIGTERM to this process in the middle of some steps."""
+
+    def __init__(self, steps, at=()):
+        super().__init__("test", steps)
+        self.at, self.seen = at, []
+
+    def step(self, step, examples, alive, runs):
+        super().step(step, examples, alive, runs)
+        self.seen.append(step)
+        if step in self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def make_checkpoint(folder, identity=None, conditions=None):
+    return Checkpoint(folder / "part0.safetensors", identity or IDENTITY, conditions or {"threads": 1}, seconds=1e9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A pack to train from its start or from where it was stopped."""
+
+    backbone: object
+    split: object
+    method: str
+    runs: list[Run]
+    options: object
+    size: ForwardSize = LARGE
+
+    def go_on(self, folder, stop_after=()):
+        """Train; returns the prompts at the end, the results and the steps that this call made."""
+        checkpoint = make_checkpoint(folder)
+        checkpoint.stop_on_signal()
+        prompts = make_pack(self.backbone, self.method, [run.seed for run in self.runs])
+        progress = Stopped(self.options.steps, stop_after)
+        results = train(
+            self.backbone,
+            prompts,
+            self.split,
+            self.runs,
+            settings=self.options,
+            size=self.size,
+            validate=loss_score(self.backbone, self.split),
+            progress=progress,
+            checkpoint=checkpoint,
+        )
+        return prompts, results, progress.seen
+
+    def stop_and_go_on(self, folder, stops):
+        """The same, stopped after each of some steps."""
+        for step in stops:
+            with pytest.raises(Interrupted, match=f"stopped by SIGTERM after step {step}; the same command goes on"):
+                self.go_on(folder, [step])
+        return self.go_on(folder)
+
+
+def bits(tensors):
+    """Bytes by name: NaN equals itself."""
+    return {name: tensor.contiguous().numpy().tobytes() for name, tensor in tensors.items()}
+
+
+def all_bits(folder, prompts, results):
+    """Everything that a training leaves, comparable."""
+    with safe_open(folder / "part0.safetensors", framework="pt") as file:
+        header = json.loads(file.metadata()["ept"])
+    del header["seconds"]
+    rest = [{key: value for key, value in vars(result).items() if key != "best_tensors"} for result in results]
+    return (
+        [bits(prompts.tensors(run)) for run in range(prompts.runs)],
+        [bits(result.best_tensors) for result in results],
+        json.dumps([rest, header]),
+        bits(load_file(folder / "part0.safetensors")),
+    )
+
+
+TRAININGS = {
+    "pt": ("pt", make_grid("pt"), LONGER),
+    "dept": ("dept", make_grid("dept"), LONGER),
+    "ept": ("ept", make_grid("ept"), LONGER),
+    "diverged": ("ept", [*make_grid("ept"), Run(7, dict.fromkeys(RATES, 1e38))], LONGER),
+    "stopping": ("ept", [*make_grid("ept", scales=(1.0, 0.1, 0.01, 1e-6))], STOPPING),
+}
+
+
+@pytest.fixture(scope="module", params=TRAININGS)
+def undisturbed(request, backbone, even, tmp_path_factory):
+    """A training and what it leaves."""
+    training = Training(backbone, even, *TRAININGS[request.param])
+    folder = tmp_path_factory.mktemp("undisturbed")
+    prompts, results, steps = training.go_on(folder)
+    assert steps == list(range(1, 25))
+    statuses = {result.status for result in results}
+    expected = {"diverged": {"finished", "diverged"}, "stopping": {"finished", "halved", "stopped early"}}
+    assert statuses == expected.get(request.param, {"finished"})
+    return training, all_bits(folder, prompts, results)
+
+
+@given(st.lists(st.integers(1, 24), min_size=1, max_size=3, unique=True).map(sorted))
+@settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_stopped_after_any_step_it_ends_bit_for_bit_the_same(undisturbed, tmp_path_factory, stops):
+    training, expected = undisturbed
+    folder = tmp_path_factory.mktemp("stopped")
+    prompts, results, steps = training.stop_and_go_on(folder, stops)
+    assert steps == list(range(stops[-1] + 1, 25))
+    assert all_bits(folder, prompts, results) == expected
+
+
+def test_a_finished_training_makes_no_further_step(backbone, even, tmp_path):
+    training = Training(backbone, even, *TRAININGS["ept"])
+    prompts, results, _ = training.go_on(tmp_path)
+    before = all_bits(tmp_path, prompts, results)
+    prompts, results, steps = training.go_on(tmp_path)
+    assert steps == [] and all_bits(tmp_path, prompts, results) == before
+
+
+def test_the_forward_size_is_stored_before_the_first_step_and_used_again(backbone, even, tmp_path):
+    training = Training(backbone, even, *TRAININGS["ept"], size=ForwardSize(70))
+    expected = training.go_on(tmp_path / "undisturbed")
+    with pytest.raises(Interrupted):
+        training.go_on(tmp_path / "stopped", [1])
+    with safe_open(tmp_path / "stopped/part0.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["ept"])["size"] == {"positions": 70, "runs": None}
+    # Another measurement in between does not count.
+    found = dataclasses.replace(training, size=ForwardSize(31)).go_on(tmp_path / "stopped")
+    assert all_bits(tmp_path / "stopped", *found[:2]) == all_bits(tmp_path / "undisturbed", *expected[:2])
+
+
+def test_checkpoints_are_written_as_often_as_asked(backbone, even, tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    checkpoint = Checkpoint(tmp_path / "part0.safetensors", IDENTITY, {}, seconds=10)
+    written, write = [], checkpoint.write
+
+    def note(state):
+        written.append(state.step)
+        write(state)
+
+    class Clock(Progress):
+        def step(self, *values):
+            # A step takes three seconds: a checkpoint is due after every fourth.
+            now[0] += 3
+
+    checkpoint.write = note
+    runs = make_grid("pt")
+    train(
+        backbone,
+        make_pack(backbone, "pt", [run.seed for run in runs]),
+        even,
+        runs,
+        progress=Clock("test", 12),
+        checkpoint=checkpoint,
+    )
+    assert written == [0, 4, 8, 12]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["part0.safetensors"]
+
+
+def _edit(path, change_header=None, change_tensors=None):
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["ept"])
+    tensors = load_file(path)
+    if change_header:
+        change_header(header)
+    if change_tensors:
+        change_tensors(tensors)
+    save_file(tensors, path, metadata={"ept": json.dumps(header)})
+
+
+def _cut(share):
+    def cut(path):
+        content = path.read_bytes()
+        path.write_bytes(content[: math.floor(len(content) * share)])
+
+    return cut
+
+
+BREAKERS = {
+    "empty": (_cut(0), "it is damaged"),
+    "torn in its header": (_cut(0.01), "it is damaged"),
+    "torn": (_cut(0.7), "it is damaged"),
+    "no safetensors": (lambda path: path.write_bytes(b"PK" + bytes(5000)), "it is damaged"),
+    "another program's": (lambda path: save_file({"x": torch.ones(2)}, path), "other settings, data or code"),
+    "another format": (lambda path: _edit(path, lambda h: h.update(format="ept-checkpoint-0")), "other settings"),
+    "other settings": (lambda path: _edit(path, lambda h: h["identity"].update(hash="87654321")), "other settings"),
+    "other data": (lambda path: _edit(path, lambda h: h["identity"].update(data="abd")), "other settings"),
+    "a tensor less": (lambda path: _edit(path, None, lambda t: t.pop("parameter/A")), "tensors are of other code"),
+    "another shape": (
+        lambda path: _edit(path, None, lambda t: t.update({"parameter/A": t["parameter/A"][:, :3].contiguous()})),
+        "tensors are of other code",
+    ),
+}
+
+
+@pytest.mark.parametrize("breaker", BREAKERS)
+def test_a_file_that_does_not_fit_is_refused_with_a_line_and_training_starts_again(
+    backbone, even, tmp_path, capsys, breaker
+):
+    training = Training(backbone, even, "dept", make_grid("dept"), SETTINGS)
+    expected = training.go_on(tmp_path / "undisturbed")
+    with pytest.raises(Interrupted):
+        training.go_on(tmp_path / "stopped", [7])
+    damage, reason = BREAKERS[breaker]
+    damage(tmp_path / "stopped/part0.safetensors")
+    capsys.readouterr()
+    prompts, results, steps = training.go_on(tmp_path / "stopped")
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "is not used" in line]
+    assert line.startswith(str(tmp_path / "stopped/part0.safetensors")) and reason in line
+    assert line.endswith("; training starts again")
+    assert steps == list(range(1, 13))
+    assert all_bits(tmp_path / "stopped", prompts, results) == all_bits(tmp_path / "undisturbed", *expected[:2])
+
+
+def test_other_conditions_are_said_and_gone_on_from(backbone, even, tmp_path, capsys):
+    runs = make_grid("pt")
+    state_of = {"threads": 1, "device": "cpu"}
+
+    def go_on(conditions, stop_after=()):
+        checkpoint = make_checkpoint(tmp_path, conditions=conditions)
+        checkpoint.stop_on_signal()
+        progress = Stopped(12, stop_after)
+        prompts = make_pack(backbone, "pt", [run.seed for run in runs])
+        train(backbone, prompts, even, runs, progress=progress, checkpoint=checkpoint)
+        return progress.seen
+
+    with pytest.raises(Interrupted):
+        go_on(state_of, [5])
+    assert "going on" not in capsys.readouterr().err
+    assert go_on(state_of | {"threads": 2}) == list(range(6, 13))
+    lines = capsys.readouterr().err.splitlines()
+    assert "threads was 1 before the stop, is 2 now: the result may differ by rounding" in lines
+    assert not any(line.startswith("device") for line in lines)
+    assert f"going on from step 5 ({tmp_path / 'part0.safetensors'})" in lines
