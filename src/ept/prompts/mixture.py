@@ -56,6 +56,7 @@ class MixtureOutput(NamedTuple):
         return (scores / (math.e * hidden.shape[-1])).softmax(-1)
 
     slice = PromptOutput.slice
+    detached = PromptOutput.detached
     select = PromptOutput.select
 
 
