@@ -5,8 +5,11 @@ import pyarrow as pa
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
+from ept.baselines.build import build_weights
+from ept.baselines.settings import BaselineSettings
 from ept.data.tokenize import SCHEMA, write_tokens
 from ept.data.tokenized import TokenizedSplit
+from ept.methods import get_method
 from ept.prompts.build import build_pack
 from ept.prompts.settings import EptSettings, PromptSettings
 from ept.training.forward import ForwardSize, accumulate_gradients, cut, pack_losses
@@ -19,7 +22,8 @@ LENGTH = 12
 PROMPT = PromptSettings(length=8, short_length=3, reference_length=LENGTH)
 SETTINGS = TrainingSettings(batch_size=4, steps=12, warmup_steps=2, evaluate_every=4)
 LARGE = ForwardSize(10**6)
-RATES = {"prompt": 0.3, "low_rank": 0.005}
+RATES = {"prompt": 0.3, "low_rank": 0.005, "task": 0.01, "attention": 0.01, "weights": 0.003}
+BASELINES = BaselineSettings(adapter_reduction=4, adapterdrop_layers=1, lora_rank=2, lst_reduction=4, lst_skip_every=2)
 VALIDATION_ROWS = np.arange(8)
 
 
@@ -48,13 +52,16 @@ def make_split(path, lengths):
 
 
 def make_pack(backbone, method, seeds):
-    """A pack of untrained prompts."""
-    return build_pack(method, backbone.embedding, PROMPT, EptSettings(), LENGTH, seeds)
+    """A pack of untrained runs; of a method that trains inside the backbone the one run, attached to it."""
+    if not get_method(method).packed:
+        return build_weights(method, backbone, BASELINES, *seeds)
+    sources = 3 * torch.randn(2, PROMPT.length, 16, generator=torch.Generator().manual_seed(1))
+    return build_pack(method, backbone.embedding, PROMPT, EptSettings(), LENGTH, seeds, sources=sources)
 
 
 def make_grid(method, seeds=(0, 1), scales=(1.0, 0.3)):
     """Runs of every scale of the usual rates with every seed, in the order of a job."""
-    groups = ("prompt",) if method == "pt" else ("prompt", "low_rank")
+    groups = get_method(method).groups
     return [Run(seed, {group: RATES[group] * scale for group in groups}) for scale in scales for seed in seeds]
 
 

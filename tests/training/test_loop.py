@@ -18,15 +18,16 @@ STEPS_24 = dataclasses.replace(SETTINGS, steps=24, evaluate_every=6)
 @pytest.mark.parametrize(
     "size", [ForwardSize(1), ForwardSize(20), ForwardSize(70), ForwardSize(130), ForwardSize(1, 2)]
 )
-def test_gradients_are_those_of_separate_runs_and_of_pieces(backbone, even, size):
-    """A row has 15 positions and a run 4 rows: pieces of 1 row, of 1, of 4, of 2 runs."""
+@pytest.mark.parametrize("method", ["ept", "attempt"])
+def test_gradients_are_those_of_separate_runs_and_of_pieces(backbone, even, method, size):
+    """A row of EPT has 15 positions and a run 4 rows: pieces of 1 row, of 1, of 4, of 2 runs."""
     rows = np.random.default_rng(1).permutation(40)[:12].reshape(3, 4)
-    packed = make_pack(backbone, "ept", [0, 1, 2])
+    packed = make_pack(backbone, method, [0, 1, 2])
     losses = accumulate(backbone, packed, even, rows)
-    in_pieces = make_pack(backbone, "ept", [0, 1, 2])
+    in_pieces = make_pack(backbone, method, [0, 1, 2])
     torch.testing.assert_close(accumulate(backbone, in_pieces, even, rows, size), losses)
     for run in range(3):
-        alone = make_pack(backbone, "ept", [run])
+        alone = make_pack(backbone, method, [run])
         loss = accumulate(backbone, alone, even, rows[run : run + 1])
         torch.testing.assert_close(loss[0], losses[run])
         for one, many, pieces in zip(alone.parameters(), packed.parameters(), in_pieces.parameters(), strict=True):
@@ -52,7 +53,8 @@ def test_the_loss_of_a_run_is_the_mean_over_its_label_pieces(t5, backbone, even)
 
 def test_the_backbone_is_bit_identical_after_training(backbone, even):
     before = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
-    train_new(backbone, "ept", even, [Run(0, RATES)])
+    for method in ("ept", "mpt", "attempt"):
+        train_new(backbone, method, even, [Run(0, RATES)])
     assert all(torch.equal(before[name], tensor) for name, tensor in backbone.model.state_dict().items())
 
 

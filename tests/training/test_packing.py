@@ -11,7 +11,7 @@ from ept.training.forward import ForwardSize
 from ept.training.measure import forward_positions
 
 LONG = dataclasses.replace(SETTINGS, steps=200, warmup_steps=20, evaluate_every=20)
-METHODS = pytest.mark.parametrize("method", ["pt", "dept", "ept"])
+METHODS = pytest.mark.parametrize("method", ["pt", "attempt", "mpt", "dept", "ept"])
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,9 @@ def alone(backbone, even):
 
 @pytest.mark.parametrize(
     ("method", "size"),
-    [("pt", LARGE), ("dept", LARGE), ("ept", LARGE), ("ept", ForwardSize(1, runs=3)), ("ept", "auto")],
-    ids=["pt", "dept", "ept", "pack of 3", "pack auto"],
+    [(method, LARGE) for method in ("pt", "attempt", "mpt", "dept", "ept")]
+    + [("ept", ForwardSize(1, runs=3)), ("ept", "auto")],
+    ids=["pt", "attempt", "mpt", "dept", "ept", "pack of 3", "pack auto"],
 )
 def test_after_200_steps_a_packed_run_is_where_it_is_alone(backbone, even, auto, alone, method, size):
     runs = make_grid(method)
