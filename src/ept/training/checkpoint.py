@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -65,26 +66,34 @@ class Checkpoint:
     """The file of one training's state, written every `seconds` and on SIGTERM, complete or not at all.
 
     `identity` is what must be the same to go on (settings hash, data); `conditions` what must be the same to end bit
-    for bit like an undisturbed training (threads, device, versions): a difference is said, not refused.
+    for bit like an undisturbed training (threads, device, versions): a difference is said, not refused. Trainings that
+    follow each other in one job share `stop`, so that no signal between them is lost.
     """
 
-    def __init__(self, path: Path, identity: dict[str, Any], conditions: dict[str, Any], seconds: float = 60.0):
+    def __init__(
+        self,
+        path: Path,
+        identity: dict[str, Any],
+        conditions: dict[str, Any],
+        seconds: float = 60.0,
+        stop: Event | None = None,
+    ):
         self.path, self.identity, self.conditions, self.seconds = path, identity, conditions, seconds
         self._written = time.monotonic()
-        self._stop = False
+        self._stop = stop or Event()
 
     def stop_on_signal(self) -> None:
         """From now on SIGTERM means: write a checkpoint after the current step and end with `Interrupted`."""
         signal.signal(signal.SIGTERM, self._ask_to_stop)
 
     def _ask_to_stop(self, *_: object) -> None:
-        self._stop = True
+        self._stop.set()
 
     def after_step(self, state: TrainingState, last: bool) -> None:
         """Write if it is time. Raises Interrupted where the job was asked to stop."""
-        if last or self._stop or time.monotonic() - self._written >= self.seconds:
+        if last or self._stop.is_set() or time.monotonic() - self._written >= self.seconds:
             self.write(state)
-        if self._stop:
+        if self._stop.is_set():
             raise Interrupted(f"stopped by SIGTERM after step {state.step}; the same command goes on from there")
 
     def write(self, state: TrainingState) -> None:

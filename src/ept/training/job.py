@@ -3,6 +3,7 @@
 import shutil
 import time
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 import torch
@@ -39,8 +40,9 @@ def train_job(experiment: Experiment, pack: Pack, threads: int, checkpoint_secon
     job = load_job(experiment, pack, threads)
     results: list[RunResult] = []
     seconds, source_losses = 0.0, {}
+    stop = Event()
     for part in parts(job, runs_of(pack)):
-        found, part_seconds, source_losses = _train_part(job, part, checkpoint_seconds)
+        found, part_seconds, source_losses = _train_part(job, part, checkpoint_seconds, stop)
         results += found
         seconds += part_seconds
     costs = {
@@ -58,7 +60,9 @@ def parts(job: Job, runs: list[Run]) -> list[Part]:
     return [Part(number, group) for number, group in enumerate(groups)]
 
 
-def _train_part(job: Job, part: Part, checkpoint_seconds: float) -> tuple[list[RunResult], float, dict[str, float]]:
+def _train_part(
+    job: Job, part: Part, checkpoint_seconds: float, stop: Event
+) -> tuple[list[RunResult], float, dict[str, float]]:
     prompts, source_losses = starting_prompts(job, [run.seed for run in part.runs])
     rows = np.stack([job.train_rows(run.seed) for run in part.runs])
     steps = steps_for(job.settings, job.train.metadata["rows_published_train"])
@@ -67,6 +71,7 @@ def _train_part(job: Job, part: Part, checkpoint_seconds: float) -> tuple[list[R
         identity={"hash": job.pack.hash, "data": [job.train.fingerprint, job.validation.fingerprint]},
         conditions=job.conditions(),
         seconds=checkpoint_seconds,
+        stop=stop,
     )
     checkpoint.stop_on_signal()
     title = f"{job.pack.method} {job.pack.task} {job.pack.regime} from {job.pack.initialise_from}"
