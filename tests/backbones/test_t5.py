@@ -11,7 +11,7 @@ from torch import nn
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.backbones.t5 import ACTIVATIONS, T5, Attention, LayerCache, position_buckets
+from ept.backbones.t5 import ACTIVATIONS, T5, Attention, FrozenNorm, LayerCache, position_buckets
 from ept.backbones.t5_config import T5Config
 
 DISTANCES = torch.arange(-600, 601)
@@ -258,3 +258,11 @@ def test_losses_are_those_of_transformers_for_any_shape(seed, rows, length, piec
     with torch.no_grad():
         output = t5(inputs_embeds=embeddings, attention_mask=mask, labels=targets)
     torch.testing.assert_close(found.mean(), output.loss, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gradient_of_the_frozen_norm_is_the_true_one():
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(*shape, dtype=torch.float64, generator=generator) for shape in ((3, 5, 8), (8,)))
+    expected = hidden / (hidden.square().mean(-1, keepdim=True) + 1e-3).sqrt() * weight
+    torch.testing.assert_close(FrozenNorm.apply(hidden, weight, 1e-3), expected)
+    assert torch.autograd.gradcheck(lambda x: FrozenNorm.apply(x, weight, 1e-3), hidden.requires_grad_())
