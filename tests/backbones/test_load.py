@@ -130,3 +130,14 @@ assert is_scipy_available()
 from transformers import Trainer, pipeline
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_job_starts_without_torchs_compiler_and_transformers():
+    """Each takes seconds, and a workflow starts a hundred jobs."""
+    code = (
+        "import sys, ept.training.job, ept.backbones.load, ept.demo;"
+        "ept.backbones.load.load_backbone(ept.demo.BACKBONE_FOLDER);"
+        "print([name for name in ('torch._dynamo', 'transformers', 'scipy', 'sympy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

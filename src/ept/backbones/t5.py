@@ -93,7 +93,7 @@ class Attention(nn.Module):
         self.q, self.k, self.v = (nn.Linear(config.d_model, inner, bias=False) for _ in range(3))
         self.o = nn.Linear(inner, config.d_model, bias=False)
         if has_relative_attention_bias:
-            self.relative_attention_bias = nn.Embedding(config.relative_attention_num_buckets, config.num_heads)
+            self.relative_attention_bias = _embedding(config.relative_attention_num_buckets, config.num_heads)
 
     def forward(self, hidden: Tensor, bias: Tensor, cache: LayerCache | None = None) -> Tensor:
         """Of `hidden` [rows, length, hidden] to itself and to what `cache` holds."""
@@ -225,7 +225,7 @@ class T5(nn.Module):
     def __init__(self, config: T5Config):
         super().__init__()
         self.config = config
-        self.shared = nn.Embedding(config.vocab_size, config.d_model)
+        self.shared = _embedding(config.vocab_size, config.d_model)
         self.encoder, self.decoder = Stack(config, decoder=False), Stack(config, decoder=True)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
 
@@ -264,3 +264,10 @@ def _plain(module: nn.Module) -> bool:
     """Whether a module is its weight and nothing else: no bias, hook, quantisation or low-rank update."""
     hooked = module._forward_hooks or module._forward_pre_hooks
     return type(module) is nn.Linear and module.bias is None and not hooked
+
+
+def _embedding(rows: int, columns: int) -> nn.Embedding:
+    """An embedding without numbers. nn.Embedding would draw them, for which torch imports its compiler where the device
+    is `meta`: seconds, for numbers that the checkpoint replaces.
+    """
+    return nn.Embedding.from_pretrained(torch.empty(rows, columns), freeze=False)
