@@ -107,10 +107,14 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
     tokenizer = load_tokenizer(experiment.backbone_folder)
     _check_tokenizer(tokenizer, backbone, experiment.backbone_folder)
     file = measured_file(config.backbone.name, f"{device}-{dtype}", threads)
-    positions = forward_positions(backbone, experiment.backbone_identity, file)
     jobs = []
     for pack in packs:
         settings = experiment.training_settings(pack.regime)
+        if settings.pack == "auto":
+            size = ForwardSize(forward_positions(backbone, experiment.backbone_identity, file))
+        else:
+            longest = config.prompt.length + config.source_length(pack.task)
+            size = ForwardSize(settings.pack * settings.batch_size * longest, settings.pack)
         jobs.append(
             Job(
                 pack=pack,
@@ -122,7 +126,7 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
                 validation=TokenizedSplit(pack.tokenized / "validation.arrow"),
                 test=TokenizedSplit(pack.tokenized / "test.arrow"),
                 threads=threads,
-                size=ForwardSize(positions, None if settings.pack == "auto" else settings.pack),
+                size=size,
             )
         )
     return jobs

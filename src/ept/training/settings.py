@@ -34,7 +34,8 @@ class TrainingSettings:
     means that all are trained to the end."""
     pack: int | Literal["auto"] = "auto"
     """How many runs share one forward and backward pass; `auto` is measured once per machine and backbone. No gradient
-    depends on it but for rounding."""
+    depends on it but for rounding. With a number two clones on one machine give the same bits; `auto` may measure
+    another number in each."""
     clip_norm: float = 1.0
     """Largest gradient norm of one run's parameter group; larger gradients are scaled down to it."""
     learning_rates: LearningRates = field(default_factory=lambda: FULL_LEARNING_RATES)
