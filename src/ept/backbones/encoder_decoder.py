@@ -73,7 +73,7 @@ class EncoderDecoder:
         it is -100.
 
         Shapes as in `label_states`. Over the full vocabulary, at the target positions only; in float32
-        whatever the backbone computes in. Gradients reach `embeddings` alone.
+        whatever the backbone computes in.
         """
         wanted = target_ids != -100
         logits = self.label_states(embeddings, attention_mask, target_ids).logits

@@ -19,7 +19,7 @@ from ept.training.job import validation
 from ept.training.load import Job, load_jobs, runs_of
 from ept.training.loop import Validate, train_runs
 from ept.training.progress import Progress
-from ept.training.report import run_record
+from ept.training.report import prompt_metadata, record_head, run_record, write_settings
 from ept.training.results import Run, RunResult
 from ept.training.settings import steps_for
 from ept.training.start import build_prompts, candidate_prompts
@@ -91,22 +91,10 @@ def _write(
     if results[best].best_tensors:
         prompts.load_tensors(best, results[best].best_tensors)
     tensors = prompts.target_tensors(best)
-    metadata = {
-        "backbone": job.config.backbone.public_name,
-        "method": pack.method,
-        "task": pack.title,
-        "hash": pack.hash,
-        "seed": runs[best].seed,
-    }
-    save_prompt(pack.source_prompt, tensors, prompts.collapse(best), metadata)
-    for folder in (pack.prompts, pack.folder):
-        write_json(folder / "settings.json", {"hash": pack.hash, "settings": pack.settings})
+    save_prompt(pack.source_prompt, tensors, prompts.collapse(best), prompt_metadata(job, runs[best].seed))
+    write_settings(pack)
     record = {
-        "hash": pack.hash,
-        "backbone": job.config.backbone.name,
-        "method": pack.method,
-        "task": pack.task,
-        "regime": pack.regime,
+        **record_head(pack, job.config.backbone.name),
         "source": pack.title,
         "learning_rates": runs[best].learning_rates,
         "trained_parameters": prompts.trained_parameters,

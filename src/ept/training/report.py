@@ -3,6 +3,7 @@
 import resource
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import torch
 from ept.evaluation.split import majority_predictions, predict_split, references, score
 from ept.files import write_atomically, write_json
 from ept.method_pack import MethodPack
-from ept.pack import SOURCE
+from ept.pack import SOURCE, Pack
 from ept.paths import prompt_file
 from ept.prompts.save import save_prompt
 from ept.training.load import Job
@@ -53,11 +54,7 @@ def write_results(job: Job, outcome: Outcome) -> None:
     splits = {"train": job.train, "validation": job.validation, "test": job.test}
     pack = job.pack
     record = {
-        "hash": pack.hash,
-        "backbone": job.config.backbone.name,
-        "method": pack.method,
-        "task": pack.task,
-        "regime": pack.regime,
+        **record_head(pack, job.config.backbone.name),
         "source": next(iter(outcome.source_losses), "scratch"),
         "source_losses": {task: loss if np.isfinite(loss) else None for task, loss in outcome.source_losses.items()},
         "learning_rates": best,
@@ -77,8 +74,7 @@ def write_results(job: Job, outcome: Outcome) -> None:
             for index, (run, result) in enumerate(zip(runs, results, strict=True))
         ],
     }
-    for folder in (pack.prompts, pack.folder):
-        write_json(folder / "settings.json", {"hash": pack.hash, "settings": pack.settings})
+    write_settings(pack)
     if predictions:
         by_seed = {runs[index].seed: prediction for index, prediction in predictions.items()}
         with write_atomically(pack.folder / "predictions.parquet") as path:
@@ -107,16 +103,37 @@ def _trained(job: Job, runs: list[Run], results: list[RunResult]) -> MethodPack:
     return prompts
 
 
-def _save(job: Job, prompts: MethodPack, run: int, seed: int) -> None:
-    pack = job.pack
-    metadata = {
-        "backbone": job.config.backbone.public_name,
+def record_head(pack: Pack, backbone: str) -> dict[str, str]:
+    """What every runs.json begins with: which pack of which backbone it is."""
+    return {
+        "hash": pack.hash,
+        "backbone": backbone,
         "method": pack.method,
         "task": pack.task,
-        "hash": pack.hash,
+        "regime": pack.regime,
+    }
+
+
+def write_settings(pack: Pack) -> None:
+    """settings.json beside a pack's prompts and beside its runs."""
+    for folder in (pack.prompts, pack.folder):
+        write_json(folder / "settings.json", {"hash": pack.hash, "settings": pack.settings})
+
+
+def prompt_metadata(job: Job, seed: int) -> dict[str, Any]:
+    """What a prompt file says of its origin."""
+    return {
+        "backbone": job.config.backbone.public_name,
+        "method": job.pack.method,
+        "task": job.pack.title,
+        "hash": job.pack.hash,
         "seed": seed,
     }
-    save_prompt(prompt_file(pack.prompts, seed), prompts.tensors(run), prompts.collapse(run), metadata)
+
+
+def _save(job: Job, prompts: MethodPack, run: int, seed: int) -> None:
+    path = prompt_file(job.pack.prompts, seed)
+    save_prompt(path, prompts.tensors(run), prompts.collapse(run), prompt_metadata(job, seed))
 
 
 def _predict_test(job: Job, prompts: MethodPack, results: list[RunResult]) -> list[np.ndarray]:
