@@ -2,7 +2,8 @@
 
 import pytest
 
-from ept.config import BackboneSettings, DataSettings, load_configuration, parse_configuration
+from ept.config import load_configuration, parse_configuration
+from ept.config_sections import BackboneSettings, DataSettings
 from ept.errors import InputError
 from ept.experiment import Experiment
 from ept.methods import METHODS

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ept import paths
-from ept.ablation import Variant, variants
+from ept.ablation import Variant
 from ept.backbones.files import read_config
 from ept.backbones.identity import backbone_identity
 from ept.config import Configuration
@@ -21,13 +21,13 @@ from ept.files import digest
 from ept.methods import METHODS, get_method
 from ept.pack import FULL, MULTITASK, SOURCE, Pack
 from ept.prompts.budget import decomposition_rank, ept_rank
+from ept.table_plan import ABLATION, COMPARISON, plan_tables
 from ept.tasks import get_task
 from ept.training.settings import FewShotSettings, TrainingSettings
 
 # Raised when a change of the code changes results without any setting having changed.
 RESULTS_VERSION = 1
 
-ABLATION, COMPARISON = "ablation", "comparison"
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 
 
@@ -180,18 +180,7 @@ class Experiment:
     @cached_property
     def tables(self) -> dict[str, list[Pack]]:
         """Every table that can be made, with its packs in the order of the rows."""
-        config = self.config
-        tables = {"main": [pack for method in config.methods for pack in self._row(method, FULL)]}
-        for k in config.few_shot.k:
-            tables[f"fewshot_k{k}"] = [pack for method in config.methods for pack in self._row(method, f"k{k}")]
-        if config.ablation.tasks:
-            tables[ABLATION] = [
-                self.pack("ept", task, FULL, "scratch", variant)
-                for variant in variants(config.prompt, config.ept, config.ablation)
-                for task in config.ablation.tasks
-            ]
-        tables[COMPARISON] = tables["main"]
-        return tables
+        return plan_tables(self)
 
     @property
     def default_tables(self) -> list[str]:
@@ -229,13 +218,6 @@ class Experiment:
             if pack.hash == hash_:
                 return pack
         raise InputError(f"no run of this configuration has the settings hash {hash_}; is it another configuration's?")
-
-    def _row(self, method: str, regime: str) -> list[Pack]:
-        """The packs of a method in a table: for each start, one pack a target task."""
-        starts = {"none": ["scratch"], "required": ["source"]}.get(METHODS[method].source)
-        if starts is None:
-            starts = ["scratch"] if regime == FULL else self.config.few_shot.initialise_from
-        return [self.pack(method, task, regime, start) for start in starts for task in self.config.tasks.target]
 
     def _check_rank(self, method: str, variant: Variant) -> None:
         """Raise InputError for a rank or budget that cannot be, before anything is trained."""

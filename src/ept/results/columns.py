@@ -1,6 +1,6 @@
 """The columns of the tables' CSV files."""
 
-from ept.experiment import ABLATION, COMPARISON
+from ept.table_plan import ABLATION, COMPARISON
 
 COLUMNS = (
     "backbone",

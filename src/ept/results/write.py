@@ -9,13 +9,14 @@ import numpy as np
 
 from ept import paths
 from ept.evaluation import metrics
-from ept.experiment import COMPARISON, Experiment
+from ept.experiment import Experiment
 from ept.files import write_json, write_text
 from ept.results.collect import PackResult, collect
 from ept.results.columns import columns
 from ept.results.comparison import comparison_layout, comparison_rows
 from ept.results.intervals import Estimate, estimate, estimate_average
 from ept.results.layout import Layout, to_latex, to_markdown
+from ept.table_plan import COMPARISON
 from ept.tasks import get_task
 
 # The averages that papers print, over the first metric of each task.

@@ -1,0 +1,80 @@
+"""Verbs before training: the configuration, data, tokens and the backbone."""
+
+import argparse
+
+from ept.commands.options import Verbs, add_task, add_threads, experiment_of
+from ept.errors import InputError
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """check, fetch, tokenize, download-backbone, rebuild-demo-backbone."""
+    verbs.add_with_config(check)
+    for verb in (fetch, tokenize):
+        add_task(verbs.add_with_config(verb))
+    verbs.add_with_config(download_backbone, "download-backbone")
+    rebuild = verbs.add(rebuild_demo_backbone, "rebuild-demo-backbone")
+    rebuild.add_argument("--folder", required=True, help="where config.json, weights and tokenizer go")
+    add_threads(rebuild)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Check a configuration and say what it asks for."""
+    experiment = experiment_of(options)
+    runs = sum(_runs(pack) for pack in experiment.packs)
+    tables = {name: experiment.tables[name] for name in experiment.default_tables}
+    print(f"{options.config}: {len(tables)} tables from {len(experiment.packs)} packs of {runs} runs in all")
+    for name, packs in tables.items():
+        print(f"  {name}: {len(packs)} packs, methods {', '.join(dict.fromkeys(pack.method for pack in packs))}")
+
+
+def _runs(pack) -> int:
+    runs = len(pack.seeds)
+    for rates in pack.settings["training"]["learning_rates"].values():
+        runs *= len(rates)
+    return runs
+
+
+def fetch(options: argparse.Namespace) -> None:
+    """Bring a task's published splits into data/raw, checked."""
+    from ept.data.source import fetch
+    from ept.tasks import get_task
+
+    experiment = experiment_of(options)
+    fetch(get_task(options.task), experiment.data, experiment.raw_folder(options.task))
+
+
+def tokenize(options: argparse.Namespace) -> None:
+    """Split a task by the protocol and tokenise it into memory-mapped Arrow."""
+    from ept.data.tokenize import tokenize_task
+    from ept.tasks import get_task
+
+    experiment = experiment_of(options)
+    tokenize_task(
+        get_task(options.task),
+        raw_folder=experiment.raw_folder(options.task),
+        tokenizer_folder=experiment.backbone_folder,
+        source_length=experiment.config.source_length(options.task),
+        out_folder=experiment.tokenized_folder(options.task),
+        source_identity=experiment.data_identity(options.task),
+    )
+
+
+def download_backbone(options: argparse.Namespace) -> None:
+    """Download the configuration's backbone from the Hugging Face hub."""
+    from ept.backbones.download import download_backbone
+
+    experiment = experiment_of(options)
+    backbone = experiment.config.backbone
+    if backbone.source != "hub":
+        raise InputError(f"{options.config}: backbone.source is {backbone.source}; only a hub backbone is downloaded")
+    download_backbone(backbone.id, backbone.revision, experiment.backbone_folder)
+
+
+def rebuild_demo_backbone(options: argparse.Namespace) -> None:
+    """Train the demonstration backbone and its tokenizer anew."""
+    import torch
+
+    from ept.demo.pretrain import rebuild
+
+    torch.set_num_threads(options.threads)
+    rebuild(options.folder)

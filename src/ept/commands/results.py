@@ -1,0 +1,25 @@
+"""Verbs after training: tables and what they show."""
+
+import argparse
+
+from ept.commands.options import Verbs, experiment_of
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """table, show."""
+    verbs.add_with_config(table).add_argument("--table", required=True, help="for example main or fewshot_k16")
+    verbs.add_with_config(show)
+
+
+def table(options: argparse.Namespace) -> None:
+    """Make a table (CSV, Markdown, LaTeX) from the runs of the configuration."""
+    from ept.results.write import write_table
+
+    write_table(experiment_of(options), options.table)
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print the configuration's main table and say where all tables are."""
+    from ept.results.show import show_tables
+
+    show_tables(experiment_of(options))

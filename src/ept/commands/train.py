@@ -1,0 +1,54 @@
+"""The verb that trains a pack."""
+
+import argparse
+import signal
+import sys
+
+from ept.commands.options import Verbs, add_threads, experiment_of
+from ept.errors import InputError
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """train."""
+    training = verbs.add_with_config(train)
+    training.add_argument("--hash", help="settings hash of the pack, as in its path; instead of the next four")
+    training.add_argument("--method", help="for example ept")
+    training.add_argument("--task", help="for example rte")
+    training.add_argument("--regime", help="full, source, or k<number of examples>")
+    training.add_argument(
+        "--initialise-from",
+        choices=["scratch", "source"],
+        default="scratch",
+        help="start from scratch or from the best source prompt, trained before (%(default)s)",
+    )
+    add_threads(training)
+    training.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=60,
+        help="seconds between checkpoints, from which a killed job goes on",
+    )
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train a pack: all learning rates and seeds of one method, task and regime."""
+    experiment = experiment_of(options)
+    if options.hash:
+        pack = experiment.find(options.hash)
+    elif options.method and options.task and options.regime:
+        pack = experiment.pack(options.method, options.task, options.regime, options.initialise_from)
+    else:
+        raise InputError("name a pack by --hash, or by --method, --task and --regime")
+    from ept.pack import MULTITASK
+    from ept.training.checkpoint import Interrupted
+
+    if pack.task == MULTITASK:
+        from ept.training.distil_job import distil_job as train_job
+    else:
+        from ept.training.job import train_job
+
+    try:
+        train_job(experiment, pack, options.threads, options.checkpoint_seconds)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)

@@ -1,0 +1,64 @@
+"""Checks of the configuration beyond types. They raise ValueError; the key stands before its sentence."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ept.methods import METHODS, get_method
+from ept.training.settings import FewShotSettings, LearningRates, TrainingSettings
+
+if TYPE_CHECKING:
+    from ept.config import Configuration
+
+
+def refuse_repeats(values: Sequence) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value} stands there more than once")
+
+
+def check_training(section: str, settings: TrainingSettings) -> None:
+    positive = ["batch_size", "evaluate_every", "validation_rows", "clip_norm"]
+    for key in positive + ([] if settings.steps == "auto" else ["steps"]):
+        if not 0 < getattr(settings, key) < float("inf"):
+            raise ValueError(f"{section}.{key} is {getattr(settings, key)}; it must be a number above 0")
+    for key in ("patience", "halving"):
+        if getattr(settings, key) < 0:
+            raise ValueError(f"{section}.{key} is {getattr(settings, key)}; it must be 0 (off) or more")
+    if settings.pack != "auto" and settings.pack < 1:
+        raise ValueError(f"{section}.pack is {settings.pack}; it must be auto or a number of runs, at least 1")
+    if settings.warmup_steps < 0 or (settings.steps != "auto" and settings.warmup_steps >= settings.steps):
+        raise ValueError(f"{section}.warmup_steps is {settings.warmup_steps}; it must be 0 or more and below steps")
+    _check_learning_rates(section, settings.learning_rates)
+    if isinstance(settings, FewShotSettings):
+        refuse_repeats(settings.k)
+        for k in settings.k:
+            if k < 1:
+                raise ValueError(f"few_shot.k contains {k}; k is a number of examples, at least 1")
+
+
+def _check_learning_rates(section: str, rates: LearningRates) -> None:
+    for method, groups in rates.items():
+        where = f"{section}.learning_rates.{method}"
+        wanted = set(get_method(method).groups)
+        if set(groups) != wanted:
+            raise ValueError(f"{where} names the groups {sorted(groups)}; {method} has {sorted(wanted)}")
+        for group, values in groups.items():
+            if not values or any(not 0 < value < float("inf") for value in values):
+                raise ValueError(f"{where}.{group} is {values}; it must be a list of rates above 0")
+
+
+def check_sources(config: "Configuration") -> None:
+    transferred = [name for name in config.methods if METHODS[name].source == "required"]
+    if "source" in config.few_shot.initialise_from:
+        transferred += [name for name in config.methods if METHODS[name].source == "optional"]
+    if not transferred:
+        return
+    named = config.few_shot.source
+    if named != "auto" and named not in config.tasks.source:
+        raise ValueError(f"few_shot.source is {named}, which is not among tasks.source {config.tasks.source}")
+    for target in config.tasks.target:
+        if not set(config.tasks.source) - {target} or named == target:
+            raise ValueError(
+                f"{transferred[0]} starts {target} from a source prompt, but tasks.source has no usable task other "
+                f"than {target} itself; add a source task or remove `source` from few_shot.initialise_from"
+            )

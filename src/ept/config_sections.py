@@ -1,0 +1,87 @@
+"""The sections of the configuration that belong to no single room: backbone, data and tasks. No torch."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ept.config_checks import refuse_repeats
+from ept.tasks import get_task
+
+
+class Section(BaseModel):
+    """Unknown keys are refused; the text under a field explains it in config/README.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class BackboneSettings(Section):
+    """The frozen language model."""
+
+    name: str = Field("demo-t5", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name in paths and tables."""
+    source: Literal["demo", "hub", "local"] = "demo"
+    """The small T5 that ships with the project, a repository of the Hugging Face hub, or a local folder."""
+    id: str = ""
+    """Hub repository (`google-t5/t5-base`) or local folder with config.json, safetensors and tokenizer.json."""
+    revision: str = ""
+    """Commit of the hub repository; required there, so that a result can be made again."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the frozen weights; `auto` is bfloat16 on a GPU and float32 on a CPU. All that is trained is
+    float32, and fine-tuning and BitFit run in float32 throughout."""
+
+    @property
+    def public_name(self) -> str:
+        """What others know the backbone by: the hub repository, or its name here."""
+        return self.id if self.source == "hub" else self.name
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> "BackboneSettings":
+        if self.source == "hub" and not (self.id and self.revision):
+            raise ValueError("source hub needs an id (repository) and a revision (commit)")
+        if self.source == "local" and not self.id:
+            raise ValueError("source local needs an id (the folder of the model)")
+        if self.source == "demo" and (self.id or self.revision):
+            raise ValueError("source demo takes no id and no revision")
+        return self
+
+
+class DataSettings(Section):
+    """Where the tasks' examples come from."""
+
+    source: Literal["demo", "hub", "local"] = "demo"
+    """The generated demonstration benchmark, the Hugging Face hub (pinned revisions), or a local folder."""
+    path: str = ""
+    """Local folder in the Hugging Face layout: <path>/<glue|super_glue|squad>/<config>/<split>.parquet."""
+    seed: int = Field(0, ge=0)
+    """Seed of the demonstration benchmark."""
+    source_length: dict[str, int] = {}
+    """Longest source text in pieces by task, with `default` for all others; a task not named here keeps the
+    protocol's length (256; multirc 348; squad and record 512)."""
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> "DataSettings":
+        if (self.source == "local") != bool(self.path):
+            raise ValueError("path is needed with source local and allowed only there")
+        for name, length in self.source_length.items():
+            if name != "default":
+                get_task(name)
+            if length < 1:
+                raise ValueError(f"source_length.{name} is {length}; it must be at least 1")
+        return self
+
+
+class TaskSettings(Section):
+    """The tasks of the tables and the tasks that prompts are transferred from."""
+
+    target: list[str] = Field(min_length=1)
+    """Tasks to report."""
+    source: list[str] = []
+    """Tasks whose prompts few-shot runs may start from; a target is never its own source."""
+
+    @field_validator("target", "source")
+    @classmethod
+    def _tasks_are_known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            get_task(name)
+        refuse_repeats(names)
+        return names

@@ -1,0 +1,55 @@
+"""Which packs every table is made of, in the order of its rows. No torch, no data."""
+
+from typing import TYPE_CHECKING
+
+from ept.ablation import variants
+from ept.methods import METHODS
+from ept.pack import FULL, Pack
+
+if TYPE_CHECKING:
+    from ept.experiment import Experiment
+
+MAIN, ABLATION, COMPARISON = "main", "ablation", "comparison"
+
+
+def few_shot_table(k: int) -> str:
+    """The name of the table of runs with k examples."""
+    return f"fewshot_k{k}"
+
+
+def plan_tables(experiment: "Experiment") -> dict[str, list[Pack]]:
+    """Every table that the configuration can have. A new table is one entry here."""
+    config = experiment.config
+    main = _comparison_of_methods(experiment, FULL)
+    tables = {MAIN: main}
+    tables |= {few_shot_table(k): _comparison_of_methods(experiment, f"k{k}") for k in config.few_shot.k}
+    if config.ablation.tasks:
+        tables[ABLATION] = _ablation(experiment)
+    tables[COMPARISON] = main
+    return tables
+
+
+def _comparison_of_methods(experiment: "Experiment", regime: str) -> list[Pack]:
+    """For each method and each of its starts, one pack a target task."""
+    return [
+        experiment.pack(method, task, regime, start)
+        for method in experiment.config.methods
+        for start in _starts(experiment, method, regime)
+        for task in experiment.config.tasks.target
+    ]
+
+
+def _starts(experiment: "Experiment", method: str, regime: str) -> list[str]:
+    starts = {"none": ["scratch"], "required": ["source"]}.get(METHODS[method].source)
+    if starts is None:
+        starts = ["scratch"] if regime == FULL else experiment.config.few_shot.initialise_from
+    return starts
+
+
+def _ablation(experiment: "Experiment") -> list[Pack]:
+    config = experiment.config
+    return [
+        experiment.pack("ept", task, FULL, "scratch", variant)
+        for variant in variants(config.prompt, config.ept, config.ablation)
+        for task in config.ablation.tasks
+    ]
