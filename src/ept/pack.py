@@ -56,6 +56,14 @@ class Pack:
         return self.task if self.tokenized else joined_title(self.candidates)
 
     @property
+    def files(self) -> list[Path]:
+        """Every file that its training leaves. The test split of a source prompt is not predicted."""
+        predictions = [] if self.regime == SOURCE else [self.folder / "predictions.parquet"]
+        prompts = [paths.prompt_file(self.prompts, seed) for seed in self.seeds]
+        records = [self.folder / "runs.json", self.folder / "settings.json", self.prompts / "settings.json"]
+        return prompts + predictions + records
+
+    @property
     def source_prompt(self) -> Path:
         """The prompt that other packs start from (packs of the regime `source` have one seed)."""
         return paths.prompt_file(self.prompts, self.seeds[0])

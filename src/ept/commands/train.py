@@ -40,6 +40,7 @@ def train(options: argparse.Namespace) -> None:
     else:
         raise InputError("name a pack by --hash, or by --method, --task and --regime")
     from ept.pack import MULTITASK
+    from ept.training.alone import alone_with
     from ept.training.checkpoint import Interrupted
 
     if pack.task == MULTITASK:
@@ -48,7 +49,9 @@ def train(options: argparse.Namespace) -> None:
         from ept.training.job import train_job
 
     try:
-        train_job(experiment, pack, options.threads, options.checkpoint_seconds)
+        with alone_with(pack) as open_work:
+            if open_work:
+                train_job(experiment, pack, options.threads, options.checkpoint_seconds)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
