@@ -28,11 +28,13 @@ lint: env
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-# After a crash or a kill: unlock and go on.
+# After a crash or a kill: unlock, remove what is not whole, and go on. CONFIG=config/paper.yaml for another run.
+CONFIG := config/config.yaml
 resume: env
-	snakemake --unlock
-	snakemake --cores all all
-	@ept show
+	snakemake --unlock --configfile $(CONFIG)
+	ept mend --config $(CONFIG)
+	snakemake --cores all all --configfile $(CONFIG)
+	@ept show --config $(CONFIG)
 
 # Schema and config/README.md from the typed settings.
 reference: env

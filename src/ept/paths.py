@@ -63,3 +63,16 @@ def table_list_file(output: str, table: str) -> Path:
 def configurations_folder(output: str) -> Path:
     """Resolved configurations, named by their content."""
     return Path(output) / "configurations"
+
+
+def produced_folders(output: str) -> list[Path]:
+    """The folders that hold what the workflow makes."""
+    return [Path("data"), Path("prompts"), Path(output)]
+
+
+def made_as_a_whole(path: Path) -> Path:
+    """What one job makes of which `path` is a part: a task's published splits or a backbone, else `path` itself."""
+    for depth, folder in ((4, "data/raw"), (3, "data/backbones")):
+        if path.is_relative_to(folder):
+            return Path(*path.parts[:depth])
+    return path

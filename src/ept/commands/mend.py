@@ -1,0 +1,20 @@
+"""The verb that cleans up after a crash."""
+
+import argparse
+
+from ept.commands.options import Verbs, experiment_of
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """mend."""
+    verbs.add_with_config(mend)
+
+
+def mend(options: argparse.Namespace) -> None:
+    """After a crash: remove files that are not whole, so that the workflow makes them again."""
+    from ept import paths
+    from ept.mend import remove_damaged
+
+    output = experiment_of(options).config.output
+    for line in remove_damaged(paths.produced_folders(output)):
+        print(line)
