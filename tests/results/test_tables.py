@@ -9,9 +9,11 @@ from ept.config import parse_configuration
 from ept.errors import InputError
 from ept.experiment import Experiment
 from ept.results.collect import collect
-from ept.results.layout import Layout, to_latex, to_markdown
+from ept.results.layout import Cell, Layout, to_latex, to_markdown
+from ept.results.scores import table_rows
+from ept.results.scores_layout import scores_layout
 from ept.results.show import align, show_tables
-from ept.results.write import table_rows, write_table
+from ept.results.write import write_table
 from results.records import write_runs
 
 
@@ -50,14 +52,32 @@ def test_rows_hold_means_spreads_and_averages(experiment):
 
 
 def test_readers_see_the_best_in_bold_and_the_second_underlined(experiment):
-    layout = Layout.of(table_rows(collect(experiment.tables["main"])))
-    assert layout.columns == ["RTE acc.", "GLUE", "CB acc.", "SuperGLUE", "All"]
-    assert layout.rows == ["majority", "PT", "EPT"]
+    layout = scores_layout(table_rows(collect(experiment.tables["main"])))
+    assert layout.head == ["method", "parameters", "RTE acc.", "GLUE", "CB acc.", "SuperGLUE", "All"]
+    assert [line[0].text for line in layout.lines] == ["majority", "PT", "EPT"]
     lines = to_markdown(layout).splitlines()
     assert lines[3].startswith("| PT | 1,000 | <u>55.0 ± 7.1</u> |")
     assert lines[4].startswith("| EPT | 1,000 | **80.0 ± 7.1** |")
     assert r"EPT & 1,000 & \textbf{80.0 $\pm$ 7.1}" in to_latex(layout)
-    assert "majority" in align(to_markdown(layout)).splitlines()[2]
+    assert "majority" in align("\n".join(lines[:5])).splitlines()[2]
+
+
+def test_cells_are_escaped_and_notes_stand_below():
+    layout = Layout(
+        head=["a_b", "share & %"],
+        lines=[[Cell("x_1"), Cell("2.0 ± 1.0", underlined=True, signs="†")], [Cell("y"), Cell()]],
+        notes=["First & last.", "† a sign."],
+    )
+    assert to_markdown(layout) == (
+        "| a_b | share & % |\n| --- | ---: |\n| x_1 | <u>2.0 ± 1.0 †</u> |\n| y |  |\n\nFirst & last.\n\n† a sign.\n"
+    )
+    assert to_latex(layout).splitlines()[2:6] == [
+        r"a\_b & share \& \% \\",
+        "\\midrule",
+        r"x\_1 & \underline{2.0 $\pm$ 1.0$^\dagger$} \\",
+        r"y &  \\",
+    ]
+    assert to_latex(layout).endswith("\\end{tabular}\n\n{\\footnotesize First \\& last. $^\\dagger$ a sign.}\n")
 
 
 def test_a_diverged_run_is_marked(experiment):
@@ -65,7 +85,7 @@ def test_a_diverged_run_is_marked(experiment):
     record = json.loads((pack.folder / "runs.json").read_text())
     record["runs"][1]["status"] = "diverged"
     _edit(pack.folder / "runs.json", runs=record["runs"])
-    layout = Layout.of(table_rows(collect(experiment.tables["main"])))
+    layout = scores_layout(table_rows(collect(experiment.tables["main"])))
     assert to_markdown(layout).splitlines()[3].startswith("| PT | 1,000 | <u>55.0 ± 7.1 †</u> | ")
     assert "†" not in to_markdown(layout).splitlines()[4]
     assert r"55.0 $\pm$ 7.1$^\dagger$" in to_latex(layout)

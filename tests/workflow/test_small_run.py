@@ -6,7 +6,7 @@ import json
 import pytest
 from safetensors import safe_open
 
-from ept.results.columns import COLUMNS
+from ept.results.columns import SCORES
 
 SMALL = {
     "data": {"source_length": {"default": 64}},
@@ -44,7 +44,7 @@ def _rows(folder, table):
 def test_tables_have_every_method_task_and_start(finished):
     folder = finished[0].folder
     main = _rows(folder, "main")
-    assert tuple(main[0]) == COLUMNS
+    assert tuple(main[0]) == SCORES
     tasks = {"sst2", "cb", "average_glue", "average_super_glue", "average"}
     assert {(row["method"], row["task"]) for row in main} == {(m, t) for m in ("pt", "spot", "ept") for t in tasks}
     assert {row["metric"] for row in main if row["task"] == "cb"} == {"accuracy", "macro_f1"}

@@ -37,7 +37,7 @@ wildcard_constraints:
     task=r"[a-z0-9]+",
     regime=r"full|k\d+",
     hash=r"[0-9a-f]{8}",
-    table=r"main|fewshot_k\d+|ablation|comparison",
+    table=r"[a-z]+(_k\d+)?",
 
 
 def final_output():

@@ -1,8 +1,6 @@
-"""The columns of the tables' CSV files."""
+"""The columns of the tables' CSV files, by kind of table (ept.results.kinds)."""
 
-from ept.table_plan import ABLATION, COMPARISON
-
-COLUMNS = (
+SCORES = (
     "backbone",
     "method",
     "task",
@@ -18,7 +16,10 @@ COLUMNS = (
     "stored_parameters",
     "majority_baseline",
 )
-PUBLISHED = (
+ABLATION = ("backbone", "method", "variant", *SCORES[2:])
+# Our scores, then published ones beside them.
+COMPARISON = (
+    *(name for name in SCORES if name not in ("stored_parameters", "majority_baseline")),
     "published_method",
     "published_backbone",
     "published_parameters",
@@ -28,12 +29,3 @@ PUBLISHED = (
     "gap",
     "difference",
 )
-
-
-def columns(table: str) -> tuple[str, ...]:
-    """The columns of a table: COLUMNS, except for the variant of ablations and for published scores beside ours."""
-    if table == ABLATION:
-        return ("backbone", "method", "variant", *COLUMNS[2:])
-    if table == COMPARISON:
-        return tuple(name for name in COLUMNS if name not in ("stored_parameters", "majority_baseline")) + PUBLISHED
-    return COLUMNS

@@ -4,8 +4,13 @@ import csv
 from importlib import resources
 
 from ept.config import PUBLISHED_BACKBONE, Configuration
+from ept.experiment import Experiment
 from ept.methods import METHODS
-from ept.results.layout import Layout, column_title
+from ept.pack import Pack
+from ept.results.collect import collect
+from ept.results.layout import Layout
+from ept.results.scores import table_rows
+from ept.results.scores_layout import DIVERGED_NOTE, SPREAD_NOTE, Line, Score, lay_out
 from ept.tasks import get_task
 from ept.training.settings import FULL_LEARNING_RATES, TrainingSettings
 
@@ -21,6 +26,12 @@ TASKS = {
     "stsb": "targets on the 0.2 grid, in earlier code on 0.1",
     "multirc": "halves by paragraph, in earlier code by answer",
 }
+
+
+def make_table(experiment: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
+    """The rows of the comparison, and methods with their published versions below them."""
+    rows = comparison_rows(experiment.config, table_rows(collect(packs)))
+    return rows, comparison_layout(experiment.config, rows)
 
 
 def read_published() -> list[dict[str, str]]:
@@ -94,20 +105,16 @@ def comparison_layout(config: Configuration, rows: list[dict]) -> Layout:
     """Methods with their published versions below them as rows, tasks as columns. Nothing is marked as best."""
     columns = list(dict.fromkeys((row["task"], row["metric"]) for row in rows))
     here = "" if config.has_published_backbone else f" ({config.backbone.public_name}: not comparable)"
-    lines: dict[str, dict] = {}
-    parameters: dict[str, int] = {}
+    lines: dict[str, Line] = {}
+
+    def add(title: str, parameters: int | None, row: dict, score: Score) -> None:
+        line = lines.setdefault(title, Line(title, parameters, ranked=False))
+        line.scores[row["task"], row["metric"]] = score
+
     for row in rows:
-        title = f"{METHODS[row['method']].title} here{here}"
-        column = (row["task"], row["metric"])
-        lines.setdefault(title, {})[column] = (row["mean"], row["std"], row["diverged"])
-        parameters[title] = row["trained_parameters"]
+        add(f"{METHODS[row['method']].title} here{here}", row["trained_parameters"], row, Score.of(row))
         if row.get("published_source"):
             there = f"{row['published_method']} on {row['published_backbone']}, {row['published_source']}"
-            lines.setdefault(there, {})[column] = (row["published"], float("nan"), 0)
-    return Layout(
-        columns=[column_title(*column) for column in columns],
-        rows=list(lines),
-        parameters=[parameters.get(title) for title in lines],
-        cells=[[line.get(column) for column in columns] for line in lines.values()],
-        marked=False,
-    )
+            add(there, None, row, Score(row["published"]))
+    notes = [SPREAD_NOTE] + [DIVERGED_NOTE] * any(row["diverged"] for row in rows)
+    return lay_out(columns, list(lines.values()), notes)

@@ -17,10 +17,10 @@ def show_tables(experiment: Experiment) -> None:
         text = ""
     if not text.startswith("| method |"):
         raise InputError(f"{main} is no table; make it again with `ept table --table main`")
-    print(
-        "Full data, test scores in percent (mean ± standard deviation over seeds), best in bold, second underlined:\n"
-    )
-    print(align(text))
+    table, _, notes = text.partition("\n\n")
+    print("Test scores after training on full data:\n")
+    print(align(table))
+    print(notes.replace("\n\n", "\n"))
     print("Tables, each as .csv, .md and .tex:")
     for table in experiment.default_tables:
         print(f"  {paths.table_file(output, table)}")

@@ -1,42 +1,24 @@
-"""A table from its runs: tidy CSV, Markdown and LaTeX for readers, and the hashes behind it."""
+"""A table in all its forms: tidy CSV, Markdown and LaTeX for readers, and the hashes behind it."""
 
 import csv
 import io
-import itertools
 import math
-
-import numpy as np
+from typing import Any
 
 from ept import paths
-from ept.evaluation import metrics
 from ept.experiment import Experiment
 from ept.files import write_json, write_text
-from ept.results.collect import PackResult, collect
-from ept.results.columns import columns
-from ept.results.comparison import comparison_layout, comparison_rows
-from ept.results.intervals import Estimate, estimate, estimate_average
-from ept.results.layout import Layout, to_latex, to_markdown
-from ept.table_plan import COMPARISON
-from ept.tasks import get_task
-
-# The averages that papers print, over the first metric of each task.
-AVERAGES = {"average_glue": "glue", "average_super_glue": "super_glue", "average": None}
+from ept.results.kinds import kind_of
+from ept.results.layout import to_latex, to_markdown
 
 
 def write_table(experiment: Experiment, table: str) -> None:
     """Write a table in all its forms. Raises InputError where a run is missing or not of this configuration."""
     packs = experiment.table_packs(table)
-    rows = table_rows(collect(packs))
-    layout = Layout.of(rows)
-    if table == COMPARISON:
-        rows = comparison_rows(experiment.config, rows)
-        layout = comparison_layout(experiment.config, rows)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns(table), lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    kind = kind_of(table)
+    rows, layout = kind.make(experiment, packs)
     path = paths.table_file(experiment.config.output, table)
-    write_text(path, text.getvalue())
+    write_text(path, _csv(kind.columns, rows))
     write_text(path.with_suffix(".md"), to_markdown(layout))
     write_text(path.with_suffix(".tex"), to_latex(layout))
     runs = [
@@ -53,96 +35,15 @@ def write_table(experiment: Experiment, table: str) -> None:
     write_json(paths.table_settings_file(experiment.config.output, table), {"table": table, "runs": runs})
 
 
-def table_rows(results: list[PackResult]) -> list[dict]:
-    """One row a method, variant, start, task and metric, then the averages over tasks. Scores in percent.
-
-    Beside its columns a row holds `variant`, its name in the table `ablation`, and `diverged`, the number of its runs
-    that count as the majority baseline; tables made for reading mark it.
-    """
-    rows = []
-    for _, group in itertools.groupby(results, key=_row_key):
-        members = list(group)
-        estimates = [_estimates(result) for result in members]
-        for result, by_metric in zip(members, estimates, strict=True):
-            rows += [_row(result, metric, found) for metric, found in by_metric.items()]
-        rows += _average_rows(members, [next(iter(by_metric.values())) for by_metric in estimates])
-    return rows
+def _csv(columns: tuple[str, ...], rows: list[dict]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    return text.getvalue()
 
 
-def _row_key(result: PackResult) -> tuple[str, str, str]:
-    return result.pack.method, result.pack.variant.name, result.start
-
-
-def _estimates(result: PackResult) -> dict[str, Estimate]:
-    task = get_task(result.pack.task)
-    predictions = list(result.predictions.values())
-    return {
-        name: estimate(
-            metrics.scorer(name, predictions, result.truth, task), len(predictions), metrics.clusters(result.truth)
-        )
-        for name in task.metrics
-    }
-
-
-def _row(result: PackResult, metric: str, found: Estimate) -> dict:
-    record = result.record
-    return {
-        **_common(result, found),
-        "task": result.pack.task,
-        "source": record["source"],
-        "metric": metric,
-        "diverged": result.diverged,
-        "majority_baseline": record["majority_baseline"][metric],
-    }
-
-
-def _common(result: PackResult, found: Estimate) -> dict:
-    return {
-        "backbone": result.record["backbone"],
-        "method": result.pack.method,
-        "variant": result.pack.variant.name,
-        "regime": result.pack.regime,
-        "mean": found.mean,
-        "std": found.std,
-        "seeds": len(result.pack.seeds),
-        "ci_low": found.mean - found.half_width,
-        "ci_high": found.mean + found.half_width,
-        "trained_parameters": result.record["trained_parameters"],
-        "stored_parameters": result.record["stored_parameters"],
-    }
-
-
-def _average_rows(results: list[PackResult], estimates: list[Estimate]) -> list[dict]:
-    """Averages over the tasks of GLUE, of SuperGLUE and of both, where there are any."""
-    rows = []
-    for name, suite in AVERAGES.items():
-        chosen = [i for i, result in enumerate(results) if suite in (None, get_task(result.pack.task).suite)]
-        if not chosen:
-            continue
-        firsts = [get_task(results[i].pack.task).metrics[0] for i in chosen]
-        scores = np.array([_seed_scores(results[i], metric) for i, metric in zip(chosen, firsts, strict=True)])
-        baselines = [results[i].record["majority_baseline"][metric] for i, metric in zip(chosen, firsts, strict=True)]
-        found = estimate_average([estimates[i] for i in chosen], scores)
-        rows.append(
-            {
-                **_common(results[chosen[0]], found),
-                "task": name,
-                "source": results[0].start,
-                "metric": "average",
-                "diverged": sum(results[i].diverged for i in chosen),
-                "majority_baseline": float(np.mean(baselines)),
-                "trained_parameters": max(results[i].record["trained_parameters"] for i in chosen),
-                "stored_parameters": max(results[i].record["stored_parameters"] for i in chosen),
-            }
-        )
-    return rows
-
-
-def _seed_scores(result: PackResult, metric: str) -> list[float]:
-    return [run["test"][metric] for run in result.record["runs"] if run["selected"]]
-
-
-def _cell(value):
+def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.4f}"
     return value

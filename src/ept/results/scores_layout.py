@@ -1,0 +1,118 @@
+"""The form in which papers print scores: methods as rows, tasks as columns."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ept.methods import METHODS
+from ept.results.layout import Cell, Layout
+from ept.tasks import get_task
+
+AVERAGE_TITLES = {"average_glue": "GLUE", "average_super_glue": "SuperGLUE", "average": "All"}
+METRIC_TITLES = {"accuracy": "acc.", "matthews": "Matthews", "pearson": "Pearson", "f1": "F1", "exact_match": "EM"}
+DIVERGED = "†"
+SPREAD_NOTE = "Mean ± standard deviation over seeds, in percent."
+MARKS_NOTE = "Best in bold, second underlined."
+DIVERGED_NOTE = f"{DIVERGED} a run diverged; it counts as the majority baseline."
+
+# A task or an average, and a metric.
+Column = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a cell shows: a mean, its spread over seeds (NaN: unknown), and signs behind it."""
+
+    mean: float
+    std: float = math.nan
+    signs: str = ""
+
+    @staticmethod
+    def of(row: dict) -> "Score":
+        """The score in a tidy row."""
+        return Score(row["mean"], row["std"], DIVERGED if row["diverged"] else "")
+
+    def cell(self, best: Sequence[float]) -> Cell:
+        """In bold if it is the first of `best`, the two best means of its column as printed; underlined if the second.
+
+        `best` is empty where nothing is marked.
+        """
+        text = f"{self.mean:.1f}" if math.isnan(self.std) else f"{self.mean:.1f} ± {self.std:.1f}"
+        rank = list(best).index(round(self.mean, 1)) if round(self.mean, 1) in best else None
+        return Cell(text, bold=rank == 0, underlined=rank == 1, signs=self.signs)
+
+
+@dataclass
+class Line:
+    """A row before it is laid out. Lines that are not `ranked` take no part in the marks."""
+
+    title: str
+    parameters: int | None
+    ranked: bool = True
+    scores: dict[Column, Score] = field(default_factory=dict)
+
+
+def scores_layout(rows: list[dict]) -> Layout:
+    """Lay out tidy rows below the majority baseline; of tasks with several metrics the first one is shown."""
+    firsts: dict[str, Column] = {}
+    lines: dict[str, Line] = {"majority": Line("majority", None, ranked=False)}
+    for row in rows:
+        column = (row["task"], row["metric"])
+        firsts.setdefault(row["task"], column)
+        line = lines.setdefault(_row_title(row), Line(_row_title(row), row["trained_parameters"]))
+        line.scores[column] = Score.of(row)
+        lines["majority"].scores[column] = Score(row["majority_baseline"])
+    notes = [SPREAD_NOTE, MARKS_NOTE] + [DIVERGED_NOTE] * any(row["diverged"] for row in rows)
+    return lay_out(sorted(firsts.values(), key=_column_order), list(lines.values()), notes)
+
+
+def lay_out(columns: list[Column], lines: list[Line], notes: list[str]) -> Layout:
+    """Lines with their parameters below the columns' titles, the two best ranked scores of a column marked."""
+    best = {column: _two_best([line.scores[column] for line in lines if _ranked(line, column)]) for column in columns}
+    return Layout(
+        head=["method", "parameters", *(column_title(*column) for column in columns)],
+        lines=[
+            [
+                Cell(line.title),
+                Cell("" if line.parameters is None else f"{line.parameters:,}"),
+                *(
+                    line.scores[column].cell(best[column] if line.ranked else ()) if column in line.scores else Cell()
+                    for column in columns
+                ),
+            ]
+            for line in lines
+        ],
+        notes=notes,
+    )
+
+
+def _ranked(line: Line, column: Column) -> bool:
+    return line.ranked and column in line.scores
+
+
+def _two_best(scores: list[Score]) -> list[float]:
+    """Rounded as printed: what looks equal is marked alike."""
+    return sorted({round(score.mean, 1) for score in scores}, reverse=True)[:2]
+
+
+def _column_order(column: Column) -> tuple[int, int]:
+    """GLUE's tasks and its average, SuperGLUE's and its average, the rest, the average over all."""
+    task = column[0]
+    if task in AVERAGE_TITLES:
+        return ({"average_glue": 0, "average_super_glue": 1, "average": 3}[task], 1)
+    return ({"glue": 0, "super_glue": 1}.get(get_task(task).suite, 2), 0)
+
+
+def column_title(task: str, metric: str) -> str:
+    """The title of a task's or an average's column."""
+    if task in AVERAGE_TITLES:
+        return AVERAGE_TITLES[task]
+    return f"{get_task(task).title} {METRIC_TITLES.get(metric, metric)}"
+
+
+def _row_title(row: dict) -> str:
+    if row["variant"]:
+        return row["variant"]
+    title = METHODS[row["method"]].title
+    started = row["source"] != "scratch" and METHODS[row["method"]].source == "optional"
+    return f"{title} from source" if started else title
