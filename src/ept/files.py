@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 
 from ept.errors import InputError
 
+# The key in settings.json under which the SHA-256 of files that were written with it stand by their names.
+DIGESTS = "sha256"
 # In the words of Rust, Arrow and C++, which give no number.
 _FULL = re.compile(r"os error (28|122)\b|No space left on device|Disk quota exceeded")
 

@@ -16,10 +16,8 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from ept import paths
-from ept.files import digest, sha256_file
+from ept.files import DIGESTS, digest, sha256_file
 
-# The key in settings.json: the SHA-256 of each file that was written with it, by its name.
-FILES = "files"
 # The names that ept.files gives to temporary files and folders: the final name between a dot and eight characters.
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 
@@ -59,7 +57,7 @@ def _damaged(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def _changed(listing: Path) -> list[Path]:
     """The files that a table's or the figures' settings name with their digest and that are not like that."""
-    made = json.loads(listing.read_text(encoding="utf-8")).get(FILES, {})
+    made = json.loads(listing.read_text(encoding="utf-8")).get(DIGESTS, {})
     files = {listing.parent / name: sha for name, sha in made.items()}
     return [path for path, sha in files.items() if path.is_file() and sha256_file(path) != sha]
 

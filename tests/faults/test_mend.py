@@ -95,7 +95,7 @@ def test_a_table_that_is_not_what_its_settings_say_is_removed(tmp_path):
     for name in ("main.csv", "main.md"):
         write_text(tmp_path / name, "a table\nof two lines\n")
     digests = {name: sha256_file(tmp_path / name) for name in ("main.csv", "main.md")}
-    write_json(tmp_path / "main.settings.json", {"table": "main", "files": digests})
+    write_json(tmp_path / "main.settings.json", {"table": "main", "sha256": digests})
     assert remove_damaged([tmp_path]) == []
     (tmp_path / "main.csv").write_text("a table\n")
     assert remove_damaged([tmp_path]) == [f"removed {tmp_path}/main.csv: it is not what main.settings.json says"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ept import paths
 from ept.experiment import Experiment
-from ept.files import write_json, write_text
+from ept.files import DIGESTS, sha256_file, write_json, write_text
 from ept.results.kinds import kind_of
 from ept.results.layout import to_latex, to_markdown
 
@@ -18,9 +18,10 @@ def write_table(experiment: Experiment, table: str) -> None:
     kind = kind_of(table)
     rows, layout = kind.make(experiment, packs)
     path = paths.table_file(experiment.config.output, table)
-    write_text(path, _csv(kind.columns, rows))
-    write_text(path.with_suffix(".md"), to_markdown(layout))
-    write_text(path.with_suffix(".tex"), to_latex(layout))
+    texts = (_csv(kind.columns, rows), to_markdown(layout), to_latex(layout))
+    files = [path.with_suffix(f".{ending}") for ending in paths.TABLE_ENDINGS]
+    for file, text in zip(files, texts, strict=True):
+        write_text(file, text)
     runs = [
         {
             "method": pack.method,
@@ -32,7 +33,8 @@ def write_table(experiment: Experiment, table: str) -> None:
         }
         for pack in packs
     ]
-    write_json(paths.table_settings_file(experiment.config.output, table), {"table": table, "runs": runs})
+    settings = {"table": table, DIGESTS: {file.name: sha256_file(file) for file in files}, "runs": runs}
+    write_json(paths.table_settings_file(experiment.config.output, table), settings)
 
 
 def _csv(columns: tuple[str, ...], rows: list[dict]) -> str:
