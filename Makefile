@@ -17,10 +17,10 @@ run: env
 	@ept show
 
 test: env
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" --numprocesses auto --dist loadfile
 
 test-long: env
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m long --numprocesses auto --dist loadfile
 
 lint: env
 	ruff check src tests benchmarks
