@@ -22,6 +22,8 @@ import numpy as np
 from ept.tasks.record import Task
 
 INVALID = -1
+# Metrics that are the share of examples (or of groups of rows) judged right.
+SHARES = ("accuracy", "exact_match")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""95 % intervals over seeds and test examples."""
+"""95 % intervals and tests over seeds and test examples. Why these and how well they cover: docs/protocol.md."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,42 +10,112 @@ RESAMPLES = 400
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A metric of the runs that one row reports on one task, in percent.
+
+    `scores` [seeds] are those on the whole test split, `resampled` [resamples, seeds] those on bootstrap samples of its
+    `units` (single rows, or groups of rows that are judged together). Samples of one test split were drawn alike, so
+    that their difference is the sample of a paired comparison. The variance of a seed's score over examples is taken
+    as at least `least_variance`.
+    """
+
+    scores: np.ndarray
+    resampled: np.ndarray
+    units: int
+    least_variance: float = 0.0
+
+    def __sub__(self, other: "Sample") -> "Sample":
+        return Sample(self.scores - other.scores, self.resampled - other.resampled, self.units)
+
+    @property
+    def seed_variance(self) -> float:
+        """Of the mean, from what differs between seeds, on the same examples; 0 with one seed (unknown)."""
+        seeds = len(self.scores)
+        return float(self.scores.var(ddof=1)) / seeds if seeds > 1 else 0.0
+
+    @property
+    def example_variance(self) -> float:
+        """Of the mean, from what all seeds have in common on the test examples drawn.
+
+        The covariance over bootstrap samples between two seeds; what differs between seeds on an example is in
+        `seed_variance` already. With one seed it is the variance.
+        """
+        covariance = np.atleast_2d(np.cov(self.resampled, rowvar=False))
+        own, seeds = float(np.trace(covariance)), len(covariance)
+        shared = own if seeds == 1 else (float(covariance.sum()) - own) / (seeds * (seeds - 1))
+        return max(shared, 0.0) + max(self.least_variance - own / seeds, 0.0)
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """Mean and standard deviation over seeds, and the half-width of the 95 % interval around the mean."""
+    """A mean over seeds (and tasks), its standard deviation over seeds (NaN with one), its standard error, and the
+    degrees of freedom of its t distribution.
+    """
 
     mean: float
     std: float
-    half_width: float
+    error: float
+    freedom: float
+
+    @property
+    def half_width(self) -> float:
+        """Of the 95 % interval around the mean."""
+        return float(stats.t.ppf(0.975, self.freedom)) * self.error
+
+    @property
+    def p(self) -> float:
+        """Two-sided p value of the hypothesis that the mean is 0."""
+        if self.error == 0:
+            return 1.0 if self.mean == 0 else 0.0
+        return float(2 * stats.t.sf(abs(self.mean) / self.error, self.freedom))
 
 
-def estimate(
-    score: Callable[[int, np.ndarray], float], seeds: int, clusters: Sequence[np.ndarray], random_seed: int = 0
-) -> Estimate:
-    """The estimate of a score that depends on the seed and on the test examples.
+def resample(
+    score: Callable[[int, np.ndarray], float],
+    seeds: int,
+    clusters: Sequence[np.ndarray],
+    share: bool = False,
+    random_seed: int = 0,
+) -> Sample:
+    """The sample of a score that depends on the seed and on the test examples.
 
-    `score(seed_index, rows)` is the metric of one seed's predictions on the given rows (with repeats), `clusters` the
-    rows that are resampled together (single rows, or the answers of one question). The two parts of the variance are
-    estimated apart and added: a t-interval over the seeds' scores on the whole test split, and the bootstrap variance
-    over examples of the mean over seeds. With three seeds a plain hierarchical bootstrap is too narrow, because it
-    resamples three values. With one seed only the examples' part is known, and `std` is NaN.
+    `score(seed_index, rows)` is the metric of one seed's predictions on the given rows (with repeats) in percent,
+    `clusters` the rows that are resampled together. A `share` is a percentage of clusters; its variance is taken as at
+    least that with half a right and half a wrong cluster more (Jeffreys' prior), since a few clusters that are all right
+    do not show that every one would be.
     """
-    rows = np.concatenate(clusters)
-    scores = np.array([score(seed, rows) for seed in range(seeds)])
-    std = float(scores.std(ddof=1)) if seeds > 1 else float("nan")
-    seed_part = 0.0 if seeds == 1 else float(stats.t.ppf(0.975, seeds - 1)) * std / seeds**0.5
     generator = np.random.default_rng(random_seed)
-    means = []
-    for _ in range(RESAMPLES):
-        drawn = generator.integers(len(clusters), size=len(clusters))
-        resampled = np.concatenate([clusters[index] for index in drawn])
-        means.append(np.mean([score(seed, resampled) for seed in range(seeds)]))
-    example_part = float(stats.norm.ppf(0.975)) * float(np.std(means, ddof=1))
-    return Estimate(float(scores.mean()), std, float(np.hypot(seed_part, example_part)))
+    units = len(clusters)
+    resampled = np.empty((RESAMPLES, seeds))
+    for number in range(RESAMPLES):
+        rows = np.concatenate([clusters[index] for index in generator.integers(units, size=units)])
+        resampled[number] = [score(seed, rows) for seed in range(seeds)]
+    everything = np.concatenate(clusters)
+    scores = np.array([score(seed, everything) for seed in range(seeds)])
+    right = (scores.mean() / 100 * units + 0.5) / (units + 1)
+    return Sample(scores, resampled, units, 100**2 * right * (1 - right) / (units + 1) if share else 0.0)
 
 
-def estimate_average(estimates: Sequence[Estimate], scores: np.ndarray) -> Estimate:
-    """The estimate of the mean over tasks. `scores` [tasks, seeds]; the tasks' errors are taken as independent."""
-    by_seed = scores.mean(0)
-    std = float(by_seed.std(ddof=1)) if scores.shape[1] > 1 else float("nan")
-    half_width = float(np.sqrt(sum(part.half_width**2 for part in estimates)) / len(estimates))
-    return Estimate(float(by_seed.mean()), std, half_width)
+def estimate(samples: Sequence[Sample]) -> Estimate:
+    """The estimate of the mean over the samples' tasks, whose errors are taken as independent.
+
+    Standard error: the seeds' and the examples' variances of all tasks, added. Degrees of freedom: those of either part
+    by Satterthwaite, weighted by the share of the variance that it has.
+    """
+    by_seed = np.mean([sample.scores for sample in samples], 0)
+    seeds, tasks = len(by_seed), len(samples)
+    parts = [
+        (np.array([sample.seed_variance for sample in samples]), np.full(tasks, seeds - 1)),
+        (np.array([sample.example_variance for sample in samples]), np.array([max(sample.units - 1, 1) for sample in samples])),
+    ]
+    variance = sum(float(values.sum()) for values, _ in parts)
+    # 1 / freedom = sum of share / freedom of the part, with freedom of the part = total² / sum(value² / freedom).
+    inverse = sum(
+        float((values**2 / freedom).sum() / values.sum()) / variance for values, freedom in parts if values.sum() > 0
+    )
+    return Estimate(
+        mean=float(by_seed.mean()),
+        std=float(by_seed.std(ddof=1)) if seeds > 1 else float("nan"),
+        error=variance**0.5 / tasks,
+        freedom=1 / inverse if inverse else float("inf"),
+    )

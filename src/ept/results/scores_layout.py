@@ -10,10 +10,14 @@ from ept.tasks import get_task
 
 AVERAGE_TITLES = {"average_glue": "GLUE", "average_super_glue": "SuperGLUE", "average": "All"}
 METRIC_TITLES = {"accuracy": "acc.", "matthews": "Matthews", "pearson": "Pearson", "f1": "F1", "exact_match": "EM"}
-DIVERGED = "†"
+DIVERGED, NOT_SEPARATED = "†", "≈"
 SPREAD_NOTE = "Mean ± standard deviation over seeds, in percent."
 MARKS_NOTE = "Best in bold, second underlined."
 DIVERGED_NOTE = f"{DIVERGED} a run diverged; it counts as the majority baseline."
+NOT_SEPARATED_NOTE = (
+    f"{NOT_SEPARATED} not told from the best of its column by a paired test over seeds and test examples (5 % level, "
+    "Holm's correction within the column)."
+)
 
 # A task or an average, and a metric.
 Column = tuple[str, str]
@@ -30,7 +34,8 @@ class Score:
     @staticmethod
     def of(row: dict) -> "Score":
         """The score in a tidy row."""
-        return Score(row["mean"], row["std"], DIVERGED if row["diverged"] else "")
+        signs = DIVERGED * (row["diverged"] > 0) + NOT_SEPARATED * row.get("not_separated", False)
+        return Score(row["mean"], row["std"], signs)
 
     def cell(self, best: Sequence[float]) -> Cell:
         """In bold if it is the first of `best`, the two best means of its column as printed; underlined if the second.
@@ -62,7 +67,9 @@ def scores_layout(rows: list[dict]) -> Layout:
         line = lines.setdefault(_row_title(row), Line(_row_title(row), row["trained_parameters"]))
         line.scores[column] = Score.of(row)
         lines["majority"].scores[column] = Score(row["majority_baseline"])
-    notes = [SPREAD_NOTE, MARKS_NOTE] + [DIVERGED_NOTE] * any(row["diverged"] for row in rows)
+    notes = [SPREAD_NOTE, MARKS_NOTE]
+    notes += [NOT_SEPARATED_NOTE] * any(row.get("not_separated") for row in rows)
+    notes += [DIVERGED_NOTE] * any(row["diverged"] for row in rows)
     return lay_out(sorted(firsts.values(), key=_column_order), list(lines.values()), notes)
 
 
