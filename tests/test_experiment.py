@@ -89,3 +89,22 @@ def test_no_source_but_the_target_is_one_sentence(method):
     if METHODS[method].source == "required":
         with pytest.raises(InputError, match=f"{method} always starts from a source prompt"):
             plan.pack(method, "rte", "full", "scratch")
+
+
+def test_the_hash_knows_the_quantisation_and_is_as_before_without_it():
+    def hashes(**backbone):
+        plan = Experiment(parse_configuration({"tasks": {"target": ["rte"]}, "methods": ["pt"], "backbone": backbone}))
+        return [plan.pack("pt", "rte", "full", "scratch").hash, plan.tokenized_folder("rte").name]
+
+    plain = hashes()
+    assert hashes(quantization="none") == hashes(gradient_checkpointing=True) == plain
+    assert len({plain[0], hashes(quantization="nf4")[0], hashes(quantization="int8")[0]}) == 3
+    assert hashes(quantization="nf4")[1] == plain[1]
+
+
+def test_a_method_that_needs_float32_is_refused_on_a_quantised_backbone_by_name_too():
+    values = {"tasks": {"target": ["rte"]}, "methods": ["lora"], "backbone": {"quantization": "nf4"}}
+    plan = Experiment(parse_configuration(values))
+    assert plan.pack("lora", "rte", "full", "scratch").settings["backbone"]["quantization"] == "nf4"
+    with pytest.raises(InputError, match="quantization is nf4, but bitfit trains a backbone in float32"):
+        plan.pack("bitfit", "rte", "full", "scratch")

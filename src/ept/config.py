@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ept.ablation import AblationSettings, variants
 from ept.baselines.settings import BaselineSettings, check_baselines
-from ept.config_checks import check_sources, check_training, refuse_repeats
+from ept.config_checks import check_frozen, check_sources, check_training, refuse_repeats
 from ept.config_sections import BackboneSettings, DataSettings, Section, TaskSettings
 from ept.errors import InputError
 from ept.files import digest, write_text
@@ -100,6 +100,8 @@ class Configuration(Section):
         for section in ("training", "source_training", "few_shot"):
             if (settings := getattr(self, section)) is not None:
                 check_training(section, settings)
+        for method in self.methods:
+            check_frozen(self.backbone.quantization, method)
         check_sources(self)
         if self.ablation.tasks:
             variants(self.prompt, self.ept, self.ablation)

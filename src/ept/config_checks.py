@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ept.errors import InputError
 from ept.methods import METHODS, get_method
 from ept.training.settings import FewShotSettings, LearningRates, TrainingSettings
 
@@ -14,6 +15,15 @@ def refuse_repeats(values: Sequence) -> None:
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f"{value} stands there more than once")
+
+
+def check_frozen(quantization: str, method: str) -> None:
+    """Raise InputError for a method that trains what the quantisation freezes."""
+    if quantization != "none" and get_method(method).float32:
+        raise InputError(
+            f"backbone.quantization is {quantization}, but {method} trains a backbone in float32; set it to none, or "
+            f"leave {method} out (lora trains beside a quantised backbone)"
+        )
 
 
 def check_training(section: str, settings: TrainingSettings) -> None:

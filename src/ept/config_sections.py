@@ -28,6 +28,12 @@ class BackboneSettings(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the frozen weights; `auto` is bfloat16 on a GPU and float32 on a CPU. All that is trained is
     float32, and fine-tuning and BitFit run in float32 throughout."""
+    quantization: Literal["none", "nf4", "int8"] = "none"
+    """Linear layers of the frozen model in 4 bit (NF4, double quantisation) or 8 bit, through bitsandbytes; `auto` then
+    means bfloat16 on a CPU too. Not for fine-tuning and BitFit."""
+    gradient_checkpointing: bool = False
+    """Keep only what goes into each block for the backward pass and compute the rest again: less memory, more time, the
+    same gradients."""
 
     @property
     def public_name(self) -> str:

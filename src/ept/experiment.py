@@ -14,6 +14,7 @@ from ept.ablation import Variant
 from ept.backbones.files import read_config
 from ept.backbones.identity import backbone_identity
 from ept.config import Configuration
+from ept.config_checks import check_frozen
 from ept.data.source import DataSource, identity
 from ept.demo import BACKBONE_FOLDER
 from ept.errors import InputError
@@ -103,6 +104,7 @@ class Experiment:
         config = self.config
         variant = variant or Variant("", config.prompt, config.ept)
         _check_start(method, regime, initialise_from)
+        check_frozen(config.backbone.quantization, method)
         self._check_rank(method, variant)
         section = self.training_settings(regime)
         candidates = self._candidates(method, task) if initialise_from == "source" else ()
@@ -111,11 +113,7 @@ class Experiment:
         seeds = tuple(config.seeds[:1] if regime == SOURCE else config.seeds)
         settings = {
             "version": RESULTS_VERSION,
-            "backbone": {
-                "name": config.backbone.name,
-                "identity": self.backbone_identity,
-                "dtype": config.backbone.dtype,
-            },
+            "backbone": self._backbone_settings(),
             "data": {"identity": self.data_identity(task), "tokenized": self.tokenized_folder(task).name},
             "task": task,
             "method": method,
@@ -246,6 +244,12 @@ class Experiment:
             values = dataclasses.asdict(sections[section])
             options.setdefault(section, {}).update({key: values[key]} if key else values)
         return options
+
+    def _backbone_settings(self) -> dict[str, str]:
+        backbone = self.config.backbone
+        settings = {"name": backbone.name, "identity": self.backbone_identity, "dtype": backbone.dtype}
+        # Only where there is some: hashes of results without it stay what they are.
+        return settings if backbone.quantization == "none" else settings | {"quantization": backbone.quantization}
 
     def _training(self, section: TrainingSettings, method: str, regime: str) -> dict[str, Any]:
         values = dataclasses.asdict(section)

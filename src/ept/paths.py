@@ -1,5 +1,6 @@
 """Where everything lies. All paths are relative to the folder in which a command runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 TABLE_ENDINGS = ("csv", "md", "tex")
@@ -40,9 +41,15 @@ def checkpoint_folder(output: str, backbone: str, method: str, task: str, regime
     return Path(output) / "checkpoints" / backbone / method / task / regime / hash_
 
 
-def measured_file(backbone: str, device: str, threads: int) -> Path:
-    """How large a forward pass should be on this machine (ept.training.measure)."""
-    return Path("data/measured") / f"{backbone}-{device}-{threads}-threads.json"
+def measured_file(backbone: str, device: str, form: Mapping[str, str | bool], threads: int) -> Path:
+    """How large a forward pass should be on this machine (ept.training.measure).
+
+    `form` says how the backbone is loaded: dtype, quantization, and whether with gradient_checkpointing.
+    """
+    parts = [backbone, device, form["dtype"]]
+    parts += [form["quantization"]] if form["quantization"] != "none" else []
+    parts += ["checkpointing"] if form["gradient_checkpointing"] else []
+    return Path("data/measured") / f"{'-'.join(parts)}-{threads}-threads.json"
 
 
 def table_file(output: str, table: str) -> Path:

@@ -8,6 +8,7 @@ import torch
 from small_training import make_t5
 
 from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.paths import measured_file
 from ept.training import measure
 from ept.training.measure import choose, forward_positions
 
@@ -125,3 +126,17 @@ def test_jobs_that_start_together_use_one_number(tmp_path):
     assert first == second
     # One measures, the other waits for its number.
     assert sorted([passes > 0, others > 0]) == [False, True]
+
+
+def test_each_form_of_a_backbone_is_measured_for_itself():
+    forms = [
+        {"dtype": "float32", "quantization": quantization, "gradient_checkpointing": checkpointing}
+        for quantization in ("none", "nf4")
+        for checkpointing in (False, True)
+    ]
+    assert [measured_file("t5", "cpu", form, 2).name for form in forms] == [
+        "t5-cpu-float32-2-threads.json",
+        "t5-cpu-float32-checkpointing-2-threads.json",
+        "t5-cpu-float32-nf4-2-threads.json",
+        "t5-cpu-float32-nf4-checkpointing-2-threads.json",
+    ]

@@ -7,7 +7,7 @@ from ept.errors import InputError
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-MODEL_TYPES = ("t5",)
+MODEL_TYPES = ("t5", "mt5")
 
 
 def check_folder(folder: Path) -> None:

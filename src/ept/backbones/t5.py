@@ -15,8 +15,7 @@ from torch.nn import functional
 from ept.backbones.t5_config import T5Config
 
 ACTIVATIONS = {
-    # In place: nothing else needs what comes in.
-    "relu": functional.relu_,
+    "relu": functional.relu,
     "gelu": functional.gelu,
     "gelu_new": lambda x: functional.gelu(x, approximate="tanh"),
     "silu": functional.silu,
@@ -148,8 +147,12 @@ class FeedForward(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[rows, length, hidden]."""
-        inner = self.act(self.wi_0(hidden)) * self.wi_1(hidden) if hasattr(self, "wi_0") else self.act(self.wi(hidden))
-        return self.wo(inner)
+        if hasattr(self, "wi_0"):
+            return self.wo(self.act(self.wi_0(hidden)) * self.wi_1(hidden))
+        inner = self.wi(hidden)
+        # In place, since nothing else needs `inner`; a layer in 8 bit gives a view, which must stay as it is.
+        in_place = self.act is functional.relu and type(self.wi) is nn.Linear
+        return self.wo(functional.relu_(inner) if in_place else self.act(inner))
 
 
 class Layer(nn.Module):

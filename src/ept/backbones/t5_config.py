@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 ACTIVATION_NAMES = ("relu", "gelu", "gelu_new", "silu")
+# The defaults of transformers' MT5Config where they are not T5Config's.
+MT5 = {"vocab_size": 250112, "d_ff": 1024, "num_layers": 8, "num_heads": 6, "feed_forward_proj": "gated-gelu"}
 
 
 @dataclass(frozen=True)
 class T5Config:
-    """What config.json says; the defaults are those of transformers' T5Config."""
+    """What config.json says of a T5 or mT5; the defaults are those of transformers' T5Config."""
 
     vocab_size: int = 32128
     d_model: int = 512
@@ -34,6 +36,9 @@ class T5Config:
     @staticmethod
     def of(values: Mapping[str, Any]) -> "T5Config":
         """From the values of a config.json. Raises ValueError for a size or token that cannot be."""
+        if values.get("model_type") == "mt5":
+            # mT5 never scales; its head is its own where the file has one (transformers reads it so too).
+            values = {**MT5, **values, "scale_decoder_outputs": False, "tie_word_embeddings": True}
         known = {name: values[name] for name in T5Config.__dataclass_fields__ if values.get(name) is not None}
         known.setdefault("num_decoder_layers", known.get("num_layers", T5Config.num_layers))
         known.setdefault("scale_decoder_outputs", known.get("tie_word_embeddings", True))

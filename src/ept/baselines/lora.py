@@ -14,8 +14,11 @@ class Lora(WeightPack):
     """
 
     def attach(self, model: T5) -> None:
-        """Let PEFT wrap q and v; its modules compute in float32 and give back the backbone's dtype."""
-        rank, sizes = self.settings.lora_rank, model.encoder.block[0].layer[0].SelfAttention.q.weight.shape
+        """Let PEFT wrap q and v, quantised or not; its modules compute in float32 and give back the backbone's
+        dtype.
+        """
+        q = model.encoder.block[0].layer[0].SelfAttention.q
+        rank, sizes = self.settings.lora_rank, (q.out_features, q.in_features)
         if rank > min(sizes):
             raise InputError(
                 f"baselines.lora_rank is {rank}, but the backbone's q and v are {sizes[0]} x {sizes[1]} matrices; "

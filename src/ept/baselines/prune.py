@@ -10,6 +10,7 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
+from ept.backbones.quantise import weight_of
 from ept.backbones.t5 import Attention, Block, FeedForward, Norm
 
 
@@ -40,21 +41,22 @@ def _prune_attention(attention: Attention, small: Attention, kept: Tensor) -> No
     """The units of q and k go in pairs, and so do those of v and o."""
     for inward, outward in (("q", "k"), ("v", "o")):
         first, second = getattr(attention, inward), getattr(attention, outward)
-        scores = _size(first.weight, 1) * _size(second.weight, 0 if outward == "o" else 1)
+        scores = _size(weight_of(first), 1) * _size(weight_of(second), 0 if outward == "o" else 1)
         units = _largest(scores.view(-1, attention.width), small.width)
         for name, linear in ((inward, first), (outward, second)):
-            weight = linear.weight[kept][:, units] if name == "o" else linear.weight[units][:, kept]
+            weight = weight_of(linear)
+            weight = weight[kept][:, units] if name == "o" else weight[units][:, kept]
             _copy(weight, getattr(small, name))
 
 
 def _prune_feed_forward(dense: FeedForward, small: FeedForward, kept: Tensor) -> None:
     """`wi` and `wo`, or `wi_0`, `wi_1` and `wo` where the unit is gated."""
     inward = [name for name, _ in dense.named_children() if name.startswith("wi")]
-    sizes = [_size(getattr(dense, name).weight, 1) for name in inward] + [_size(dense.wo.weight, 0)]
+    sizes = [_size(weight_of(getattr(dense, name)), 1) for name in inward] + [_size(weight_of(dense.wo), 0)]
     units = _largest(reduce(torch.mul, sizes)[None], small.wo.in_features)
     for name in inward:
-        _copy(getattr(dense, name).weight[units][:, kept], getattr(small, name))
-    _copy(dense.wo.weight[kept][:, units], small.wo)
+        _copy(weight_of(getattr(dense, name))[units][:, kept], getattr(small, name))
+    _copy(weight_of(dense.wo)[kept][:, units], small.wo)
 
 
 def _size(weight: Tensor, dimension: int) -> Tensor:

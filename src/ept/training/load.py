@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.backbones.load import load_backbone
 from ept.config import Configuration
+from ept.config_sections import BackboneSettings
 from ept.data.few_shot import sample_k_shot
 from ept.data.tokenized import TokenizedSplit
 from ept.data.tokenizer import END, PAD, load_tokenizer
@@ -58,11 +59,13 @@ class Job:
 
     def conditions(self) -> dict[str, Any]:
         """What a result depends on beside settings and data, by rounding."""
+        quantised = self.config.backbone.quantization != "none"
+        libraries = ("ept", "torch", "transformers", "numpy", *(("bitsandbytes",) if quantised else ()))
         return {
             "device": device_name(self.backbone.device),
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
             "threads": self.threads,
-            "versions": {name: version(name) for name in ("ept", "torch", "transformers", "numpy")},
+            "versions": {name: version(name) for name in libraries},
         }
 
     @property
@@ -100,13 +103,15 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     config = experiment.config
-    dtype = "float32" if any(get_method(pack.method).float32 for pack in packs) else config.backbone.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" else "float32"
-    backbone = load_backbone(experiment.backbone_folder, dtype=dtype, device=device)
+    form = {
+        "dtype": backbone_dtype(config.backbone, packs, device),
+        "quantization": config.backbone.quantization,
+        "gradient_checkpointing": config.backbone.gradient_checkpointing,
+    }
+    backbone = load_backbone(experiment.backbone_folder, device=device, **form)
     tokenizer = load_tokenizer(experiment.backbone_folder)
     _check_tokenizer(tokenizer, backbone, experiment.backbone_folder)
-    file = measured_file(config.backbone.name, f"{device}-{dtype}", threads)
+    file = measured_file(config.backbone.name, device, form, threads)
     jobs = []
     for pack in packs:
         settings = experiment.training_settings(pack.regime)
@@ -130,6 +135,15 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
             )
         )
     return jobs
+
+
+def backbone_dtype(settings: BackboneSettings, packs: tuple[Pack, ...], device: str) -> str:
+    """The precision of the frozen weights, or of those that are not quantised."""
+    if any(get_method(pack.method).float32 for pack in packs):
+        return "float32"
+    if settings.dtype != "auto":
+        return settings.dtype
+    return "bfloat16" if device == "cuda" or settings.quantization != "none" else "float32"
 
 
 def device_name(device: torch.device) -> str:
