@@ -10,10 +10,10 @@ import numpy as np
 from benchmarks.backbones import make_t5
 from benchmarks.costs import over_bare_backbone, seconds_of
 from benchmarks.data import TaskData
-from benchmarks.flops import step_flops
 from benchmarks.ours import Pack, SizedBackbone, sized
 from benchmarks.plan import Plan
 from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.cost.shapes import shape_of
 
 PACK_SIZES = (1, 3, 9, 27)
 TEXT_LENGTHS = (16, 32, 64, 128, 256)
@@ -69,11 +69,13 @@ def medians_in_turn(calls: dict[object, Callable[[], None]], rounds: int) -> dic
 
 def pack_flops(pack: Pack, batch: np.ndarray) -> int:
     """Operations of one step of `pack` on `batch` [runs, rows]."""
-    config, prompt_length = pack.backbone.model.config, pack.prompts.prompt.shape[1]
+    shape = shape_of({"model_type": "t5", **vars(pack.backbone.model.config)})
+    prompt_length = pack.prompts.prompt.shape[1]
     total = 0
     for piece in pack.pieces(batch):
         (rows, length), targets = piece.batch.input_ids.shape, piece.batch.target_ids
-        total += step_flops(config, rows, prompt_length + length, targets.shape[1], int((targets != -100).sum()))
+        pieces = int((targets != -100).sum())
+        total += shape.training_flops(rows, prompt_length + length, targets.shape[1], pieces)
     return total
 
 

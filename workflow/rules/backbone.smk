@@ -9,6 +9,9 @@ rule download_backbone:
     wildcard_constraints:
         revision=r"[0-9a-f]{8}",
     retries: 2
+    resources:
+        mem_mb=light_memory,
+        runtime=DOWNLOAD_MINUTES,
     params:
         config=resolved_configuration,
     shell:
@@ -21,5 +24,8 @@ rule backbone:
     log:
         "logs/backbones/demo-rebuilt.log",
     threads: workflow.cores
+    resources:
+        mem_mb=light_memory,
+        runtime=LIGHT_MINUTES,
     shell:
         "ept rebuild-demo-backbone --folder {output} --threads {threads} 2>&1 | tee {log}"

@@ -1,6 +1,7 @@
 # The configuration and the functions that rules look their files up with. No rule stands here.
 from ept import paths
 from ept.config import load_configuration, parse_configuration, write_resolved
+from ept.cost.resources import DOWNLOAD_MINUTES, LIGHT_MB, LIGHT_MINUTES, JobResources
 from ept.errors import InputError
 from ept.experiment import Experiment
 from ept.results.lists import write_list
@@ -28,6 +29,7 @@ except InputError as error:
 
 OUTPUT = EXPERIMENT.config.output
 SEEDS = EXPERIMENT.config.seeds
+RESOURCES = JobResources(EXPERIMENT)
 RESOLVED = write_resolved(EXPERIMENT.config, paths.configurations_folder(OUTPUT))
 
 
@@ -66,6 +68,21 @@ def tokenized_files(wildcards):
         for folder in folders
         for split in ("train", "validation", "test")
     ]
+
+
+def training_memory(wildcards, attempt):
+    """MB of main memory, more at each attempt."""
+    return RESOURCES.memory_mb(PACKS[wildcards.hash], attempt)
+
+
+def training_minutes(wildcards, attempt):
+    """A time limit, longer at each attempt; what it cuts off goes on from its checkpoint."""
+    return RESOURCES.minutes(PACKS[wildcards.hash], attempt)
+
+
+def light_memory(wildcards, attempt):
+    """MB of main memory for a rule that trains nothing, more at each attempt."""
+    return LIGHT_MB * attempt
 
 
 def candidate_prompts(wildcards):

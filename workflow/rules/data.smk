@@ -7,6 +7,9 @@ rule fetch:
     log:
         "logs/fetch/{identity}/{task}.log",
     retries: 2 if EXPERIMENT.data.kind == "hub" else 0
+    resources:
+        mem_mb=light_memory,
+        runtime=LIGHT_MINUTES,
     params:
         config=resolved_configuration,
     shell:
@@ -23,6 +26,9 @@ rule tokenize:
         "data/tokenized/{backbone}/{task}/{hash}/test.arrow",
     log:
         "logs/tokenize/{backbone}/{task}/{hash}.log",
+    resources:
+        mem_mb=light_memory,
+        runtime=LIGHT_MINUTES,
     params:
         config=resolved_configuration,
     shell:

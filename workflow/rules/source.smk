@@ -16,7 +16,11 @@ rule train_source:
         "logs/train/{backbone}/{method}/{task}/source/{hash}.log",
     benchmark:
         "logs/benchmarks/train/{backbone}/{method}/{task}/source/{hash}.tsv"
-    threads: 1
+    threads: RESOURCES.threads
+    resources:
+        gpu=RESOURCES.gpus,
+        mem_mb=training_memory,
+        runtime=training_minutes,
     params:
         config=resolved_configuration,
     shell:

@@ -17,6 +17,9 @@ rule table:
         settings=f"{OUTPUT}/{{table}}.settings.json",
     log:
         f"logs/tables/{OUTPUT}/{{table}}.log",
+    resources:
+        mem_mb=light_memory,
+        runtime=LIGHT_MINUTES,
     params:
         config=resolved_configuration,
     shell:

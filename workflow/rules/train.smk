@@ -19,7 +19,11 @@ rule train:
         "logs/train/{backbone}/{method}/{task}/{regime}/{hash}.log",
     benchmark:
         "logs/benchmarks/train/{backbone}/{method}/{task}/{regime}/{hash}.tsv"
-    threads: 1
+    threads: RESOURCES.threads
+    resources:
+        gpu=RESOURCES.gpus,
+        mem_mb=training_memory,
+        runtime=training_minutes,
     params:
         config=resolved_configuration,
     shell:

@@ -1,0 +1,1 @@
+"""What a pack costs, reckoned before anything is downloaded: parameters, operations, memory, time. No torch."""

@@ -1,0 +1,153 @@
+"""What a pack costs: memory, steps, operations. From a configuration alone; nothing is downloaded, no data is read."""
+
+import csv
+import math
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from ept.backbones.files import read_config
+from ept.cost.shapes import BYTES, Shape, known_configs, shape_of
+from ept.cost.trained import trained_parameters
+from ept.experiment import Experiment
+from ept.methods import get_method
+from ept.pack import SOURCE, Pack
+from ept.tasks import get_task
+from ept.training.settings import steps_for
+
+# Pieces of a label with `</s>`: T5's "0" has three, its "1" and "2" two.
+LABEL_PIECES = 3
+# Prefixes of the labels of a classification task, which the decoder reads in one pass.
+LEAST_PREFIXES = 4
+# Tensors for each trained parameter: itself, its gradient, Adam's two moments, the best checkpoint.
+COPIES = 5
+# The training passes of a method in those of a prompt: fine-tuning also needs the gradient of every weight; LST sends
+# none through the backbone, and its side network is small.
+EFFORT = {"fine_tuning": 1.5, "lst": 0.6}
+
+
+@dataclass(frozen=True)
+class TaskSize:
+    """Published training rows, test rows by the protocol's split, and the mean source text in pieces (T5's tokenizer,
+    training rows, cut at the protocol's length).
+    """
+
+    train_rows: int
+    test_rows: int
+    pieces: int
+
+
+@dataclass(frozen=True)
+class PackCost:
+    """What training and testing one pack takes. Bytes are those of the device that trains."""
+
+    runs: int
+    steps: int
+    trained: int
+    """Parameters that one run trains."""
+    flops: int
+    """Multiplications and additions of all steps, validations and test predictions of all runs."""
+    weight_bytes: int
+    """The frozen backbone."""
+    least_bytes: int
+    """Weights, what is trained, and a pass of one row of the longest text: with less, training cannot go on."""
+    batch_bytes: int
+    """The same with the batch of one run in one pass."""
+
+
+@cache
+def task_sizes() -> dict[str, TaskSize]:
+    """Of the published data sets, by task."""
+    text = files("ept.cost").joinpath("task_sizes.csv").read_text(encoding="utf-8")
+    return {
+        row["task"]: TaskSize(int(row["train_rows"]), int(row["test_rows"]), int(row["pieces"]))
+        for row in csv.DictReader(text.splitlines())
+    }
+
+
+def backbone_shape(experiment: Experiment) -> Shape | None:
+    """The sizes of the configuration's backbone, from its folder or of a well-known repository; None where they are not
+    known before the download.
+    """
+    if experiment.backbone_folder.is_dir():
+        return shape_of(read_config(experiment.backbone_folder))
+    config = known_configs().get(experiment.config.backbone.id)
+    return shape_of(config) if config else None
+
+
+def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> PackCost:
+    """The cost of `pack` over a backbone of this shape, on a GPU or a CPU. MPT's source training takes a batch of each
+    of its tasks in every step, and has its teachers read each once.
+    """
+    config, settings = experiment.config, experiment.training_settings(pack.regime)
+    tasks = [pack.task] if pack.tokenized else [candidate.task for candidate in pack.candidates]
+    sizes = {task: _size(task) for task in tasks}
+    longest = max(config.source_length(task) for task in tasks)
+    steps = steps_for(settings, sum(size.train_rows for size in sizes.values()))
+    runs = pack_runs(pack)
+    batch = min(settings.batch_size, pack.k or max(size.train_rows for size in sizes.values()))
+    prompt = prompt_length(pack)
+    flops = 0.0
+    for task, size in sizes.items():
+        positions = prompt + min(size.pieces, config.source_length(task))
+        step = shape.training_flops(batch, positions, LABEL_PIECES, batch * LABEL_PIECES)
+        row = shape.prediction_flops(1, positions, max(LEAST_PREFIXES, len(get_task(task).labels)))
+        validated = math.ceil(steps / settings.evaluate_every) * min(settings.validation_rows, size.train_rows)
+        flops += runs * (steps * step * EFFORT.get(pack.method, 1.0) + validated * row)
+        if not pack.tokenized:
+            flops += steps * batch * row
+        if pack.regime != SOURCE:
+            flops += len(pack.seeds) * size.test_rows * row
+    trained = trained_parameters(pack.method, shape, pack.variant, config.baselines, longest)
+    weights = shape.weight_bytes(form_dtype(experiment, pack, gpu), _quantization(experiment))
+    together = runs if get_method(pack.method).packed else 1
+    held = weights + COPIES * BYTES["float32"] * trained * together
+    graph = graph_bytes(shape, prompt + longest, BYTES[form_dtype(experiment, pack, gpu)], _checkpoints(experiment))
+    return PackCost(runs, steps, trained, round(flops), weights, held + graph, held + batch * graph)
+
+
+def graph_bytes(shape: Shape, positions: int, itemsize: int, checkpointing: bool = False) -> int:
+    """What the backward pass keeps of one row: its positions in every layer of the stack that reads the text, its part
+    of the position bias, and the output head's logits (float32, with their gradient and a copy).
+    """
+    layers = shape.encoder_layers or shape.decoder_layers
+    kept = layers * shape.hidden_size + shape.kept_numbers if checkpointing else layers * shape.kept_numbers
+    bias = shape.heads * positions**2 if shape.encoder_layers else 0
+    return (positions * kept + bias) * itemsize + 3 * LABEL_PIECES * shape.vocabulary * BYTES["float32"]
+
+
+def pack_runs(pack: Pack) -> int:
+    """Learning rates x seeds."""
+    grid = pack.settings["training"]["learning_rates"].values()
+    return len(pack.seeds) * math.prod(len(rates) for rates in grid)
+
+
+def prompt_length(pack: Pack) -> int:
+    """Positions before the text."""
+    if pack.method in ("dept", "ept"):
+        return pack.variant.prompt.short_length
+    return pack.variant.prompt.length if get_method(pack.method).packed else 0
+
+
+def form_dtype(experiment: Experiment, pack: Pack, gpu: bool) -> str:
+    """The precision in which the frozen weights are held, as ept.training.load decides it."""
+    if get_method(pack.method).float32:
+        return "float32"
+    dtype = experiment.config.backbone.dtype
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if gpu or _quantization(experiment) != "none" else "float32"
+
+
+def _size(task: str) -> TaskSize:
+    """A task that is not published here counts as long as its limit and as large as SST-2."""
+    unknown = TaskSize(task_sizes()["sst2"].train_rows, task_sizes()["sst2"].test_rows, get_task(task).source_length)
+    return task_sizes().get(task, unknown)
+
+
+def _quantization(experiment: Experiment) -> str:
+    return getattr(experiment.config.backbone, "quantization", "none")
+
+
+def _checkpoints(experiment: Experiment) -> bool:
+    return getattr(experiment.config.backbone, "gradient_checkpointing", False)
