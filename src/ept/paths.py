@@ -83,3 +83,8 @@ def made_as_a_whole(path: Path) -> Path:
         if path.is_relative_to(folder):
             return Path(*path.parts[:depth])
     return path
+
+
+def figure_files(output: str, figure: str) -> list[Path]:
+    """A figure as SVG and PNG, and its caption."""
+    return [Path(output) / "figures" / f"{figure}.{ending}" for ending in ("svg", "png", "txt")]

@@ -6,8 +6,9 @@ from ept.commands.options import Verbs, experiment_of
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """table, show."""
+    """table, figures, show."""
     verbs.add_with_config(table).add_argument("--table", required=True, help="for example main or fewshot_k16")
+    verbs.add_with_config(figures)
     verbs.add_with_config(show)
 
 
@@ -16,6 +17,13 @@ def table(options: argparse.Namespace) -> None:
     from ept.results.write import write_table
 
     write_table(experiment_of(options), options.table)
+
+
+def figures(options: argparse.Namespace) -> None:
+    """Draw all figures of the configuration (SVG, PNG, captions) from its tables and runs."""
+    from ept.figures.write import write_figures
+
+    write_figures(experiment_of(options))
 
 
 def show(options: argparse.Namespace) -> None:
