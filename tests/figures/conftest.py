@@ -10,7 +10,7 @@ from ept.config import parse_configuration
 from ept.experiment import Experiment
 from ept.figures.data import Results
 from ept.figures.style import house_style
-from ept.results.columns import columns
+from ept.results.kinds import kind_of
 from results.records import write_runs
 
 METHODS = ["fine_tuning", "pt", "spot", "dept", "ept"]
@@ -93,7 +93,7 @@ def write_rows(table, rows, output="results"):
     """Write a table; a row of a task beside the averages must not show in any figure."""
     other = rows[0] | {"task": "rte", "metric": "accuracy", "mean": 1}
     with open(f"{output}/{table}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, columns(table), lineterminator="\n", extrasaction="ignore")
+        writer = csv.DictWriter(file, kind_of(table).columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows([other, *rows])
 

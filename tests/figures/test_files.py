@@ -1,4 +1,6 @@
-"""What is written: three files a figure, the same bytes every time, nothing of another configuration."""
+"""What is written: four files a figure, the same bytes every time, nothing of another configuration."""
+
+import json
 
 import pytest
 
@@ -9,6 +11,7 @@ from ept.experiment import Experiment
 from ept.figures.captions import caption
 from ept.figures.registry import FIGURES, asked_for, left_out
 from ept.figures.write import write_figures
+from ept.files import DIGESTS
 
 ALL = {kind.name for kind in FIGURES} - {"transfer"}
 ALWAYS = {"parameters", "training_time", "validation"}
@@ -18,17 +21,21 @@ def _written(folder):
     return {path.name: path.read_bytes() for path in (folder / "results/figures").iterdir()}
 
 
-def test_every_figure_has_three_files_with_the_same_bytes_twice(experiment, folder):
+def test_every_figure_has_its_files_with_the_same_bytes_twice(experiment, folder):
     (folder / "my.yaml").write_text(experiment.config.model_dump_json())
     assert main(["figures", "--config", "my.yaml"]) == 0
     first = _written(folder)
-    assert set(first) == {f"{name}.{ending}" for name in ALL for ending in ("svg", "png", "txt")}
+    settings = json.loads(first.pop("settings.json"))
+    assert set(settings["figures"]) == ALL and set(settings[DIGESTS]) == set(first)
+    assert set(first) == {f"{name}.{ending}" for name in ALL for ending in ("svg", "png", "txt", "html")}
     assert b"<dc:date>" not in first["parameters.svg"]
     # The second time for a configuration without ablations.
     values = {**experiment.config.model_dump(mode="json"), "ablation": {"tasks": []}}
     write_figures(Experiment(parse_configuration(values)))
     kept = {name: content for name, content in first.items() if not name.startswith(("ablation", "sensitivity"))}
-    assert _written(folder) == kept
+    second = _written(folder)
+    assert json.loads(second.pop("settings.json"))["left_out"]["Ablation of EPT"] == "ablation.tasks names no task"
+    assert second == kept
 
 
 def test_what_the_configuration_does_not_ask_for_is_left_out_with_a_reason():

@@ -1,12 +1,15 @@
-"""All figures of a configuration, drawn in one go: SVG, PNG and the caption as text."""
+"""All figures of a configuration, drawn in one go: SVG, PNG, the caption as text, and a page with both."""
+
+from pathlib import Path
 
 from ept import paths
 from ept.experiment import Experiment
 from ept.figures.captions import caption
 from ept.figures.data import Results
-from ept.figures.registry import FIGURES, FigureKind, asked_for
+from ept.figures.registry import FIGURES, FigureKind, asked_for, left_out
 from ept.figures.style import house_style
-from ept.files import write_atomically, write_text
+from ept.files import DIGESTS, sha256_file, write_atomically, write_json, write_text
+from ept.results.html import figure_page
 
 # Dots per inch of the PNG.
 RESOLUTION = 200
@@ -24,17 +27,25 @@ def write_figures(experiment: Experiment) -> None:
             if kind not in kinds:
                 path.unlink(missing_ok=True)
     with house_style():
-        for kind in kinds:
-            _write(kind, results)
+        files = [path for kind in kinds for path in _write(kind, results)]
+    settings = {
+        "figures": [kind.name for kind in kinds],
+        "left_out": left_out(experiment),
+        DIGESTS: {path.name: sha256_file(path) for path in files},
+    }
+    write_json(paths.figure_settings_file(experiment.config.output), settings)
 
 
-def _write(kind: FigureKind, results: Results) -> None:
+def _write(kind: FigureKind, results: Results) -> list[Path]:
     figure = kind.draw(results)
     # Laid out once; every saving would do it again.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    svg, png, text = paths.figure_files(results.experiment.config.output, kind.name)
+    svg, png, text, page = paths.figure_files(results.experiment.config.output, kind.name)
     for path, metadata in ((svg, {"Date": None}), (png, {})):
         with write_atomically(path) as temporary:
             figure.savefig(temporary, format=path.suffix[1:], dpi=RESOLUTION, metadata=metadata)
-    write_text(text, caption(kind, results.experiment))
+    words = caption(kind, results.experiment)
+    write_text(text, words)
+    write_text(page, figure_page(kind.title, svg.read_text(encoding="utf-8"), words))
+    return [svg, png, text, page]
