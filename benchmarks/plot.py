@@ -9,15 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.plan import RUN_BY_RUN, VARIANTS
+from ept.figures.style import method_style
 from ept.files import write_atomically
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; what others do is grey and hatched.
+# Methods have their colours as everywhere; what others do is grey and hatched.
 STYLES = {
     "peft_pt": dict(color="#C8C8C8", hatch="////"),
     "recipe_dept": dict(color="#8C8C8C", hatch="...."),
-    "pt": dict(color="#56B4E9"),
-    "dept": dict(color="#009E73"),
-    "ept": dict(color="#D55E00"),
+    **{name: dict(color=method_style(name).color) for name in ("pt", "dept", "ept")},
 }
 TASK_TITLES = {"rte": "RTE", "sst2": "SST-2", "mnli": "MNLI"}
 WIDTH = 0.165

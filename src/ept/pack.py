@@ -1,5 +1,6 @@
 """A unit of work: the runs that one job trains."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,12 @@ class Pack:
     def token_folders(self) -> tuple[Path, ...]:
         """The tokenised tasks that it trains on."""
         return (self.tokenized,) if self.tokenized else tuple(candidate.tokenized for candidate in self.candidates)
+
+    @property
+    def number_of_runs(self) -> int:
+        """Combinations of learning rates, times seeds."""
+        grid = self.settings["training"]["learning_rates"].values()
+        return math.prod(len(rates) for rates in grid) * len(self.seeds)
 
     @property
     def title(self) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-TABLE_ENDINGS = ("csv", "md", "tex")
+TABLE_ENDINGS = ("csv", "md", "tex", "html")
 
 
 def raw_folder(identity: str, task: str) -> Path:
@@ -53,7 +53,7 @@ def measured_file(backbone: str, device: str, form: Mapping[str, str | bool], th
 
 
 def table_file(output: str, table: str) -> Path:
-    """A table's CSV; its Markdown and LaTeX versions have other endings."""
+    """A table's CSV; its Markdown, LaTeX and HTML versions have other endings."""
     return Path(output) / f"{table}.csv"
 
 
@@ -83,3 +83,23 @@ def made_as_a_whole(path: Path) -> Path:
         if path.is_relative_to(folder):
             return Path(*path.parts[:depth])
     return path
+
+
+def figure_files(output: str, figure: str) -> list[Path]:
+    """A figure as SVG and PNG, its caption, and a page with both."""
+    return [Path(output) / "figures" / f"{figure}.{ending}" for ending in ("svg", "png", "txt", "html")]
+
+
+def figure_settings_file(output: str) -> Path:
+    """Which figures there are, which were left out and why, and the digests of the files."""
+    return Path(output) / "figures" / "settings.json"
+
+
+def report_files(output: str) -> dict[str, Path]:
+    """What the report holds beside tables and figures: what was run, and what it cost."""
+    return {"overview": Path(output) / "report" / "overview.rst", "costs": Path(output) / "report" / "costs.html"}
+
+
+def benchmark_file(rule: str, job: Path) -> Path:
+    """What Snakemake measured of a job, which is named as its result below the rule's folder."""
+    return Path("logs/benchmarks") / rule / job.parent / f"{job.name}.tsv"

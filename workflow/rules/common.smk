@@ -4,7 +4,9 @@ from ept.config import load_configuration, parse_configuration, write_resolved
 from ept.cost.resources import DOWNLOAD_MINUTES, LIGHT_MB, LIGHT_MINUTES, JobResources
 from ept.errors import InputError
 from ept.experiment import Experiment
+from ept.figures.registry import asked_for
 from ept.results.lists import write_list
+from ept.table_plan import MAIN
 from ept.yaml_file import read_yaml
 
 
@@ -31,6 +33,8 @@ OUTPUT = EXPERIMENT.config.output
 SEEDS = EXPERIMENT.config.seeds
 RESOURCES = JobResources(EXPERIMENT)
 RESOLVED = write_resolved(EXPERIMENT.config, paths.configurations_folder(OUTPUT))
+# For the report's landing page, which sees only this.
+config["output"] = OUTPUT
 
 
 wildcard_constraints:
@@ -43,12 +47,48 @@ wildcard_constraints:
 
 
 def final_output():
-    """What `snakemake all` means: every table of the configuration, in three forms."""
+    """What `snakemake all` means: every table, figure and page of the report that the configuration asks for."""
+    return table_files() + figure_files() + list(paths.report_files(OUTPUT).values())
+
+
+def table_files():
+    """Every table of the configuration, in all its forms."""
     return [
         paths.table_file(OUTPUT, table).with_suffix(f".{ending}")
         for table in EXPERIMENT.default_tables
         for ending in paths.TABLE_ENDINGS
     ]
+
+
+def figure_files():
+    """Every figure of the configuration, in all its forms. The report shows the page and the drawing alone."""
+    files = [paths.figure_settings_file(OUTPUT)]
+    for kind in asked_for(EXPERIMENT):
+        svg, png, text, page = paths.figure_files(OUTPUT, kind.name)
+        for path, form in ((page, "page with caption"), (svg, "vector graphics")):
+            # Snakemake looks for captions beside the rules. A line that began with `report` would be the directive.
+            shown = report(
+                path,
+                caption=str(text.resolve()),
+                category="Figures",
+                labels={"figure": kind.title, "form": form},
+            )
+            files.append(shown)
+        files += [png, text]
+    return files
+
+
+def figure_tables(wildcards):
+    """The tables that figures are drawn from."""
+    names = {
+        table for kind in asked_for(EXPERIMENT) for table in kind.tables_of(EXPERIMENT)
+    }
+    return [paths.table_file(OUTPUT, table) for table in sorted(names)]
+
+
+def figure_records(wildcards):
+    """The records that figures are drawn from: those of the full-data runs."""
+    return [pack.folder / "runs.json" for pack in EXPERIMENT.table_packs(MAIN)]
 
 
 def resolved_configuration(wildcards, input):

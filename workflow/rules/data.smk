@@ -6,6 +6,8 @@ rule fetch:
         directory("data/raw/{identity}/{task}"),
     log:
         "logs/fetch/{identity}/{task}.log",
+    benchmark:
+        "logs/benchmarks/fetch/{identity}/{task}.tsv"
     retries: 2 if EXPERIMENT.data.kind == "hub" else 0
     resources:
         mem_mb=light_memory,
@@ -26,6 +28,8 @@ rule tokenize:
         "data/tokenized/{backbone}/{task}/{hash}/test.arrow",
     log:
         "logs/tokenize/{backbone}/{task}/{hash}.log",
+    benchmark:
+        "logs/benchmarks/tokenize/{backbone}/{task}/{hash}.tsv"
     resources:
         mem_mb=light_memory,
         runtime=LIGHT_MINUTES,

@@ -15,7 +15,7 @@ rule train_source:
     log:
         "logs/train/{backbone}/{method}/{task}/source/{hash}.log",
     benchmark:
-        "logs/benchmarks/train/{backbone}/{method}/{task}/source/{hash}.tsv"
+        "logs/benchmarks/train_source/{backbone}/{method}/{task}/source/{hash}.tsv"
     threads: RESOURCES.threads
     resources:
         gpu=RESOURCES.gpus,

@@ -1,4 +1,4 @@
-# Tables: CSV for programs, Markdown and LaTeX for readers.
+# Tables: CSV for programs, Markdown, LaTeX and HTML for readers.
 
 
 rule table:
@@ -10,13 +10,21 @@ rule table:
             f"{OUTPUT}/{{table}}.csv",
             caption="../report/table.rst",
             category="Tables",
-            labels={"table": "{table}"},
+            labels={"table": "{table}", "form": "tidy CSV"},
         ),
         markdown=f"{OUTPUT}/{{table}}.md",
         latex=f"{OUTPUT}/{{table}}.tex",
+        html=report(
+            f"{OUTPUT}/{{table}}.html",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}", "form": "as printed"},
+        ),
         settings=f"{OUTPUT}/{{table}}.settings.json",
     log:
         f"logs/tables/{OUTPUT}/{{table}}.log",
+    benchmark:
+        f"logs/benchmarks/table/{OUTPUT}/{{table}}.tsv"
     resources:
         mem_mb=light_memory,
         runtime=LIGHT_MINUTES,

@@ -20,18 +20,11 @@ def add_verbs(verbs: Verbs) -> None:
 def check(options: argparse.Namespace) -> None:
     """Check a configuration and say what it asks for."""
     experiment = experiment_of(options)
-    runs = sum(_runs(pack) for pack in experiment.packs)
+    runs = sum(pack.number_of_runs for pack in experiment.packs)
     tables = {name: experiment.tables[name] for name in experiment.default_tables}
     print(f"{options.config}: {len(tables)} tables from {len(experiment.packs)} packs of {runs} runs in all")
     for name, packs in tables.items():
         print(f"  {name}: {len(packs)} packs, methods {', '.join(dict.fromkeys(pack.method for pack in packs))}")
-
-
-def _runs(pack) -> int:
-    runs = len(pack.seeds)
-    for rates in pack.settings["training"]["learning_rates"].values():
-        runs *= len(rates)
-    return runs
 
 
 def fetch(options: argparse.Namespace) -> None:

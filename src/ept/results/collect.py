@@ -63,7 +63,8 @@ def collect(packs: list[Pack]) -> list[PackResult]:
     return results
 
 
-def _read(pack: Pack) -> PackResult:
+def read_record(pack: Pack) -> dict:
+    """The content of a pack's runs.json. Raises InputError where it is absent, torn or of other settings."""
     if not (pack.folder / "runs.json").is_file():
         raise InputError(f"{pack.folder}/runs.json is not there; make it with `ept train --hash {pack.hash}`")
     record = _read_json(pack.folder / "runs.json")
@@ -75,6 +76,11 @@ def _read(pack: Pack) -> PackResult:
             )
     if missing := [key for key in RECORD if key not in record]:
         raise InputError(f"{pack.folder}/runs.json lacks {missing[0]!r}; delete its folder and run again")
+    return record
+
+
+def _read(pack: Pack) -> PackResult:
+    record = read_record(pack)
     seeds = {run["seed"] for run in record["runs"] if run["selected"]}
     table = _read_predictions(pack.folder / "predictions.parquet")
     for seed in pack.seeds:

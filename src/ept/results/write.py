@@ -1,4 +1,4 @@
-"""A table in all its forms: tidy CSV, Markdown and LaTeX for readers, and the hashes behind it."""
+"""A table in all its forms: tidy CSV, Markdown, LaTeX and HTML for readers, and the hashes behind it."""
 
 import csv
 import io
@@ -8,6 +8,7 @@ from typing import Any
 from ept import paths
 from ept.experiment import Experiment
 from ept.files import DIGESTS, sha256_file, write_json, write_text
+from ept.results.html import table_page
 from ept.results.kinds import kind_of
 from ept.results.layout import to_latex, to_markdown
 
@@ -18,7 +19,7 @@ def write_table(experiment: Experiment, table: str) -> None:
     kind = kind_of(table)
     rows, layout = kind.make(experiment, packs)
     path = paths.table_file(experiment.config.output, table)
-    texts = (_csv(kind.columns, rows), to_markdown(layout), to_latex(layout))
+    texts = (_csv(kind.columns, rows), to_markdown(layout), to_latex(layout), table_page(table, to_markdown(layout)))
     files = [path.with_suffix(f".{ending}") for ending in paths.TABLE_ENDINGS]
     for file, text in zip(files, texts, strict=True):
         write_text(file, text)

@@ -1,0 +1,70 @@
+"""How much the validation score depends on the learning rates."""
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ept.figures.data import PackRecord, Results
+from ept.figures.style import method_style, new_figure
+from ept.methods import METHODS
+
+LINES = ("-", "--", ":", "-.")
+
+
+def draw(results: Results) -> Figure:
+    """One panel a method that tried several rates: its first rate with several values along the axis, one curve a
+    combination of the others.
+    """
+    scores = {method: scores_by_rates(results.of_method(method)) for method in results.full_data_methods}
+    scores = {method: found for method, found in scores.items() if len(found) > 1}
+    columns = min(len(scores), 2)
+    rows = math.ceil(len(scores) / columns)
+    figure = new_figure(0.6 + 1.5 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axes, (method, found) in zip(panels, scores.items(), strict=False):
+        _plot(axes, method, found)
+    for axes in panels[len(scores) :]:
+        axes.set_visible(False)
+    figure.supylabel("validation score (%)", fontsize="medium")
+    return figure
+
+
+def _plot(axes, method: str, found: dict[tuple, float]) -> None:
+    groups = METHODS[method].groups
+    varied = next(place for place in range(len(groups)) if len({rates[place] for rates in found}) > 1)
+    others = list(dict.fromkeys(_without(rates, varied) for rates in found))
+    style = method_style(method)
+    for number, other in enumerate(others):
+        points = sorted((rates[varied], score) for rates, score in found.items() if _without(rates, varied) == other)
+        names = [
+            f"{group.replace('_', '-')} {rate:g}" for group, rate in zip(_without(groups, varied), other, strict=True)
+        ]
+        label = ", ".join(names)
+        axes.plot(
+            *zip(*points, strict=True), LINES[number % len(LINES)], color=style.color, marker=style.marker, label=label
+        )
+    values = sorted({rates[varied] for rates in found})
+    axes.set_xscale("log")
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.minorticks_off()
+    axes.set(title=METHODS[method].title, xlabel=f"learning rate ({groups[varied].replace('_', '-')})")
+    if others != [()]:
+        axes.legend()
+
+
+def _without(values: tuple, place: int) -> tuple:
+    return (*values[:place], *values[place + 1 :])
+
+
+def scores_by_rates(records: list[PackRecord]) -> dict[tuple[float, ...], float]:
+    """The mean over tasks and seeds of the best validation score by learning rates, in the order of the method's
+    groups. A diverged run counts as the majority baseline.
+    """
+    scores: dict[tuple[float, ...], list[float]] = {}
+    for record in records:
+        for run in record.runs:
+            rates = tuple(run["learning_rates"][group] for group in METHODS[record.pack.method].groups)
+            score = record.majority if run["status"] == "diverged" else run["best_validation"]
+            scores.setdefault(rates, []).append(score)
+    return {rates: float(np.mean(found)) for rates, found in scores.items()}

@@ -1,0 +1,160 @@
+"""The figures: which tables and runs each is made of, what it shows, and why it may be left out. No matplotlib."""
+
+import fnmatch
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ept.experiment import Experiment
+from ept.table_plan import ABLATION, MAIN
+
+INTERVALS = "Bars are 95 % intervals over seeds and test examples"
+BASELINE = "the dashed line is the majority baseline"
+
+
+def _nothing(experiment: Experiment) -> str:
+    return ""
+
+
+def _without_projection(experiment: Experiment) -> str:
+    config = experiment.config
+    return "" if "ept" in config.methods and config.ept.has_projection else "methods lacks ept, or EPT has one space"
+
+
+def _without_fusion(experiment: Experiment) -> str:
+    config = experiment.config
+    return "" if "ept" in config.methods and config.ept.fusion != "none" else "methods lacks ept, or EPT has no fusion"
+
+
+def _without_sweep(experiment: Experiment) -> str:
+    ablation = experiment.config.ablation
+    return "" if max(len(ablation.spaces), len(ablation.short_lengths)) > 1 else "ablation compares no numbers"
+
+
+def _without_grid(experiment: Experiment) -> str:
+    grids = any(pack.number_of_runs > len(pack.seeds) for pack in experiment.table_packs(MAIN))
+    return "" if grids else "training.learning_rates gives every method one combination"
+
+
+@dataclass(frozen=True)
+class FigureKind:
+    """One figure: the module of its name has `draw(results)`, which returns a matplotlib figure.
+
+    `tables` is the table that it is made of, or a pattern of several; `reads` names what it takes, `caption` what it
+    shows. A configuration without such a table leaves it out (`unless_asked` says which setting asks for it), and so
+    does one for which `left_out` has a reason.
+    """
+
+    name: str
+    title: str
+    tables: str
+    reads: str
+    caption: str
+    unless_asked: str = ""
+    left_out: Callable[[Experiment], str] = _nothing
+
+    def tables_of(self, experiment: Experiment) -> list[str]:
+        """The tables of the configuration that it is made of."""
+        return fnmatch.filter(experiment.default_tables, self.tables)
+
+    def reason_left_out(self, experiment: Experiment) -> str:
+        """Why the configuration's figures lack it, or nothing."""
+        return self.left_out(experiment) if self.tables_of(experiment) else self.unless_asked
+
+    def draw(self, results) -> Any:
+        """The matplotlib figure, drawn from ept.figures.data.Results."""
+        return import_module(f"ept.figures.{self.name}").draw(results)
+
+
+FIGURES = (
+    FigureKind(
+        "parameters",
+        "Score against trained parameters",
+        MAIN,
+        "rows `average`",
+        "Average test score of each method against the number of its trained parameters (logarithmic), full data. "
+        f"{INTERVALS}; {BASELINE}.",
+    ),
+    FigureKind(
+        "few_shot",
+        "Few-shot curves",
+        "fewshot_k*",
+        "rows `average`",
+        "Average test score over the number of training examples k, started from scratch and from source prompts. "
+        f"{INTERVALS}; {BASELINE}.",
+        "few_shot.k names no k",
+    ),
+    FigureKind(
+        "training_time",
+        "Score against training time",
+        MAIN,
+        "rows `average`, and `train_seconds` of the runs",
+        "Average test score of each method against the time that one run trains (a pack's seconds divided by its runs, "
+        f"mean over tasks), full data. {INTERVALS}; {BASELINE}. Times depend on the machine and on what else it did.",
+    ),
+    FigureKind(
+        "ablation",
+        "Ablation of EPT",
+        ABLATION,
+        "rows `average`",
+        "EPT with parts left out, with other parameter budgets and with other readings of the paper: average test "
+        f"score, full data. {INTERVALS}; {BASELINE}.",
+        "ablation.tasks names no task",
+    ),
+    FigureKind(
+        "sensitivity",
+        "Number of spaces and short length",
+        ABLATION,
+        "rows `average`",
+        "EPT's average test score over the number of its spaces and over the length of its short prompt (the rank "
+        f"follows from the budget), full data. The ring is the configured value. {INTERVALS}; {BASELINE}.",
+        "ablation.tasks names no task",
+        _without_sweep,
+    ),
+    FigureKind(
+        "gates",
+        "Gate weights of EPT",
+        MAIN,
+        "`gate_weights` of the runs",
+        "Weights that EPT's gate gives to its spaces at the start and at the end of training, mean over the tokens of "
+        "the short prompt and over seeds, full data. Space 1 is the short prompt itself.",
+        left_out=_without_projection,
+    ),
+    FigureKind(
+        "fusion",
+        "Norm of EPT's fusion",
+        MAIN,
+        "`fusion_ratio` of the runs",
+        "Norm of EPT's fusion term F as a share of the norm of the short prompt over the steps of training, mean over "
+        "seeds, full data. Where it stays near 0 an ablation of the fusion means nothing.",
+        left_out=_without_fusion,
+    ),
+    FigureKind(
+        "learning_rates",
+        "Learning-rate sensitivity",
+        MAIN,
+        "`best_validation` of all runs",
+        "Best validation score by learning rate, mean over tasks and seeds, full data; a diverged run counts as the "
+        "majority baseline.",
+        left_out=_without_grid,
+    ),
+    FigureKind(
+        "validation",
+        "Validation curves",
+        MAIN,
+        "`validation_curve` of the runs",
+        "Validation score over the steps of training with the chosen learning rates, mean over seeds, full data.",
+    ),
+)
+
+
+def asked_for(experiment: Experiment) -> list[FigureKind]:
+    """The figures of a configuration in their order."""
+    return [kind for kind in FIGURES if not kind.reason_left_out(experiment)]
+
+
+def left_out(experiment: Experiment) -> dict[str, str]:
+    """Titles of the figures that a configuration leaves out, each with the reason."""
+    reasons = {kind.title: kind.reason_left_out(experiment) for kind in FIGURES}
+    return {title: reason for title, reason in reasons.items() if reason}

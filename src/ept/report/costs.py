@@ -1,0 +1,102 @@
+"""What a run cost by rule, from the benchmark files that Snakemake leaves for each job."""
+
+import csv
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ept import paths
+from ept.errors import InputError
+from ept.experiment import Experiment
+from ept.pack import SOURCE, Pack
+
+# Columns of a benchmark file: seconds, seconds of CPU time, and the largest resident set in MB.
+WALL, CPU, MEMORY = "s", "cpu_time", "max_rss"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one rule: how many jobs it has, how many of them were measured, and what those took.
+
+    `seconds` and `cpu_seconds` are sums over jobs; `peak_memory_mb` is that of the largest job.
+    """
+
+    rule: str
+    jobs: int
+    measured: int
+    seconds: float
+    cpu_seconds: float
+    peak_memory_mb: float
+
+
+def costs(experiment: Experiment) -> list[Cost]:
+    """The costs of every rule in the order of the workflow, and last their `total`.
+
+    A job that was not run here (its results were fetched) has no benchmark file and counts as not measured. Raises
+    InputError for a file that is none.
+    """
+    found = [_cost(rule, files) for rule, files in benchmark_files(experiment).items() if files]
+    return [
+        *found,
+        Cost(
+            "total",
+            sum(cost.jobs for cost in found),
+            sum(cost.measured for cost in found),
+            sum(cost.seconds for cost in found),
+            sum(cost.cpu_seconds for cost in found),
+            _max(cost.peak_memory_mb for cost in found),
+        ),
+    ]
+
+
+def benchmark_files(experiment: Experiment) -> dict[str, list[Path]]:
+    """By rule, the benchmark file of each of its jobs; those of other configurations are not among them."""
+    output = experiment.config.output
+
+    def folder_of(pack: Pack) -> Path:
+        return pack.folder.relative_to(Path(output) / "runs")
+
+    jobs = {
+        "fetch": [experiment.raw_folder(task).relative_to("data/raw") for task in experiment.tasks],
+        "tokenize": [experiment.tokenized_folder(task).relative_to("data/tokenized") for task in experiment.tasks],
+        "train_source": [folder_of(pack) for pack in experiment.packs if pack.regime == SOURCE],
+        "train": [folder_of(pack) for pack in experiment.packs if pack.regime != SOURCE],
+        "table": [Path(output) / table for table in experiment.default_tables],
+        "figures": [Path(output)],
+    }
+    return {rule: [paths.benchmark_file(rule, job) for job in found] for rule, found in jobs.items()}
+
+
+def _cost(rule: str, files: list[Path]) -> Cost:
+    rows = [row for file in files if file.exists() for row in _read(file)]
+    return Cost(
+        rule,
+        len(files),
+        len(rows),
+        _sum(row[WALL] for row in rows),
+        _sum(row[CPU] for row in rows),
+        _max(row[MEMORY] for row in rows),
+    )
+
+
+def _sum(values: Iterable[float]) -> float:
+    return sum(value for value in values if not math.isnan(value))
+
+
+def _max(values: Iterable[float]) -> float:
+    return max((value for value in values if not math.isnan(value)), default=math.nan)
+
+
+def _read(path: Path) -> list[dict[str, float]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        # Snakemake writes NA or - where a job ended before it was looked at.
+        return [{name: _number(row[name]) for name in (WALL, CPU, MEMORY)} for row in rows]
+    except (KeyError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is no benchmark file of Snakemake; remove it") from error
+
+
+def _number(text: str) -> float:
+    return math.nan if text in ("NA", "-") else float(text)

@@ -1,0 +1,32 @@
+"""The files of the report that are neither tables nor figures."""
+
+import math
+
+from ept import paths
+from ept.experiment import Experiment
+from ept.files import write_text
+from ept.report.costs import Cost, costs
+from ept.report.overview import overview
+from ept.results.html import table_page
+from ept.results.layout import Cell, Layout, to_markdown
+
+HEAD = ("rule", "jobs", "measured here", "seconds", "CPU seconds", "peak memory (MB)")
+
+
+def write_report_pages(experiment: Experiment) -> None:
+    """Write the landing page's part on this run, and the costs by rule. Raises InputError for a torn benchmark file."""
+    files = paths.report_files(experiment.config.output)
+    write_text(files["overview"], overview(experiment))
+    write_text(files["costs"], table_page("Costs by rule", to_markdown(cost_layout(costs(experiment)))))
+
+
+def cost_layout(found: list[Cost]) -> Layout:
+    """One line a rule; the last is the total."""
+    lines = [[_cell(value, cost.rule == "total") for value in vars(cost).values()] for cost in found]
+    return Layout(HEAD, lines, notes=["Seconds are sums over jobs, which may have run at the same time."])
+
+
+def _cell(value: str | float, bold: bool) -> Cell:
+    if isinstance(value, float):
+        return Cell("" if math.isnan(value) else f"{value:,.0f}", bold)
+    return Cell(str(value), bold)

@@ -1,0 +1,91 @@
+"""What is written: four files a figure, the same bytes every time, nothing of another configuration."""
+
+import json
+
+import pytest
+
+from ept.cli import main
+from ept.config import load_configuration, parse_configuration
+from ept.errors import InputError
+from ept.experiment import Experiment
+from ept.figures.captions import caption
+from ept.figures.registry import FIGURES, asked_for, left_out
+from ept.figures.write import write_figures
+from ept.files import DIGESTS
+
+ALL = {kind.name for kind in FIGURES} - {"transfer"}
+ALWAYS = {"parameters", "training_time", "validation"}
+
+
+def _written(folder):
+    return {path.name: path.read_bytes() for path in (folder / "results/figures").iterdir()}
+
+
+def test_every_figure_has_its_files_with_the_same_bytes_twice(experiment, folder):
+    (folder / "my.yaml").write_text(experiment.config.model_dump_json())
+    assert main(["figures", "--config", "my.yaml"]) == 0
+    first = _written(folder)
+    settings = json.loads(first.pop("settings.json"))
+    assert set(settings["figures"]) == ALL and set(settings[DIGESTS]) == set(first)
+    assert set(first) == {f"{name}.{ending}" for name in ALL for ending in ("svg", "png", "txt", "html")}
+    assert b"<dc:date>" not in first["parameters.svg"]
+    # The second time for a configuration without ablations.
+    values = {**experiment.config.model_dump(mode="json"), "ablation": {"tasks": []}}
+    write_figures(Experiment(parse_configuration(values)))
+    kept = {name: content for name, content in first.items() if not name.startswith(("ablation", "sensitivity"))}
+    second = _written(folder)
+    assert json.loads(second.pop("settings.json"))["left_out"]["Ablation of EPT"] == "ablation.tasks names no task"
+    assert second == kept
+
+
+def test_what_the_configuration_does_not_ask_for_is_left_out_with_a_reason():
+    values = {"tasks": {"target": ["rte"]}, "methods": ["pt"], "few_shot": {"k": [], "initialise_from": ["scratch"]}}
+    values |= {"training": {"learning_rates": {"pt": {"prompt": [0.3]}}}}
+    experiment = Experiment(parse_configuration(values))
+    assert {kind.name for kind in asked_for(experiment)} == ALWAYS
+    reasons = left_out(experiment)
+    assert reasons["Few-shot curves"] == "few_shot.k names no k"
+    assert reasons["Ablation of EPT"] == "ablation.tasks names no task"
+    assert reasons["Gate weights of EPT"] == "methods lacks ept, or EPT has one space"
+    assert len(reasons) == len(FIGURES) - len(ALWAYS)
+
+
+@pytest.mark.parametrize(
+    "name, missing",
+    [
+        ("config.yaml", {"ablation", "sensitivity", "learning_rates"}),
+        ("paper.yaml", set()),
+    ],
+)
+def test_shipped_configurations_ask_for_all_figures_that_their_runs_can_make(project, name, missing):
+    experiment = Experiment(load_configuration(project / "config" / name))
+    assert {kind.name for kind in asked_for(experiment)} - {"transfer"} == ALL - missing
+
+
+def test_captions_say_what_is_shown_and_on_what(experiment):
+    for kind in FIGURES:
+        text = caption(kind, experiment)
+        assert "Backbone: demo-t5; data: a benchmark generated with seed 0 (a demonstration, not science)." in text
+        assert text.endswith("Tasks: RTE, CB; seeds: 0, 1.\n")
+
+
+def test_a_missing_table_is_one_sentence(experiment, folder, capsys):
+    path = folder / "results/fewshot_k16.csv"
+    content = path.read_bytes()
+    path.unlink()
+    try:
+        with pytest.raises(InputError, match="results/fewshot_k16.csv is not there; make it with"):
+            write_figures(experiment)
+    finally:
+        path.write_bytes(content)
+
+
+def test_a_record_of_other_settings_is_refused(experiment):
+    path = experiment.table_packs("main")[0].folder / "runs.json"
+    content = path.read_text()
+    path.write_text(content.replace(experiment.table_packs("main")[0].hash, "deadbeef"))
+    try:
+        with pytest.raises(InputError, match="deadbeef"):
+            write_figures(experiment)
+    finally:
+        path.write_text(content)

@@ -1,0 +1,34 @@
+"""The landing page says what was run and what was left out, and is sound reStructuredText."""
+
+import pytest
+from docutils.core import publish_parts
+
+from ept.config import load_configuration
+from ept.experiment import Experiment
+from ept.report.overview import overview
+
+
+@pytest.fixture(scope="module")
+def text(project):
+    return overview(Experiment(load_configuration(project / "config/config.yaml")))
+
+
+def test_it_names_the_run(text):
+    assert "Backbone: demo-t5; data: a benchmark generated with seed 0" in text
+    assert "**It is a demonstration, not science**" in text
+    assert "- Target tasks: SST-2, STS-B, RTE, CB\n" in text
+    assert "- Methods: PT, DePT, EPT\n" in text
+    # Three methods on four tasks with all data, five rows with each of three k; pt and two more from two sources.
+    assert f"{3 * (3 * 4 + 3 * 5 * 4) + 4} runs (learning rates x seeds) in 76 packs, 4 of them source prompts" in text
+
+
+def test_it_says_what_was_left_out_and_why(text):
+    left_out = text[text.index("Left out") :]
+    assert "- Ablation of EPT (``ablation.tasks`` names no task)\n" in left_out
+    assert "- Learning-rate sensitivity (``training.learning_rates`` gives every method one combination)" in left_out
+    assert "- Table ``comparison`` (only for the backbone of published scores)\n" in left_out
+
+
+def test_docutils_finds_nothing_wrong(text):
+    html = publish_parts(text, writer="html", settings_overrides={"halt_level": 2})["html_body"]
+    assert "<strong>It is a demonstration, not science</strong>" in html
