@@ -22,7 +22,7 @@ from ept.files import digest
 from ept.methods import METHODS, get_method
 from ept.pack import FULL, MULTITASK, SOURCE, Pack
 from ept.prompts.budget import decomposition_rank, ept_rank
-from ept.table_plan import ABLATION, COMPARISON, plan_tables
+from ept.table_plan import COMPARISON, REMEDIES, plan_tables
 from ept.tasks import get_task
 from ept.training.settings import FewShotSettings, TrainingSettings
 
@@ -188,7 +188,7 @@ class Experiment:
     def table_packs(self, table: str) -> list[Pack]:
         """The packs behind a table. Raises InputError for one that this configuration does not have."""
         if table not in self.tables:
-            remedy = "; name tasks in ablation.tasks" if table == ABLATION else ""
+            remedy = f"; {REMEDIES[table]}" if table in REMEDIES else ""
             raise InputError(f"no table {table} in this configuration; it has {', '.join(self.tables)}{remedy}")
         return self.tables[table]
 

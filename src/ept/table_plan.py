@@ -5,11 +5,20 @@ from typing import TYPE_CHECKING
 from ept.ablation import variants
 from ept.methods import METHODS
 from ept.pack import FULL, Pack
+from ept.tasks import get_task
 
 if TYPE_CHECKING:
     from ept.experiment import Experiment
 
 MAIN, ABLATION, COMPARISON = "main", "ablation", "comparison"
+SIGNIFICANCE, EFFICIENCY = "significance", "efficiency"
+# The method that the others are compared with.
+SUBJECT = "ept"
+# What a configuration must name to have a table that it does not have.
+REMEDIES = {
+    ABLATION: "name tasks in ablation.tasks",
+    SIGNIFICANCE: f"name {SUBJECT} and another method in methods",
+}
 
 
 def few_shot_table(k: int) -> str:
@@ -23,10 +32,23 @@ def plan_tables(experiment: "Experiment") -> dict[str, list[Pack]]:
     main = _comparison_of_methods(experiment, FULL)
     tables = {MAIN: main}
     tables |= {few_shot_table(k): _comparison_of_methods(experiment, f"k{k}") for k in config.few_shot.k}
+    scored = [pack for packs in tables.values() for pack in packs]
+    if SUBJECT in config.methods and len(config.methods) > 1:
+        tables[SIGNIFICANCE] = scored
+    tables[EFFICIENCY] = main
     if config.ablation.tasks:
         tables[ABLATION] = _ablation(experiment)
     tables[COMPARISON] = main
     return tables
+
+
+def measured_packs(packs: list[Pack]) -> list[Pack]:
+    """The packs whose time of prediction the table `efficiency` measures: those of the first task whose answers are not
+    generated, since generated answers have any length.
+    """
+    tasks = list(dict.fromkeys(pack.task for pack in packs))
+    chosen = next((task for task in tasks if get_task(task).kind != "extraction"), tasks[0])
+    return [pack for pack in packs if pack.task == chosen]
 
 
 def _comparison_of_methods(experiment: "Experiment", regime: str) -> list[Pack]:

@@ -35,6 +35,11 @@ def write_runs(pack, right):
         "trained_parameters": 1000,
         "stored_parameters": 900,
         "data_fingerprints": {"train": "a", "validation": "b", "test": "c"},
+        "device": "cpu",
+        "threads": 1,
+        "train_seconds": 4.0,
+        "examples_per_second": 100.0,
+        "peak_memory_bytes": 2**20,
         "majority_baseline": dict.fromkeys(metrics, 50.0),
         "runs": [
             {"seed": seed, "selected": True, "status": "finished", "test": dict.fromkeys(metrics, count / 2)}

@@ -92,7 +92,7 @@ def test_a_pack_has_the_settings_of_its_variant_and_equal_variants_are_one_pack(
 def test_without_tasks_there_is_no_table_and_the_error_says_how_to_get_one():
     experiment = _experiment(ablation={})
     assert "ablation" not in experiment.tables
-    with pytest.raises(InputError, match="no table ablation .* main, comparison; name tasks in ablation.tasks"):
+    with pytest.raises(InputError, match="no table ablation .* main, significance, efficiency, comparison; name tasks in ablation.tasks"):
         experiment.table_packs("ablation")
 
 
@@ -168,4 +168,5 @@ def test_shipped_configurations_ablate_what_the_paper_does(project, name):
 
 def test_the_default_configuration_ablates_nothing(project):
     experiment = Experiment(load_configuration(project / "config/config.yaml"))
-    assert experiment.default_tables == ["main", "fewshot_k4", "fewshot_k16", "fewshot_k32"]
+    fewshot = ["fewshot_k4", "fewshot_k16", "fewshot_k32"]
+    assert experiment.default_tables == ["main", *fewshot, "significance", "efficiency"]

@@ -6,7 +6,7 @@ from ept.errors import InputError
 from ept.experiment import Experiment
 from ept.figures.registry import asked_for
 from ept.results.lists import write_list
-from ept.table_plan import MAIN
+from ept.table_plan import EFFICIENCY, MAIN, measured_packs
 from ept.yaml_file import read_yaml
 
 
@@ -145,3 +145,12 @@ def table_runs(wildcards):
         for pack in EXPERIMENT.table_packs(wildcards.table)
         for name in ("runs.json", "predictions.parquet", "settings.json")
     ]
+
+
+def measured_files(wildcards):
+    """What the table `efficiency` measures predictions with: trained prompts, and texts."""
+    if wildcards.table != EFFICIENCY:
+        return []
+    packs = measured_packs(EXPERIMENT.table_packs(EFFICIENCY))
+    prompts = [paths.prompt_file(pack.prompts, pack.seeds[0]) for pack in packs]
+    return prompts + [pack.tokenized / "test.arrow" for pack in packs]

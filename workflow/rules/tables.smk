@@ -5,6 +5,7 @@ rule table:
     input:
         list=table_list,
         runs=table_runs,
+        measured=measured_files,
     output:
         csv=report(
             f"{OUTPUT}/{{table}}.csv",

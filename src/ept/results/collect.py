@@ -21,6 +21,11 @@ RECORD = (
     "stored_parameters",
     "data_fingerprints",
     "majority_baseline",
+    "device",
+    "threads",
+    "train_seconds",
+    "examples_per_second",
+    "peak_memory_bytes",
     "runs",
 )
 PREDICTIONS = ("seed", "group", "label", "prediction", "text", "answers")

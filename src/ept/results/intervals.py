@@ -81,16 +81,17 @@ def resample(
 
     `score(seed_index, rows)` is the metric of one seed's predictions on the given rows (with repeats) in percent,
     `clusters` the rows that are resampled together. A `share` is a percentage of clusters; its variance is taken as at
-    least that with half a right and half a wrong cluster more (Jeffreys' prior), since a few clusters that are all right
-    do not show that every one would be.
+    least that with half a right and half a wrong cluster more (Jeffreys' prior): a few clusters that are all right do
+    not show that every one would be.
     """
     generator = np.random.default_rng(random_seed)
-    units = len(clusters)
+    everything, units = np.concatenate(clusters), len(clusters)
     resampled = np.empty((RESAMPLES, seeds))
     for number in range(RESAMPLES):
-        rows = np.concatenate([clusters[index] for index in generator.integers(units, size=units)])
+        drawn = generator.integers(units, size=units)
+        alone = len(everything) == units
+        rows = everything[drawn] if alone else np.concatenate([clusters[index] for index in drawn])
         resampled[number] = [score(seed, rows) for seed in range(seeds)]
-    everything = np.concatenate(clusters)
     scores = np.array([score(seed, everything) for seed in range(seeds)])
     right = (scores.mean() / 100 * units + 0.5) / (units + 1)
     return Sample(scores, resampled, units, 100**2 * right * (1 - right) / (units + 1) if share else 0.0)
@@ -106,7 +107,7 @@ def estimate(samples: Sequence[Sample]) -> Estimate:
     seeds, tasks = len(by_seed), len(samples)
     parts = [
         (np.array([sample.seed_variance for sample in samples]), np.full(tasks, seeds - 1)),
-        (np.array([sample.example_variance for sample in samples]), np.array([max(sample.units - 1, 1) for sample in samples])),
+        (np.array([sample.example_variance for sample in samples]), np.array([max(s.units - 1, 1) for s in samples])),
     ]
     variance = sum(float(values.sum()) for values, _ in parts)
     # 1 / freedom = sum of share / freedom of the part, with freedom of the part = total² / sum(value² / freedom).

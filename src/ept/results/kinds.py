@@ -1,31 +1,37 @@
-"""The kinds of tables. A new one is a module that makes its rows and its layout, and one line here."""
+"""The kinds of tables. A new one is a module with `make_table`, and one line here."""
 
-from collections.abc import Callable
+import importlib
 from dataclasses import dataclass
 
 from ept.experiment import Experiment
 from ept.pack import Pack
-from ept.results import columns, comparison, scores
+from ept.results import columns
 from ept.results.layout import Layout
-from ept.table_plan import ABLATION, COMPARISON
+from ept.table_plan import ABLATION, COMPARISON, EFFICIENCY, SIGNIFICANCE
 
 
 @dataclass(frozen=True)
 class Kind:
-    """`make` reads the records behind a table and gives its rows and the form in which people read them.
-
-    A row may hold more than the `columns` of the CSV file. `make` raises InputError where a record is missing or not of
-    this configuration.
+    """`module` is the one in ept.results whose `make_table(experiment, packs)` makes tables of this kind. It is imported
+    when one is made: the table `efficiency` needs torch. A row may hold more than the `columns` of the CSV file.
     """
 
     columns: tuple[str, ...]
-    make: Callable[[Experiment, list[Pack]], tuple[list[dict], Layout]]
+    module: str
+
+    def make(self, experiment: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
+        """The rows, and the form in which people read them. Raises InputError where a record is missing or not of this
+        configuration.
+        """
+        return importlib.import_module(f"ept.results.{self.module}").make_table(experiment, packs)
 
 
-SCORES = Kind(columns.SCORES, scores.make_table)
+SCORES = Kind(columns.SCORES, "scores")
 KINDS = {
-    ABLATION: Kind(columns.ABLATION, scores.make_table),
-    COMPARISON: Kind(columns.COMPARISON, comparison.make_table),
+    ABLATION: Kind(columns.ABLATION, "scores"),
+    COMPARISON: Kind(columns.COMPARISON, "comparison"),
+    SIGNIFICANCE: Kind(columns.SIGNIFICANCE, "significance"),
+    EFFICIENCY: Kind(columns.EFFICIENCY, "efficiency"),
 }
 
 

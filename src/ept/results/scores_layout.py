@@ -70,7 +70,7 @@ def scores_layout(rows: list[dict]) -> Layout:
     notes = [SPREAD_NOTE, MARKS_NOTE]
     notes += [NOT_SEPARATED_NOTE] * any(row.get("not_separated") for row in rows)
     notes += [DIVERGED_NOTE] * any(row["diverged"] for row in rows)
-    return lay_out(sorted(firsts.values(), key=_column_order), list(lines.values()), notes)
+    return lay_out(sorted(firsts.values(), key=column_order), list(lines.values()), notes)
 
 
 def lay_out(columns: list[Column], lines: list[Line], notes: list[str]) -> Layout:
@@ -102,7 +102,7 @@ def _two_best(scores: list[Score]) -> list[float]:
     return sorted({round(score.mean, 1) for score in scores}, reverse=True)[:2]
 
 
-def _column_order(column: Column) -> tuple[int, int]:
+def column_order(column: Column) -> tuple[int, int]:
     """GLUE's tasks and its average, SuperGLUE's and its average, the rest, the average over all."""
     task = column[0]
     if task in AVERAGE_TITLES:
