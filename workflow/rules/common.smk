@@ -5,6 +5,8 @@ from ept.cost.resources import DOWNLOAD_MINUTES, LIGHT_MB, LIGHT_MINUTES, JobRes
 from ept.errors import InputError
 from ept.experiment import Experiment
 from ept.figures.registry import asked_for
+from ept.files import digest
+from ept.pack import SOURCE
 from ept.results.lists import write_list
 from ept.table_plan import EFFICIENCY, MAIN, measured_packs
 from ept.yaml_file import read_yaml
@@ -32,6 +34,7 @@ except InputError as error:
 OUTPUT = EXPERIMENT.config.output
 SEEDS = EXPERIMENT.config.seeds
 RESOURCES = JobResources(EXPERIMENT)
+SOURCE_PACKS = [pack for pack in EXPERIMENT.packs if pack.regime == SOURCE]
 RESOLVED = write_resolved(EXPERIMENT.config, paths.configurations_folder(OUTPUT))
 # For the report's landing page, which sees only this.
 config["output"] = OUTPUT
@@ -100,14 +103,19 @@ def resolved_configuration(wildcards, input):
     return RESOLVED
 
 
+def splits(folder):
+    """The tokenised splits of a task."""
+    return [folder / f"{split}.arrow" for split in ("train", "validation", "test")]
+
+
 def tokenized_files(wildcards):
-    """The tokenised splits that a pack trains, selects and reports on."""
+    """The tokenised splits that a pack trains, selects and reports on.
+
+    A hash in the path says what is in a file, so that its time says nothing: a copy from a remote has other times,
+    and that must train nothing again.
+    """
     folders = PACKS[wildcards.hash].token_folders
-    return [
-        folder / f"{split}.arrow"
-        for folder in folders
-        for split in ("train", "validation", "test")
-    ]
+    return ancient([path for folder in folders for path in splits(folder)])
 
 
 def training_memory(wildcards, attempt):
@@ -127,7 +135,7 @@ def light_memory(wildcards, attempt):
 
 def candidate_prompts(wildcards):
     """The source prompts that a pack may start from, or that MPT's source training distils."""
-    return [pack.source_prompt for pack in PACKS[wildcards.hash].candidates]
+    return ancient([pack.source_prompt for pack in PACKS[wildcards.hash].candidates])
 
 
 def table_list(wildcards):

@@ -20,7 +20,7 @@ rule fetch:
 
 rule tokenize:
     input:
-        raw=lambda wildcards: EXPERIMENT.raw_folder(wildcards.task),
+        raw=lambda wildcards: ancient(EXPERIMENT.raw_folder(wildcards.task)),
         tokenizer=ancient(EXPERIMENT.tokenizer_files),
     output:
         "data/tokenized/{backbone}/{task}/{hash}/train.arrow",
