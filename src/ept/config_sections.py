@@ -25,6 +25,9 @@ class BackboneSettings(Section):
     """Hub repository (`google-t5/t5-base`) or local folder with config.json, safetensors and tokenizer.json."""
     revision: str = ""
     """Commit of the hub repository; required there, so that a result can be made again."""
+    weights: Literal["safetensors", "bin"] = "safetensors"
+    """The hub's file format. `bin` is for a repository without safetensors: its pytorch_model.bin is read with
+    weights_only=True, which runs nothing in it, and kept as safetensors."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the frozen weights; `auto` is bfloat16 on a GPU and float32 on a CPU. All that is trained is
     float32, and fine-tuning and BitFit run in float32 throughout."""
@@ -48,6 +51,8 @@ class BackboneSettings(Section):
             raise ValueError("source local needs an id (the folder of the model)")
         if self.source == "demo" and (self.id or self.revision):
             raise ValueError("source demo takes no id and no revision")
+        if self.source != "hub" and self.weights != "safetensors":
+            raise ValueError("weights bin is for source hub; convert a local folder's with `ept convert-weights`")
         return self
 
 

@@ -38,19 +38,26 @@ def weight_files(folder: Path) -> list[Path]:
     """model.safetensors, or the shards that the index names. Raises InputError where one is missing."""
     if (folder / SINGLE_FILE).is_file():
         return [folder / SINGLE_FILE]
-    index = folder / INDEX_FILE
-    if not index.is_file():
+    if not (folder / INDEX_FILE).is_file():
         raise InputError(
-            f"{folder} has neither {SINGLE_FILE} nor {INDEX_FILE}; only safetensors are read, so convert other weights"
+            f"{folder} has neither {SINGLE_FILE} nor {INDEX_FILE}; only safetensors are read, so convert other weights "
+            "(`ept convert-weights` does it for pytorch_model.bin)"
         )
+    return shards(folder / INDEX_FILE, ".safetensors")
+
+
+def shards(index: Path, ending: str) -> list[Path]:
+    """The files with this ending that an index names, beside it. Raises InputError for another index, or where one is
+    missing.
+    """
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"{index} is no index of safetensors shards ({error!r}); fetch it again") from error
+        raise InputError(f"{index} is no index of {ending[1:]} shards ({error!r}); fetch it again") from error
     for name in names:
         # A name with folders would read files from elsewhere.
-        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-            raise InputError(f"{index}: {name!r} is no safetensors file of this folder; fetch it again")
-        if not (folder / name).is_file():
-            raise InputError(f"{folder / name} is missing, but {INDEX_FILE} names it; fetch the backbone again")
-    return [folder / name for name in names]
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(ending):
+            raise InputError(f"{index}: {name!r} is no {ending[1:]} file of this folder; fetch it again")
+        if not (index.parent / name).is_file():
+            raise InputError(f"{index.parent / name} is missing, but {index.name} names it; fetch the backbone again")
+    return [index.parent / name for name in names]

@@ -7,11 +7,13 @@ from ept.errors import InputError
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """check, fetch, tokenize, download-backbone, rebuild-demo-backbone."""
+    """check, fetch, tokenize, download-backbone, convert-weights, rebuild-demo-backbone."""
     verbs.add_with_config(check)
     for verb in (fetch, tokenize):
         add_task(verbs.add_with_config(verb))
     verbs.add_with_config(download_backbone, "download-backbone")
+    converting = verbs.add(convert_weights, "convert-weights")
+    converting.add_argument("--folder", required=True, help="folder with pytorch_model.bin, or its shards and index")
     rebuild = verbs.add(rebuild_demo_backbone, "rebuild-demo-backbone")
     rebuild.add_argument("--folder", required=True, help="where config.json, weights and tokenizer go")
     add_threads(rebuild)
@@ -60,7 +62,14 @@ def download_backbone(options: argparse.Namespace) -> None:
     backbone = experiment.config.backbone
     if backbone.source != "hub":
         raise InputError(f"{options.config}: backbone.source is {backbone.source}; only a hub backbone is downloaded")
-    download_backbone(backbone.id, backbone.revision, experiment.backbone_folder)
+    download_backbone(backbone.id, backbone.revision, experiment.backbone_folder, backbone.weights)
+
+
+def convert_weights(options: argparse.Namespace) -> None:
+    """Write a local model's pytorch_model.bin as safetensors; nothing in it is run."""
+    from ept.backbones.convert import convert_weights
+
+    convert_weights(options.folder)
 
 
 def rebuild_demo_backbone(options: argparse.Namespace) -> None:
