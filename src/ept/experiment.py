@@ -22,7 +22,7 @@ from ept.files import digest
 from ept.methods import METHODS, get_method
 from ept.pack import FULL, MULTITASK, SOURCE, Pack
 from ept.prompts.budget import decomposition_rank, ept_rank
-from ept.table_plan import COMPARISON, REMEDIES, plan_tables
+from ept.table_plan import COMPARISON, REMEDIES, SUMMARY, headline_tables, plan_tables
 from ept.tasks import get_task
 from ept.training.settings import FewShotSettings, TrainingSettings
 
@@ -191,6 +191,12 @@ class Experiment:
             remedy = f"; {REMEDIES[table]}" if table in REMEDIES else ""
             raise InputError(f"no table {table} in this configuration; it has {', '.join(self.tables)}{remedy}")
         return self.tables[table]
+
+    def packs_behind(self, name: str) -> list[Pack]:
+        """The packs behind a table or behind the summary."""
+        if name == SUMMARY:
+            return [pack for table in headline_tables(self.config) for pack in self.tables[table]]
+        return self.table_packs(name)
 
     @cached_property
     def packs(self) -> list[Pack]:

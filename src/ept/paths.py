@@ -57,6 +57,11 @@ def table_file(output: str, table: str) -> Path:
     return Path(output) / f"{table}.csv"
 
 
+def summary_file(output: str) -> Path:
+    """The headline numbers."""
+    return Path(output) / "summary.json"
+
+
 def table_settings_file(output: str, table: str) -> Path:
     """The hashes of the packs behind a table."""
     return Path(output) / f"{table}.settings.json"

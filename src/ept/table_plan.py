@@ -8,10 +8,13 @@ from ept.pack import FULL, Pack
 from ept.tasks import get_task
 
 if TYPE_CHECKING:
+    from ept.config import Configuration
     from ept.experiment import Experiment
 
 MAIN, ABLATION, COMPARISON = "main", "ablation", "comparison"
 SIGNIFICANCE, EFFICIENCY = "significance", "efficiency"
+# No table, but made of some: the headline numbers of the main table and of the few-shot ones.
+SUMMARY = "summary"
 # The method that the others are compared with.
 SUBJECT = "ept"
 # What a configuration must name to have a table that it does not have.
@@ -32,14 +35,18 @@ def plan_tables(experiment: "Experiment") -> dict[str, list[Pack]]:
     main = _comparison_of_methods(experiment, FULL)
     tables = {MAIN: main}
     tables |= {few_shot_table(k): _comparison_of_methods(experiment, f"k{k}") for k in config.few_shot.k}
-    scored = [pack for packs in tables.values() for pack in packs]
     if SUBJECT in config.methods and len(config.methods) > 1:
-        tables[SIGNIFICANCE] = scored
+        tables[SIGNIFICANCE] = [pack for packs in tables.values() for pack in packs]
     tables[EFFICIENCY] = main
     if config.ablation.tasks:
         tables[ABLATION] = _ablation(experiment)
     tables[COMPARISON] = main
     return tables
+
+
+def headline_tables(config: "Configuration") -> list[str]:
+    """The tables that the summary and the significance tests speak of: full data, then few examples."""
+    return [MAIN, *(few_shot_table(k) for k in config.few_shot.k)]
 
 
 def measured_packs(packs: list[Pack]) -> list[Pack]:

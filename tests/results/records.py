@@ -31,18 +31,33 @@ def write_runs(pack, right):
     record = {
         "hash": pack.hash,
         "backbone": "demo-t5",
-        "source": "scratch",
+        "source": pack.candidates[0].title if pack.candidates else "scratch",
+        "source_losses": {candidate.title: 1.5 for candidate in pack.candidates},
         "trained_parameters": 1000,
         "stored_parameters": 900,
         "data_fingerprints": {"train": "a", "validation": "b", "test": "c"},
+        "train_rows": 500,
+        "validation_rows": 100,
+        "test_rows": ROWS,
+        "split_rule": "halve",
         "device": "cpu",
+        "dtype": "float32",
         "threads": 1,
+        "versions": {"ept": "0", "torch": "2"},
         "train_seconds": 4.0,
         "examples_per_second": 100.0,
         "peak_memory_bytes": 2**20,
         "majority_baseline": dict.fromkeys(metrics, 50.0),
         "runs": [
-            {"seed": seed, "selected": True, "status": "finished", "test": dict.fromkeys(metrics, count / 2)}
+            {
+                "seed": seed,
+                "selected": True,
+                "status": "finished",
+                "steps": 30,
+                "best_step": 20,
+                "learning_rates": {"prompt": 0.3},
+                "test": dict.fromkeys(metrics, count / 2),
+            }
             for seed, count in enumerate(right)
         ],
     }

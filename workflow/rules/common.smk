@@ -8,7 +8,7 @@ from ept.figures.registry import asked_for
 from ept.files import digest
 from ept.pack import SOURCE
 from ept.results.lists import write_list
-from ept.table_plan import EFFICIENCY, MAIN, measured_packs
+from ept.table_plan import EFFICIENCY, MAIN, SUMMARY, headline_tables, measured_packs
 from ept.yaml_file import read_yaml
 
 
@@ -46,12 +46,15 @@ wildcard_constraints:
     task=r"[a-z0-9]+",
     regime=r"full|k\d+",
     hash=r"[0-9a-f]{8}",
-    table=r"[a-z]+(_k\d+)?",
+    table=r"(?!summary)[a-z]+(_k\d+)?",
 
 
 def final_output():
-    """What `snakemake all` means: every table, figure and page of the report that the configuration asks for."""
-    return table_files() + figure_files() + list(paths.report_files(OUTPUT).values())
+    """What `snakemake all` means: every table, figure and page of the report that the configuration asks for, and the
+    headline numbers.
+    """
+    results = [*table_files(), paths.summary_file(OUTPUT), *figure_files()]
+    return results + list(paths.report_files(OUTPUT).values())
 
 
 def table_files():
@@ -162,3 +165,15 @@ def measured_files(wildcards):
     packs = measured_packs(EXPERIMENT.table_packs(EFFICIENCY))
     prompts = [paths.prompt_file(pack.prompts, pack.seeds[0]) for pack in packs]
     return prompts + [pack.tokenized / "test.arrow" for pack in packs]
+
+
+def summarised_tables(wildcards):
+    """The tables whose headline numbers the summary holds."""
+    return [
+        paths.table_file(OUTPUT, table) for table in headline_tables(EXPERIMENT.config)
+    ]
+
+
+def summary_list(wildcards):
+    """The packs behind the summary, a list as that of a table."""
+    return write_list(EXPERIMENT, SUMMARY)

@@ -33,3 +33,21 @@ rule table:
         config=resolved_configuration,
     shell:
         "ept table --config {params.config} --table {wildcards.table} > {log} 2>&1"
+
+
+rule summary:
+    input:
+        list=summary_list,
+        tables=summarised_tables,
+    output:
+        summary=f"{OUTPUT}/summary.json",
+        settings=f"{OUTPUT}/summary.settings.json",
+    log:
+        f"logs/tables/{OUTPUT}/summary.log",
+    resources:
+        mem_mb=light_memory,
+        runtime=LIGHT_MINUTES,
+    params:
+        config=resolved_configuration,
+    shell:
+        "ept summary --config {params.config} > {log} 2>&1"

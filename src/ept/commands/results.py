@@ -1,16 +1,24 @@
 """Verbs after training: tables and what they show."""
 
 import argparse
+from pathlib import Path
 
 from ept.commands.options import Verbs, experiment_of
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """table, figures, report-pages, show."""
+    """table, summary, figures, report-pages, show, trace."""
     verbs.add_with_config(table).add_argument("--table", required=True, help="for example main or fewshot_k16")
+    verbs.add_with_config(summary)
     verbs.add_with_config(figures)
     verbs.add_with_config(report_pages, "report-pages")
     verbs.add_with_config(show)
+    tracing = verbs.add(trace)
+    tracing.add_argument("table", help="a table's CSV file, for example results/main.csv")
+    tracing.add_argument("--method", required=True, help="for example ept")
+    tracing.add_argument("--task", required=True, help="a task or an average as in the table, for example rte")
+    for name in ("regime", "start", "metric", "variant"):
+        tracing.add_argument(f"--{name}", help="only that one")
 
 
 def table(options: argparse.Namespace) -> None:
@@ -39,3 +47,18 @@ def show(options: argparse.Namespace) -> None:
     from ept.results.show import show_tables
 
     show_tables(experiment_of(options))
+
+
+def summary(options: argparse.Namespace) -> None:
+    """Write the headline numbers (summary.json) from the main table and the few-shot ones."""
+    from ept.results.summary import write_summary
+
+    write_summary(experiment_of(options))
+
+
+def trace(options: argparse.Namespace) -> None:
+    """Print where a cell of a table comes from: runs, rates, prompts, data, versions, and the command to repeat it."""
+    from ept.results.trace import Cell, trace
+
+    wanted = {name: getattr(options, name) for name in ("method", "task", "regime", "start", "metric", "variant")}
+    print("\n".join(trace(Path(options.table), Cell(**wanted))))

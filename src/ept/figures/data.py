@@ -1,18 +1,17 @@
 """What figures are drawn from: the tables' rows and the records of the runs behind them."""
 
-import csv
 import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from ept import paths
 from ept.errors import InputError
 from ept.experiment import Experiment
 from ept.pack import FULL, Pack
 from ept.results.collect import read_record
+from ept.results.read import read_rows
 from ept.tasks import get_task
 
 Row = dict[str, str | float]
@@ -55,7 +54,7 @@ class Results:
         """
         path = paths.table_file(self.experiment.config.output, table)
         if table not in self._rows:
-            self._rows[table] = read_rows(path)
+            self._rows[table] = [{name: _cell(text) for name, text in row.items()} for row in read_rows(path)]
         found = self._rows[table]
         if missing := [name for name in wanted if found and name not in found[0]]:
             raise InputError(f"{path} lacks the column {missing[0]!r}; make it again with `ept table --table {table}`")
@@ -68,7 +67,7 @@ class Results:
     @cached_property
     def full_data(self) -> list[PackRecord]:
         """The records behind the main table."""
-        return [PackRecord(pack, read_record(pack)) for pack in self.experiment.table_packs("main")]
+        return [PackRecord(pack, read_record(pack.folder, pack.hash)) for pack in self.experiment.table_packs("main")]
 
     def of_method(self, method: str) -> list[PackRecord]:
         """The full-data records of a method, one a task."""
@@ -78,17 +77,6 @@ class Results:
     def full_data_methods(self) -> list[str]:
         """The methods of the main table in the order of its rows."""
         return list(dict.fromkeys(record.pack.method for record in self.full_data if record.pack.regime == FULL))
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a table's CSV. Raises InputError for a file that is missing or no CSV."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [{name: _cell(text) for name, text in row.items()} for row in csv.DictReader(file, strict=True)]
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is not there; make it with `snakemake {path}`") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no table in CSV; make it again with `snakemake --force {path}`") from error
 
 
 def _cell(text: str | None) -> str | float:

@@ -17,12 +17,19 @@ from ept.tasks import get_task
 RECORD = (
     "backbone",
     "source",
+    "source_losses",
     "trained_parameters",
     "stored_parameters",
     "data_fingerprints",
     "majority_baseline",
+    "train_rows",
+    "validation_rows",
+    "test_rows",
+    "split_rule",
     "device",
+    "dtype",
     "threads",
+    "versions",
     "train_seconds",
     "examples_per_second",
     "peak_memory_bytes",
@@ -68,24 +75,22 @@ def collect(packs: list[Pack]) -> list[PackResult]:
     return results
 
 
-def read_record(pack: Pack) -> dict:
-    """The content of a pack's runs.json. Raises InputError where it is absent, torn or of other settings."""
-    if not (pack.folder / "runs.json").is_file():
-        raise InputError(f"{pack.folder}/runs.json is not there; make it with `ept train --hash {pack.hash}`")
-    record = _read_json(pack.folder / "runs.json")
-    stored = _read_json(pack.folder / "settings.json")
+def read_record(folder: Path, hash_: str) -> dict:
+    """The record of a pack's runs. Raises InputError for one that is missing, torn, incomplete or of other settings."""
+    if not (folder / "runs.json").is_file():
+        raise InputError(f"{folder}/runs.json is not there; make it with `ept train --hash {hash_}`")
+    record = _read_json(folder / "runs.json")
+    stored = _read_json(folder / "settings.json")
     for found in (record.get("hash"), stored.get("hash")):
-        if found != pack.hash:
-            raise InputError(
-                f"{pack.folder} holds the record of settings {found}, not of {pack.hash}; delete it and run again"
-            )
+        if found != hash_:
+            raise InputError(f"{folder} holds the record of settings {found}, not of {hash_}; delete it and run again")
     if missing := [key for key in RECORD if key not in record]:
-        raise InputError(f"{pack.folder}/runs.json lacks {missing[0]!r}; delete its folder and run again")
+        raise InputError(f"{folder}/runs.json lacks {missing[0]!r}; delete its folder and run again")
     return record
 
 
 def _read(pack: Pack) -> PackResult:
-    record = read_record(pack)
+    record = read_record(pack.folder, pack.hash)
     seeds = {run["seed"] for run in record["runs"] if run["selected"]}
     table = _read_predictions(pack.folder / "predictions.parquet")
     for seed in pack.seeds:

@@ -12,8 +12,9 @@ from ept.table_plan import ABLATION, COMPARISON, EFFICIENCY, SIGNIFICANCE
 
 @dataclass(frozen=True)
 class Kind:
-    """`module` is the one in ept.results whose `make_table(experiment, packs)` makes tables of this kind. It is imported
-    when one is made: the table `efficiency` needs torch. A row may hold more than the `columns` of the CSV file.
+    """`module` is the one in ept.results whose `make_table(experiment, packs)` makes tables of this kind.
+
+    It is imported when one is made: the table `efficiency` needs torch. A row may hold more than the CSV's `columns`.
     """
 
     columns: tuple[str, ...]

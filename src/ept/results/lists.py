@@ -9,13 +9,13 @@ from ept.files import write_text
 
 
 def write_list(experiment: Experiment, table: str) -> Path:
-    """Write the list of a table's packs and return its path.
+    """Write the list of the packs behind a table, or behind the summary, and return its path.
 
     A list that has not changed keeps its time stamp, unless the table beside it was made from another: a copy that did
     not keep time stamps cannot tell that this table is older than its list.
     """
     path = paths.table_list_file(experiment.config.output, table)
-    folders = [str(pack.folder) for pack in experiment.table_packs(table)]
+    folders = [str(pack.folder) for pack in experiment.packs_behind(table)]
     text = "".join(f"{folder}\n" for folder in folders)
     if not path.exists() or path.read_text() != text or _folders_behind(experiment, table) not in (None, folders):
         write_text(path, text)

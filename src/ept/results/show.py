@@ -24,6 +24,8 @@ def show_tables(experiment: Experiment) -> None:
     print("Tables, each as .csv, .md and .tex:")
     for table in experiment.default_tables:
         print(f"  {paths.table_file(output, table)}")
+    print(f"Headline numbers: {paths.summary_file(output)}")
+    print(f"Where a number comes from: ept trace {paths.table_file(output, 'main')} --method METHOD --task TASK")
     print(f"Prompts: prompts/{experiment.config.backbone.name}/   Runs: {output}/runs/")
 
 

@@ -3,9 +3,11 @@
 import csv
 import io
 import math
+from pathlib import Path
 from typing import Any
 
 from ept import paths
+from ept.config import write_resolved
 from ept.experiment import Experiment
 from ept.files import DIGESTS, sha256_file, write_json, write_text
 from ept.results.html import table_page
@@ -23,19 +25,33 @@ def write_table(experiment: Experiment, table: str) -> None:
     files = [path.with_suffix(f".{ending}") for ending in paths.TABLE_ENDINGS]
     for file, text in zip(files, texts, strict=True):
         write_text(file, text)
+    write_table_settings(experiment, table, files)
+
+
+def write_table_settings(experiment: Experiment, table: str, files: list[Path]) -> None:
+    """Write which runs a table was made from, the configuration that makes them again, and its files' digests."""
+    output = experiment.config.output
     runs = [
         {
             "method": pack.method,
             "variant": pack.variant.name,
             "task": pack.task,
             "regime": pack.regime,
+            "start": pack.initialise_from,
             "hash": pack.hash,
             "folder": str(pack.folder),
+            "prompts": str(pack.prompts),
         }
-        for pack in packs
+        for pack in experiment.packs_behind(table)
     ]
-    settings = {"table": table, DIGESTS: {file.name: sha256_file(file) for file in files}, "runs": runs}
-    write_json(paths.table_settings_file(experiment.config.output, table), settings)
+    configuration = write_resolved(experiment.config, paths.configurations_folder(output))
+    settings = {
+        "table": table,
+        "configuration": str(configuration),
+        DIGESTS: {file.name: sha256_file(file) for file in files},
+        "runs": runs,
+    }
+    write_json(paths.table_settings_file(output, table), settings)
 
 
 def _csv(columns: tuple[str, ...], rows: list[dict]) -> str:

@@ -1,0 +1,43 @@
+"""summary.json: the headline numbers, flat enough for `dvc metrics`; it holds no times."""
+
+from ept.experiment import Experiment
+from ept.files import write_json
+from ept.methods import METHODS
+from ept.paths import summary_file
+from ept.results.collect import read_record
+from ept.results.read import read_own_table
+from ept.results.samples import AVERAGES
+from ept.results.write import write_table_settings
+from ept.table_plan import SUMMARY, headline_tables
+from ept.training.results import DIVERGED
+
+BASELINE = "majority_baseline"
+
+
+def write_summary(experiment: Experiment) -> None:
+    """Write the averages of the main table and of the few-shot ones, and how many of their runs diverged.
+
+    Keys are <regime>.<method> and <regime>.<method>_from_source. Raises InputError where a table or a record is missing
+    or of another configuration.
+    """
+    packs = experiment.packs_behind(SUMMARY)
+    runs = [run for pack in packs for run in read_record(pack.folder, pack.hash)["runs"]]
+    summary: dict = {"runs": len(runs), "diverged_runs": sum(run["status"] == DIVERGED for run in runs)}
+    for table in headline_tables(experiment.config):
+        for row in read_own_table(experiment, table).rows:
+            if row["task"] in AVERAGES:
+                _add(summary.setdefault(row["regime"], {}), row)
+    path = summary_file(experiment.config.output)
+    write_json(path, summary)
+    write_table_settings(experiment, SUMMARY, [path])
+
+
+def _add(regime: dict[str, dict], row: dict[str, str]) -> None:
+    """An average of a method, and the majority baseline's beside it."""
+    chosen = METHODS[row["method"]].source == "optional" and row["source"] == "source"
+    numbers = regime.setdefault(f"{row['method']}_from_source" if chosen else row["method"], {})
+    for column, ending in (("mean", ""), ("ci_low", "_ci_low"), ("ci_high", "_ci_high")):
+        numbers[row["task"] + ending] = float(row[column])
+    for column in ("trained_parameters", "stored_parameters"):
+        numbers[column] = int(row[column])
+    regime.setdefault(BASELINE, {})[row["task"]] = float(row[BASELINE])

@@ -1,0 +1,120 @@
+"""Where a cell of a table comes from: from the files that lie beside it, without a configuration."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ept.errors import InputError
+from ept.paths import prompt_file
+from ept.results.collect import read_record
+from ept.results.read import WrittenTable, read_table
+from ept.results.samples import averaged_tasks
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is asked for; what is None matches everything."""
+
+    method: str
+    task: str
+    regime: str | None = None
+    start: str | None = None
+    metric: str | None = None
+    variant: str | None = None
+
+    def matches(self, found: dict[str, str]) -> bool:
+        """Whether a row or a run of the table has every value that is asked for and that it can have."""
+        return all(found.get(name, wanted) == wanted for name, wanted in vars(self).items() if wanted is not None)
+
+
+def trace(path: Path, cell: Cell) -> list[str]:
+    """The lines that explain a cell: its numbers, then every pack behind it. Of several cells that match, all.
+
+    Raises InputError for a file that is no table, a table that has no scores of single methods, a cell that is not in
+    it, and records that are missing or not the table's.
+    """
+    table = read_table(path)
+    if "method" not in table.rows[0] or "mean" not in table.rows[0]:
+        raise InputError(f"{path} holds no scores of single methods; trace one that does, for example main.csv")
+    rows = [row | {"start": _start(row)} for row in table.rows]
+    for name in ("method", "task", "regime", "start", "metric", "variant"):
+        _check(path, rows, name, getattr(cell, name))
+    rows = [row for row in rows if cell.matches(row)]
+    if not rows:
+        raise InputError(f"{path} has no row with all of these values together; leave some of them out")
+    lines = [_numbers(path, row) for row in rows]
+    for run in _runs_behind(table, cell, rows):
+        lines += ["", *_pack(table, run)]
+    return lines
+
+
+def _start(row: dict[str, str]) -> str:
+    return "scratch" if row["source"] == "scratch" else "source"
+
+
+def _check(path: Path, rows: list[dict[str, str]], name: str, wanted: str | None) -> None:
+    if wanted is None:
+        return
+    known = list(dict.fromkeys(row[name] for row in rows if name in row))
+    if wanted not in known:
+        there = f"it has {', '.join(known)}" if known else "it has no such column"
+        raise InputError(f"{path} has no {name} {wanted!r}; {there}")
+
+
+def _numbers(path: Path, row: dict[str, str]) -> str:
+    what = " ".join(row[name] for name in ("method", "variant", "task", "regime") if row.get(name))
+    spread = f"standard deviation {row['std']}, " if row["std"] else ""
+    interval = f"95 % interval {row['ci_low']} to {row['ci_high']}"
+    return (
+        f"{path}: {what} from {row['start']}, {row['metric']} {row['mean']} ({spread}{interval}, seeds {row['seeds']})"
+    )
+
+
+def _runs_behind(table: WrittenTable, cell: Cell, rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The table's runs that have a row's method, variant, regime, start and task, or one of an average's tasks."""
+    tasks = averaged_tasks(dict.fromkeys(run["task"] for run in table.runs)).get(cell.task, [cell.task])
+    keys = {tuple(row.get(name, "") for name in ("method", "variant", "regime", "start")) for row in rows}
+    return [
+        run
+        for run in table.runs
+        if run["task"] in tasks and (run["method"], run["variant"], run["regime"], run["start"]) in keys
+    ]
+
+
+def _pack(table: WrittenTable, run: dict[str, str]) -> list[str]:
+    # The last parts: runs, backbone, method, task, regime, hash. The table may have been moved with them.
+    folder = table.path.parent.joinpath(*Path(run["folder"]).parts[-6:])
+    record = read_record(folder, run["hash"])
+    lines = [f"{run['method']} {run['task']} {run['regime']} from {run['start']}: {folder}/runs.json"]
+    lines += [f"  {line}" for line in _runs(record, Path(run["prompts"]))]
+    if run["start"] == "source":
+        losses = record["source_losses"]
+        known = ", ".join(f"{task} {loss:.4f}" for task, loss in losses.items() if loss is not None)
+        lines.append(f"  source: {record['source']}" + (f" (training losses: {known})" if known else ""))
+    fingerprints = ", ".join(f"{split} {value[:12]}" for split, value in record["data_fingerprints"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    rows = f"{record['train_rows']} training, {record['validation_rows']} validation, {record['test_rows']} test rows"
+    return [
+        *lines,
+        f"  data: {rows}, split rule {record['split_rule']}; fingerprints {fingerprints}",
+        f"  settings: hash {run['hash']}, {folder}/settings.json",
+        f"  made with: {versions}; {record['dtype']} on {record['device']}, threads {record['threads']}",
+        f"  again: ept train --config {table.configuration} --hash {run['hash']} --threads {record['threads']}",
+        f"         ept table --config {table.configuration} --table {table.path.stem}",
+    ]
+
+
+def _runs(record: dict, prompts: Path) -> list[str]:
+    """A line for each reported run, and one for those whose learning rates were not chosen."""
+    lines = []
+    for run in record["runs"]:
+        if run["selected"]:
+            scores = ", ".join(f"{name} {value:.2f}" for name, value in run["test"].items())
+            where = f"best step {run['best_step']} of {run['steps']}"
+            file = prompt_file(prompts, run["seed"])
+            lines.append(f"seed {run['seed']}: {run['status']}, {where}, {scores}, {_rates(run)}, {file}")
+    others = {_rates(run) for run in record["runs"] if not run["selected"]}
+    return lines + ([f"learning rates that validation did not choose: {'; '.join(sorted(others))}"] if others else [])
+
+
+def _rates(run: dict) -> str:
+    return "learning rates " + ", ".join(f"{group} {rate:g}" for group, rate in run["learning_rates"].items())

@@ -1,0 +1,170 @@
+"""`ept trace` and summary.json, from tables and records written by hand."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ept.cli import main
+from ept.config import parse_configuration
+from ept.experiment import Experiment
+from ept.results.write import write_table
+from results.records import write_runs
+
+VALUES = {
+    "tasks": {"target": ["rte", "cb"], "source": ["mnli", "sst2"]},
+    "methods": ["pt", "ept"],
+    "seeds": [0, 1],
+    "few_shot": {"k": [4], "initialise_from": ["scratch", "source"]},
+}
+TABLES = ("main", "fewshot_k4")
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """PT and EPT on RTE and CB with full data and four examples, their tables written."""
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text(yaml.safe_dump(VALUES))
+    experiment = Experiment(parse_configuration(VALUES))
+    for table in TABLES:
+        for pack in experiment.tables[table]:
+            write_runs(pack, right={"pt": (100, 120), "ept": (150, 170)}[pack.method])
+        write_table(experiment, table)
+    return experiment
+
+
+def _trace(capsys, *arguments):
+    assert main(["trace", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def _refusal(capsys, *arguments):
+    assert main(list(arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+def _pack(experiment, table, method, task, start="scratch"):
+    (pack,) = (
+        pack
+        for pack in experiment.tables[table]
+        if (pack.method, pack.task, pack.initialise_from) == (method, task, start)
+    )
+    return pack
+
+
+def test_a_cell_leads_to_its_runs_prompts_data_and_command(experiment, capsys):
+    pack = _pack(experiment, "main", "ept", "rte")
+    text = _trace(capsys, "results/main.csv", "--method", "ept", "--task", "rte")
+    assert "results/main.csv: ept rte full from scratch, accuracy 80.0000 (standard deviation 7.0711" in text
+    for seed, accuracy in ((0, "75.00"), (1, "85.00")):
+        assert f"seed {seed}: finished, best step 20 of 30, accuracy {accuracy}, learning rates prompt 0.3, " in text
+        assert str(pack.prompts / f"seed{seed}.safetensors") in text
+    assert "fingerprints train a, validation b, test c" in text and "torch 2; float32 on cpu, threads 1" in text
+    assert "source:" not in text
+    others = [other.hash for table in TABLES for other in experiment.tables[table] if other.hash != pack.hash]
+    assert pack.hash in text and not any(other in text for other in others)
+
+
+def test_the_printed_command_is_of_the_same_pack(experiment, capsys):
+    pack = _pack(experiment, "fewshot_k4", "ept", "cb", "source")
+    where = ["--method", "ept", "--task", "cb", "--start", "source", "--metric", "accuracy"]
+    text = _trace(capsys, "results/fewshot_k4.csv", *where)
+    assert "macro_f1 8" not in text.splitlines()[0]
+    assert "source: mnli (training losses: mnli 1.5000, sst2 1.5000)" in text
+    (command,) = (line.split() for line in text.splitlines() if "ept train" in line)
+    config, hash_ = command[command.index("--config") + 1], command[command.index("--hash") + 1]
+    again = Experiment(parse_configuration(yaml.safe_load(Path(config).read_text()))).find(hash_)
+    assert (again.hash, again.folder) == (pack.hash, pack.folder)
+
+
+def test_every_start_is_shown_unless_one_is_named_and_an_average_shows_all_its_tasks(experiment, capsys):
+    both = _trace(capsys, "results/fewshot_k4.csv", "--method", "ept", "--task", "average")
+    hashes = {pack.hash for pack in experiment.tables["fewshot_k4"] if pack.method == "ept"}
+    assert len(hashes) == 4 and all(hash_ in both for hash_ in hashes)
+    glue = _trace(capsys, "results/fewshot_k4.csv", "--method", "ept", "--task", "average_glue", "--start", "scratch")
+    assert [hash_ for hash_ in hashes if hash_ in glue] == [_pack(experiment, "fewshot_k4", "ept", "rte").hash]
+
+
+def test_files_alone_are_enough(experiment, tmp_path, monkeypatch, capsys):
+    shutil.move("results", tmp_path / "elsewhere")
+    Path("config.yaml").unlink()
+    text = _trace(capsys, "elsewhere/main.csv", "--method", "pt", "--task", "cb")
+    assert f"elsewhere/{Path(*_pack(experiment, 'main', 'pt', 'cb').folder.parts[1:])}/runs.json" in text
+
+
+CASES = [
+    ("results/main.md", ["--method", "ept", "--task", "rte"], "results/main.md is no table; name its CSV file"),
+    ("results/none.csv", ["--method", "ept", "--task", "rte"], "results/none.csv is not there; make it with"),
+    ("alone.csv", ["--method", "ept", "--task", "rte"], "alone.settings.json is missing or damaged"),
+    ("results/main.csv", ["--method", "dept", "--task", "rte"], "has no method 'dept'; it has pt, ept"),
+    ("results/main.csv", ["--method", "ept", "--task", "sst2"], "has no task 'sst2'; it has rte, cb, average_glue"),
+    ("results/main.csv", ["--method", "ept", "--task", "cb", "--metric", "f1"], "it has accuracy, macro_f1, average"),
+    ("results/main.csv", ["--method", "ept", "--task", "cb", "--variant", "EPT"], "it has no such column"),
+    ("results/main.csv", ["--method", "ept", "--task", "rte", "--regime", "k4"], "no regime 'k4'; it has full"),
+    (
+        "results/main.csv",
+        ["--method", "ept", "--task", "rte", "--metric", "macro_f1"],
+        "no row with all of these values",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "arguments", "words"), CASES, ids=[words for *_, words in CASES])
+def test_what_cannot_be_traced_is_one_sentence(experiment, capsys, path, arguments, words):
+    shutil.copy("results/main.csv", "alone.csv")
+    assert words in _refusal(capsys, "trace", path, *arguments)
+
+
+def test_a_table_of_comparisons_has_no_scores_to_trace(experiment, capsys):
+    write_table(experiment, "significance")
+    error = _refusal(capsys, "trace", "results/significance.csv", "--method", "ept", "--task", "rte")
+    assert "results/significance.csv holds no scores of single methods; trace one that does" in error
+
+
+def test_a_table_whose_record_is_gone_or_of_other_settings_is_not_traced(experiment, capsys):
+    pack = _pack(experiment, "main", "ept", "rte")
+    record = json.loads((pack.folder / "runs.json").read_text())
+    (pack.folder / "runs.json").write_text(json.dumps(record | {"hash": "deadbeef"}))
+    arguments = ["trace", "results/main.csv", "--method", "ept", "--task", "rte"]
+    assert "settings deadbeef" in _refusal(capsys, *arguments)
+    (pack.folder / "runs.json").unlink()
+    assert "runs.json is not there" in _refusal(capsys, *arguments)
+
+
+def test_the_summary_holds_what_the_tables_say_and_no_times(experiment):
+    pack = _pack(experiment, "main", "pt", "rte")
+    record = json.loads((pack.folder / "runs.json").read_text())
+    record["runs"][1]["status"] = "diverged"
+    (pack.folder / "runs.json").write_text(json.dumps(record))
+    assert main(["summary", "--config", "config.yaml"]) == 0
+    summary = json.loads(Path("results/summary.json").read_text())
+    # Two seeds of two methods on two tasks; with four examples PT from one start, EPT from two.
+    assert (summary["runs"], summary["diverged_runs"]) == (2 * 2 * 2 + 2 * 2 * 3, 1)
+    assert set(summary["full"]) == {"pt", "ept", "majority_baseline"}
+    assert set(summary["k4"]) == {"pt", "ept", "ept_from_source", "majority_baseline"}
+    for table, regime in zip(TABLES, ("full", "k4"), strict=True):
+        with open(f"results/{table}.csv", newline="") as file:
+            for row in csv.DictReader(file):
+                if row["metric"] == "average":
+                    method = "ept_from_source" if (row["method"], row["source"]) == ("ept", "source") else row["method"]
+                    found = summary[regime][method]
+                    name = row["task"]
+                    values = [found[name], found[f"{name}_ci_low"], found[f"{name}_ci_high"]]
+                    assert values == [float(row[column]) for column in ("mean", "ci_low", "ci_high")]
+                    assert found["trained_parameters"] == 1000 and found["stored_parameters"] == 900
+                    assert summary[regime]["majority_baseline"][name] == 50.0
+    assert "second" not in json.dumps(summary)
+
+
+def test_the_summary_refuses_a_table_of_other_settings(experiment, capsys):
+    Path("other.yaml").write_text(yaml.safe_dump(VALUES | {"seeds": [0, 1, 2]}))
+    for pack in Experiment(parse_configuration(VALUES | {"seeds": [0, 1, 2]})).packs_behind("summary"):
+        write_runs(pack, (100, 100))
+    error = _refusal(capsys, "summary", "--config", "other.yaml")
+    assert "results/main.csv was made from other settings; make it again with `ept table --table main`" in error
+    assert not Path("results/summary.json").exists()
