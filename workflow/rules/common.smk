@@ -160,11 +160,27 @@ def table_runs(wildcards):
 
 def measured_files(wildcards):
     """What the table `efficiency` measures predictions with: trained prompts, and texts."""
+    packs = packs_to_measure(wildcards)
+    prompts = [paths.prompt_file(pack.prompts, pack.seeds[0]) for pack in packs]
+    return ancient(prompts + [pack.tokenized / "test.arrow" for pack in packs])
+
+
+def packs_to_measure(wildcards):
+    """None for a table that is put together from records."""
     if wildcards.table != EFFICIENCY:
         return []
-    packs = measured_packs(EXPERIMENT.table_packs(EFFICIENCY))
-    prompts = [paths.prompt_file(pack.prompts, pack.seeds[0]) for pack in packs]
-    return prompts + [pack.tokenized / "test.arrow" for pack in packs]
+    return measured_packs(EXPERIMENT.table_packs(EFFICIENCY))
+
+
+def table_gpus(wildcards):
+    """A GPU for the table that measures on one."""
+    return RESOURCES.gpus if packs_to_measure(wildcards) else 0
+
+
+def table_memory(wildcards, attempt):
+    """MB of main memory, more at each attempt; measuring takes no more than training."""
+    needed = [RESOURCES.memory_mb(pack) for pack in packs_to_measure(wildcards)]
+    return max([LIGHT_MB, *needed]) * attempt
 
 
 def summarised_tables(wildcards):

@@ -27,7 +27,8 @@ rule table:
     benchmark:
         f"logs/benchmarks/table/{OUTPUT}/{{table}}.tsv"
     resources:
-        mem_mb=light_memory,
+        gpu=table_gpus,
+        mem_mb=table_memory,
         runtime=LIGHT_MINUTES,
     params:
         config=resolved_configuration,
