@@ -4,12 +4,12 @@ import argparse
 import sys
 from typing import NoReturn
 
-from ept.commands import exchange, mend, prepare, reference, results, train
+from ept.commands import exchange, mend, plan, prepare, reference, results, train
 from ept.commands.options import Verbs
 from ept.errors import InputError
 
 # In the order of `ept --help`.
-ROOMS = (prepare, train, results, mend, exchange, reference)
+ROOMS = (prepare, plan, train, results, mend, exchange, reference)
 
 SESSION = """\
 a first session, in a clone:
@@ -18,6 +18,7 @@ a first session, in a clone:
 
 the same by hand, one training at a time:
   ept check                                               what the configuration asks for
+  ept plan                                                and what that costs: memory, steps, hours
   ept fetch --task rte                                    data/raw: the published splits
   ept tokenize --task rte                                 data/tokenized: train, validation, test
   ept train --method ept --task rte --regime full         prompts/ and results/runs/: all rates and seeds

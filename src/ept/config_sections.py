@@ -38,6 +38,14 @@ class BackboneSettings(Section):
     """Keep only what goes into each block for the backward pass and compute the rest again: less memory, more time, the
     same gradients."""
 
+    def used_dtype(self, float32: bool, gpu: bool) -> str:
+        """The precision of the weights, or of those that are not quantised; `float32`: the method trains in it."""
+        if float32:
+            return "float32"
+        if self.dtype != "auto":
+            return self.dtype
+        return "bfloat16" if gpu or self.quantization != "none" else "float32"
+
     @property
     def public_name(self) -> str:
         """What others know the backbone by: the hub repository, or its name here."""

@@ -36,4 +36,4 @@ rule tokenize:
     params:
         config=resolved_configuration,
     shell:
-        "ept tokenize --config {params.config} --task {wildcards.task} > {log} 2>&1"
+        "ept tokenize --config {params.config} --task {wildcards.task} --threads {threads} > {log} 2>&1"

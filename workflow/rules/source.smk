@@ -24,4 +24,5 @@ rule train_source:
     params:
         config=resolved_configuration,
     shell:
-        "ept train --config {params.config} --hash {wildcards.hash} --threads {threads} > {log} 2>&1"
+        "ept train --config {params.config} --hash {wildcards.hash} --threads {threads} "
+        "--gpus {resources.gpu} > {log} 2>&1"

@@ -27,4 +27,5 @@ rule train:
     params:
         config=resolved_configuration,
     shell:
-        "ept train --config {params.config} --hash {wildcards.hash} --threads {threads} > {log} 2>&1"
+        "ept train --config {params.config} --hash {wildcards.hash} --threads {threads} "
+        "--gpus {resources.gpu} > {log} 2>&1"

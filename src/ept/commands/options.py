@@ -19,9 +19,11 @@ class Verbs:
         return parser
 
     def add_with_config(self, verb: Verb, name: str | None = None) -> argparse.ArgumentParser:
-        """A verb that reads a configuration (--config)."""
+        """A verb that reads a configuration (--config, or --configfile as Snakemake calls it)."""
         parser = self.add(verb, name)
-        parser.add_argument("--config", default="config/config.yaml", help="configuration file (%(default)s)")
+        parser.add_argument(
+            "--config", "--configfile", default="config/config.yaml", help="configuration file (%(default)s)"
+        )
         return parser
 
 

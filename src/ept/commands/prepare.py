@@ -9,8 +9,10 @@ from ept.errors import InputError
 def add_verbs(verbs: Verbs) -> None:
     """check, fetch, tokenize, download-backbone, convert-weights, rebuild-demo-backbone."""
     verbs.add_with_config(check)
-    for verb in (fetch, tokenize):
-        add_task(verbs.add_with_config(verb))
+    add_task(verbs.add_with_config(fetch))
+    tokenizing = verbs.add_with_config(tokenize)
+    add_task(tokenizing)
+    add_threads(tokenizing)
     verbs.add_with_config(download_backbone, "download-backbone")
     converting = verbs.add(convert_weights, "convert-weights")
     converting.add_argument("--folder", required=True, help="folder with pytorch_model.bin, or its shards and index")
@@ -40,6 +42,9 @@ def fetch(options: argparse.Namespace) -> None:
 
 def tokenize(options: argparse.Namespace) -> None:
     """Split a task by the protocol and tokenise it into memory-mapped Arrow."""
+    from ept.devices import limit_threads
+
+    limit_threads(options.threads)
     from ept.data.tokenize import tokenize_task
     from ept.tasks import get_task
 
@@ -74,6 +79,9 @@ def convert_weights(options: argparse.Namespace) -> None:
 
 def rebuild_demo_backbone(options: argparse.Namespace) -> None:
     """Train the demonstration backbone and its tokenizer anew."""
+    from ept.devices import limit_threads
+
+    limit_threads(options.threads)
     import torch
 
     from ept.demo.pretrain import rebuild

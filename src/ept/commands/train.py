@@ -23,6 +23,13 @@ def add_verbs(verbs: Verbs) -> None:
     )
     add_threads(training)
     training.add_argument(
+        "--gpus",
+        type=int,
+        choices=[0, 1],
+        default=1,
+        help="1: a GPU that no other training uses, if the machine has any; 0: the CPU (%(default)s)",
+    )
+    training.add_argument(
         "--checkpoint-seconds",
         type=float,
         default=60,
@@ -39,6 +46,9 @@ def train(options: argparse.Namespace) -> None:
         pack = experiment.pack(options.method, options.task, options.regime, options.initialise_from)
     else:
         raise InputError("name a pack by --hash, or by --method, --task and --regime")
+    from ept.devices import limit_threads, one_gpu_or_cpu
+
+    limit_threads(options.threads)
     from ept.pack import MULTITASK
     from ept.training.alone import alone_with
     from ept.training.checkpoint import Interrupted
@@ -51,7 +61,8 @@ def train(options: argparse.Namespace) -> None:
     try:
         with alone_with(pack) as open_work:
             if open_work:
-                train_job(experiment, pack, options.threads, options.checkpoint_seconds)
+                with one_gpu_or_cpu(options.gpus):
+                    train_job(experiment, pack, options.threads, options.checkpoint_seconds)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)

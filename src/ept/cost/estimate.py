@@ -45,14 +45,21 @@ class PackCost:
     steps: int
     trained: int
     """Parameters that one run trains."""
-    flops: int
-    """Multiplications and additions of all steps, validations and test predictions of all runs."""
+    training_flops: int
+    """Multiplications and additions of the steps of all runs."""
+    evaluation_flops: int
+    """Of their validations and test predictions."""
     weight_bytes: int
     """The frozen backbone."""
     least_bytes: int
     """Weights, what is trained, and a pass of one row of the longest text: with less, training cannot go on."""
     batch_bytes: int
     """The same with the batch of one run in one pass."""
+
+    @property
+    def flops(self) -> int:
+        """Of everything."""
+        return self.training_flops + self.evaluation_flops
 
 
 @cache
@@ -84,26 +91,30 @@ def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> Pa
     sizes = {task: _size(task) for task in tasks}
     longest = max(config.source_length(task) for task in tasks)
     steps = steps_for(settings, sum(size.train_rows for size in sizes.values()))
-    runs = pack_runs(pack)
+    runs = pack.number_of_runs
     batch = min(settings.batch_size, pack.k or max(size.train_rows for size in sizes.values()))
     prompt = prompt_length(pack)
-    flops = 0.0
+    training = evaluation = 0.0
     for task, size in sizes.items():
         positions = prompt + min(size.pieces, config.source_length(task))
         step = shape.training_flops(batch, positions, LABEL_PIECES, batch * LABEL_PIECES)
         row = shape.prediction_flops(1, positions, max(LEAST_PREFIXES, len(get_task(task).labels)))
         validated = math.ceil(steps / settings.evaluate_every) * min(settings.validation_rows, size.train_rows)
-        flops += runs * (steps * step * EFFORT.get(pack.method, 1.0) + validated * row)
+        training += runs * steps * step * EFFORT.get(pack.method, 1.0)
+        evaluation += runs * validated * row
         if not pack.tokenized:
-            flops += steps * batch * row
+            training += steps * batch * row
         if pack.regime != SOURCE:
-            flops += len(pack.seeds) * size.test_rows * row
+            evaluation += len(pack.seeds) * size.test_rows * row
     trained = trained_parameters(pack.method, shape, pack.variant, config.baselines, longest)
-    weights = shape.weight_bytes(form_dtype(experiment, pack, gpu), _quantization(experiment))
+    dtype = config.backbone.used_dtype(get_method(pack.method).float32, gpu)
+    weights = shape.weight_bytes(dtype, config.backbone.quantization)
     together = runs if get_method(pack.method).packed else 1
     held = weights + COPIES * BYTES["float32"] * trained * together
-    graph = graph_bytes(shape, prompt + longest, BYTES[form_dtype(experiment, pack, gpu)], _checkpoints(experiment))
-    return PackCost(runs, steps, trained, round(flops), weights, held + graph, held + batch * graph)
+    graph = graph_bytes(shape, prompt + longest, BYTES[dtype], config.backbone.gradient_checkpointing)
+    return PackCost(
+        runs, steps, trained, round(training), round(evaluation), weights, held + graph, held + batch * graph
+    )
 
 
 def graph_bytes(shape: Shape, positions: int, itemsize: int, checkpointing: bool = False) -> int:
@@ -116,12 +127,6 @@ def graph_bytes(shape: Shape, positions: int, itemsize: int, checkpointing: bool
     return (positions * kept + bias) * itemsize + 3 * LABEL_PIECES * shape.vocabulary * BYTES["float32"]
 
 
-def pack_runs(pack: Pack) -> int:
-    """Learning rates x seeds."""
-    grid = pack.settings["training"]["learning_rates"].values()
-    return len(pack.seeds) * math.prod(len(rates) for rates in grid)
-
-
 def prompt_length(pack: Pack) -> int:
     """Positions before the text."""
     if pack.method in ("dept", "ept"):
@@ -129,25 +134,7 @@ def prompt_length(pack: Pack) -> int:
     return pack.variant.prompt.length if get_method(pack.method).packed else 0
 
 
-def form_dtype(experiment: Experiment, pack: Pack, gpu: bool) -> str:
-    """The precision in which the frozen weights are held, as ept.training.load decides it."""
-    if get_method(pack.method).float32:
-        return "float32"
-    dtype = experiment.config.backbone.dtype
-    if dtype != "auto":
-        return dtype
-    return "bfloat16" if gpu or _quantization(experiment) != "none" else "float32"
-
-
 def _size(task: str) -> TaskSize:
     """A task that is not published here counts as long as its limit and as large as SST-2."""
     unknown = TaskSize(task_sizes()["sst2"].train_rows, task_sizes()["sst2"].test_rows, get_task(task).source_length)
     return task_sizes().get(task, unknown)
-
-
-def _quantization(experiment: Experiment) -> str:
-    return getattr(experiment.config.backbone, "quantization", "none")
-
-
-def _checkpoints(experiment: Experiment) -> bool:
-    return getattr(experiment.config.backbone, "gradient_checkpointing", False)

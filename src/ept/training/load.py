@@ -14,7 +14,6 @@ from tokenizers import Tokenizer
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.backbones.load import load_backbone
 from ept.config import Configuration
-from ept.config_sections import BackboneSettings
 from ept.data.few_shot import sample_k_shot
 from ept.data.tokenized import TokenizedSplit
 from ept.data.tokenizer import END, PAD, load_tokenizer
@@ -104,7 +103,7 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
         torch.use_deterministic_algorithms(True)
     config = experiment.config
     form = {
-        "dtype": backbone_dtype(config.backbone, packs, device),
+        "dtype": config.backbone.used_dtype(any(get_method(pack.method).float32 for pack in packs), device == "cuda"),
         "quantization": config.backbone.quantization,
         "gradient_checkpointing": config.backbone.gradient_checkpointing,
     }
@@ -135,15 +134,6 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
             )
         )
     return jobs
-
-
-def backbone_dtype(settings: BackboneSettings, packs: tuple[Pack, ...], device: str) -> str:
-    """The precision of the frozen weights, or of those that are not quantised."""
-    if any(get_method(pack.method).float32 for pack in packs):
-        return "float32"
-    if settings.dtype != "auto":
-        return settings.dtype
-    return "bfloat16" if device == "cuda" or settings.quantization != "none" else "float32"
 
 
 def device_name(device: torch.device) -> str:

@@ -1,0 +1,134 @@
+"""GPUs are shared out between real processes, on devices that need not exist; threads as their libraries see them."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections import defaultdict
+
+import pytest
+import torch
+
+from ept.devices import lock_folder, one_gpu_or_cpu, taken, visible_gpus
+
+# Takes a device, writes when it had it, and holds it for a while.
+HOLDER = """
+    import json, sys, time
+    from pathlib import Path
+    from ept.devices import taken
+    folder, names, seconds, log = Path(sys.argv[1]), sys.argv[2].split(","), float(sys.argv[3]), sys.argv[4]
+    with taken(names, folder) as name:
+        start = time.monotonic()
+        print(name, flush=True)
+        time.sleep(seconds)
+        with open(log, "a") as file:
+            file.write(json.dumps([name, start, time.monotonic()]) + "\\n")
+"""
+THREADS = """
+    from ept.devices import limit_threads
+    limit_threads(1)
+    import json, os
+    import numpy, pyarrow, torch
+    from threadpoolctl import threadpool_info
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "u": 1}, unk_token="u"))
+    before = len(os.listdir("/proc/self/task"))
+    tokenizer.encode_batch(["a u"] * 1000)
+    started = len(os.listdir("/proc/self/task")) - before
+    pools = {pool["num_threads"] for pool in threadpool_info()}
+    print(json.dumps([sorted(pools), torch.get_num_threads(), pyarrow.cpu_count(), started]))
+"""
+
+
+def start(code, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_eight_processes_on_four_devices_never_share_one(tmp_path):
+    log = tmp_path / "log"
+    jobs = [start(HOLDER, tmp_path / "locks", "0,1,2,3", 0.3, log) for _ in range(8)]
+    for job in jobs:
+        assert job.wait(timeout=60) == 0
+    held = defaultdict(list)
+    for line in log.read_text().splitlines():
+        name, begin, end = json.loads(line)
+        held[name].append((begin, end))
+    assert set(held) == set("0123") and sum(map(len, held.values())) == 8
+    for spans in held.values():
+        spans.sort()
+        assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+
+
+def test_a_killed_process_frees_its_device_and_who_waits_says_so(tmp_path):
+    holder = start(HOLDER, tmp_path / "locks", "0", 100, tmp_path / "log")
+    assert holder.stdout.readline() == "0\n"
+    waiting = start(HOLDER, tmp_path / "locks", "0", 0, tmp_path / "log")
+    sentence = waiting.stderr.readline()
+    assert sentence.startswith("waiting for a GPU: other jobs train on all that are visible (0);")
+    assert "snakemake --resources gpu=1" in sentence
+    assert waiting.poll() is None
+    holder.kill()
+    assert waiting.wait(timeout=30) == 0
+    assert waiting.stdout.read() == "0\n"
+
+
+def test_a_device_is_free_again_after_the_block_and_after_an_error(tmp_path):
+    for _ in range(2):
+        with contextlib.suppress(RuntimeError), taken(["a", "b"], tmp_path) as first:
+            with taken(["a", "b"], tmp_path) as second:
+                assert (first, second) == ("a", "b")
+            raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("variable", "count", "expected"),
+    [(None, 3, ["0", "1", "2"]), ("1,3", 2, ["1", "3"]), ("GPU-5a, GPU-7b", 2, ["GPU-5a", "GPU-7b"]), ("", 0, [])],
+)
+def test_only_visible_devices_are_taken(monkeypatch, variable, count, expected):
+    # What torch counts already keeps to the variable.
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    assert visible_gpus() == expected
+
+
+def test_a_job_sees_its_one_device_or_none(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with one_gpu_or_cpu(1):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+        # Another job's process still sees both.
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+        with one_gpu_or_cpu(1):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+        with one_gpu_or_cpu(0):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_jobs_of_a_cluster_do_not_wait_for_each_other(monkeypatch, tmp_path):
+    """Slurm numbers the GPUs of every job from 0 where it confines devices."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folders = set()
+    for job in (None, "17", "18"):
+        monkeypatch.setenv("SLURM_JOB_ID", job) if job else monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+        folders.add(lock_folder())
+    assert len(folders) == 3 and {folder.parent for folder in folders} == {tmp_path}
+
+
+def test_libraries_start_no_more_threads_than_they_are_told():
+    job = start(THREADS)
+    output, errors = job.communicate(timeout=60)
+    assert job.returncode == 0, errors
+    pools, torch_threads, arrow_threads, tokenizer_threads = json.loads(output)
+    assert pools == [1] and torch_threads == arrow_threads == 1
+    assert tokenizer_threads <= 1
