@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ept.ablation import AblationSettings, variants
 from ept.baselines.settings import BaselineSettings, check_baselines
 from ept.config_checks import check_frozen, check_sources, check_training, refuse_repeats
-from ept.config_sections import BackboneSettings, DataSettings, Section, TaskSettings
+from ept.config_sections import BackboneSettings, DataSettings, Section, TaskSettings, TransferSettings
 from ept.errors import InputError
 from ept.files import digest, write_text
 from ept.methods import get_method
@@ -62,6 +62,8 @@ class Configuration(Section):
     """Training with k examples."""
     ablation: AblationSettings = AblationSettings()
     """Variants of EPT."""
+    transfer: TransferSettings = TransferSettings()
+    """Source prompts on every target."""
 
     @field_validator("methods")
     @classmethod

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from ept.errors import InputError
 from ept.methods import METHODS, get_method
+from ept.pack import FULL, SOURCE, check_regime
 from ept.training.settings import FewShotSettings, LearningRates, TrainingSettings
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def check_training(section: str, settings: TrainingSettings) -> None:
         for k in settings.k:
             if k < 1:
                 raise ValueError(f"few_shot.k contains {k}; k is a number of examples, at least 1")
+        if settings.probe_steps < 1:
+            raise ValueError(f"few_shot.probe_steps is {settings.probe_steps}; it must be at least 1")
 
 
 def _check_learning_rates(section: str, rates: LearningRates) -> None:
@@ -57,10 +60,26 @@ def _check_learning_rates(section: str, rates: LearningRates) -> None:
                 raise ValueError(f"{where}.{group} is {values}; it must be a list of rates above 0")
 
 
+def check_transfer(methods: list[str], regimes: list[str]) -> None:
+    refuse_repeats(methods)
+    refuse_repeats(regimes)
+    for name in methods:
+        if get_method(name).source == "none":
+            starting = ", ".join(other for other, method in METHODS.items() if method.source != "none")
+            raise ValueError(
+                f"methods contains {name}, which starts from no source prompt; those that do are {starting}"
+            )
+    for regime in regimes:
+        check_regime(regime)
+        if regime == SOURCE:
+            raise ValueError(f"{regime} is the training of the source prompts themselves; use {FULL} or k<number>")
+
+
 def check_sources(config: "Configuration") -> None:
     transferred = [name for name in config.methods if METHODS[name].source == "required"]
     if "source" in config.few_shot.initialise_from:
         transferred += [name for name in config.methods if METHODS[name].source == "optional"]
+    transferred += config.transfer.methods
     if not transferred:
         return
     named = config.few_shot.source
@@ -70,5 +89,6 @@ def check_sources(config: "Configuration") -> None:
         if not set(config.tasks.source) - {target} or named == target:
             raise ValueError(
                 f"{transferred[0]} starts {target} from a source prompt, but tasks.source has no usable task other "
-                f"than {target} itself; add a source task or remove `source` from few_shot.initialise_from"
+                f"than {target} itself; add a source task, or take `source` out of few_shot.initialise_from and "
+                f"{transferred[0]} out of transfer.methods"
             )

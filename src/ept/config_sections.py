@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ept.config_checks import refuse_repeats
+from ept.config_checks import check_transfer, refuse_repeats
 from ept.tasks import get_task
 
 
@@ -104,3 +104,20 @@ class TaskSettings(Section):
             get_task(name)
         refuse_repeats(names)
         return names
+
+
+class TransferSettings(Section):
+    """The table `transfer`: what source prompts bring on every target beside a start from scratch."""
+
+    methods: list[str] = []
+    """Methods to transfer; none means that there is no such table. ATTEMPT and MPT start from all source tasks
+    together."""
+    every_source: list[str] = ["k16"]
+    """Regimes (`full` or `k<number>`) in which every source prompt starts every target."""
+    chosen_source: list[str] = ["full"]
+    """Regimes in which only the chosen source prompt does (`few_shot.choose_by`)."""
+
+    @model_validator(mode="after")
+    def _can_be_transferred(self) -> "TransferSettings":
+        check_transfer(self.methods, self.every_source + self.chosen_source)
+        return self

@@ -4,7 +4,6 @@ Everything here is known when Snakemake parses the workflow: no download, no tor
 """
 
 import dataclasses
-import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from ept.demo import BACKBONE_FOLDER
 from ept.errors import InputError
 from ept.files import digest
 from ept.methods import METHODS, get_method
-from ept.pack import FULL, MULTITASK, SOURCE, Pack
+from ept.pack import FULL, MULTITASK, SOURCE, Pack, check_regime
 from ept.prompts.budget import decomposition_rank, ept_rank
 from ept.table_plan import COMPARISON, REMEDIES, SUMMARY, headline_tables, plan_tables
 from ept.tasks import get_task
@@ -38,6 +37,7 @@ class Experiment:
     def __init__(self, config: Configuration):
         self.config = config
         self.data = DataSource(kind=config.data.source, path=config.data.path, seed=config.data.seed)
+        self._source_packs: dict[tuple[str, str], Pack] = {}
 
     @cached_property
     def backbone_folder(self) -> Path:
@@ -94,10 +94,19 @@ class Experiment:
         hash_ = digest([self.data_identity(task), record, self.config.source_length(task), self.backbone_identity])
         return paths.tokenized_folder(self.config.backbone.name, task, hash_)
 
-    def pack(self, method: str, task: str, regime: str, initialise_from: str, variant: Variant | None = None) -> Pack:
+    def pack(
+        self,
+        method: str,
+        task: str,
+        regime: str,
+        initialise_from: str,
+        variant: Variant | None = None,
+        source: str | None = None,
+    ) -> Pack:
         """One pack. `regime` is full, source, or k<number>; `initialise_from` is scratch or source.
 
-        `variant` takes the place of the configuration's own settings of the prompts.
+        `variant` takes the place of the configuration's own settings of the prompts, `source` names the only source
+        task of a method that starts from one.
         Raises InputError for a method, task or regime that is unknown, for a start that the method cannot have, and for
         a parameter budget that the backbone cannot hold.
         """
@@ -107,7 +116,7 @@ class Experiment:
         check_frozen(config.backbone.quantization, method)
         self._check_rank(method, variant)
         section = self.training_settings(regime)
-        candidates = self._candidates(method, task) if initialise_from == "source" else ()
+        candidates = self._candidates(method, task, source) if initialise_from == "source" else ()
         if initialise_from == "source" and not candidates:
             raise InputError(f"tasks.source has no task other than {task}; add a source task to start {method} from")
         seeds = tuple(config.seeds[:1] if regime == SOURCE else config.seeds)
@@ -123,6 +132,7 @@ class Experiment:
             "source_length": config.source_length(task),
             "training": self._training(section, method, regime),
             **self._options(method, variant),
+            **self._choice(method, initialise_from),
         }
         hash_ = digest(settings)
         where = (config.backbone.name, method, task, regime, hash_)
@@ -143,7 +153,11 @@ class Experiment:
 
     def source_pack(self, method: str, task: str) -> Pack:
         """The pack that trains a method's source prompt."""
-        return self.pack(METHODS[method].source_method, task, SOURCE, "scratch")
+        method = METHODS[method].source_method
+        # Every target has them among its candidates: made once, since the workflow is parsed for every job.
+        if (method, task) not in self._source_packs:
+            self._source_packs[method, task] = self.pack(method, task, SOURCE, "scratch")
+        return self._source_packs[method, task]
 
     def _distilled_pack(self, method: str, teachers: tuple[Pack, ...]) -> Pack:
         """The pack of MPT's source training. The hashes of its teachers stand for the data."""
@@ -233,13 +247,20 @@ class Experiment:
             elif method == "ept":
                 ept_rank(variant.prompt, variant.ept, self.hidden_size)
 
-    def _candidates(self, method: str, target: str) -> tuple[Pack, ...]:
-        named, together = self.config.few_shot.source, METHODS[method].sources != "best"
+    def _candidates(self, method: str, target: str, source: str | None) -> tuple[Pack, ...]:
+        named, together = source or self.config.few_shot.source, METHODS[method].sources != "best"
         sources = self.config.tasks.source if named == "auto" or together else [named]
         packs = tuple(self.source_pack(method, task) for task in sources if task != target)
         if METHODS[method].sources == "distilled" and packs:
             return (self._distilled_pack(method, packs),)
         return packs
+
+    def _choice(self, method: str, initialise_from: str) -> dict[str, Any]:
+        """How the source is chosen, where that is not the protocol's way."""
+        few_shot = self.config.few_shot
+        if initialise_from == "scratch" or METHODS[method].sources != "best" or few_shot.choose_by == "loss":
+            return {}
+        return {"source_choice": {"choose_by": few_shot.choose_by, "probe_steps": few_shot.probe_steps}}
 
     def _options(self, method: str, variant: Variant) -> dict[str, dict[str, Any]]:
         """The sections of the configuration that the method reads, with the keys that it reads."""
@@ -261,15 +282,14 @@ class Experiment:
         values = dataclasses.asdict(section)
         values["learning_rates"] = self.config.learning_rates(section, method)
         if isinstance(section, FewShotSettings):
-            for key in ("k", "initialise_from", "source"):
+            for key in ("k", "initialise_from", "source", "choose_by", "probe_steps"):
                 del values[key]
             values["k"] = int(regime.removeprefix("k"))
         return values
 
 
 def _check_start(method: str, regime: str, initialise_from: str) -> None:
-    if regime not in (FULL, SOURCE) and not re.fullmatch("k[1-9][0-9]*", regime):
-        raise InputError(f"unknown regime {regime!r}; use full, source or k<number of examples>, for example k16")
+    check_regime(regime)
     source = get_method(method).source
     if source == "none" and initialise_from == "source":
         instead = " or choose spot" if method == "pt" else ""

@@ -1,16 +1,24 @@
 """A unit of work: the runs that one job trains."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ept import paths
 from ept.ablation import Variant
+from ept.errors import InputError
 
 FULL, SOURCE = "full", "source"
 # Stands for the task of a prompt that several source tasks train together.
 MULTITASK = "multitask"
+
+
+def check_regime(regime: str) -> None:
+    """Raise InputError unless it is full, source or k<number>."""
+    if regime not in (FULL, SOURCE) and not re.fullmatch("k[1-9][0-9]*", regime):
+        raise InputError(f"unknown regime {regime!r}; use full, source or k<number of examples>, for example k16")
 
 
 @dataclass(frozen=True)

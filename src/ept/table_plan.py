@@ -6,6 +6,7 @@ from ept.ablation import variants
 from ept.methods import METHODS
 from ept.pack import FULL, Pack
 from ept.tasks import get_task
+from ept.transfer_plan import Transfer, asked_for, found_in
 
 if TYPE_CHECKING:
     from ept.config import Configuration
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 MAIN, ABLATION, COMPARISON = "main", "ablation", "comparison"
 SIGNIFICANCE, EFFICIENCY = "significance", "efficiency"
+TRANSFER, TRANSFER_GAINS = "transfer", "transfer_gains"
 # No table, but made of some: the headline numbers of the main table and of the few-shot ones.
 SUMMARY = "summary"
 # The method that the others are compared with.
@@ -21,6 +23,8 @@ SUBJECT = "ept"
 REMEDIES = {
     ABLATION: "name tasks in ablation.tasks",
     SIGNIFICANCE: f"name {SUBJECT} and another method in methods",
+    TRANSFER: "name methods in transfer.methods",
+    TRANSFER_GAINS: "name scratch and source in few_shot.initialise_from, or pt and spot in methods",
 }
 
 
@@ -35,9 +39,14 @@ def plan_tables(experiment: "Experiment") -> dict[str, list[Pack]]:
     main = _comparison_of_methods(experiment, FULL)
     tables = {MAIN: main}
     tables |= {few_shot_table(k): _comparison_of_methods(experiment, f"k{k}") for k in config.few_shot.k}
+    scored = [pack for packs in tables.values() for pack in packs]
     if SUBJECT in config.methods and len(config.methods) > 1:
-        tables[SIGNIFICANCE] = [pack for packs in tables.values() for pack in packs]
+        tables[SIGNIFICANCE] = scored
     tables[EFFICIENCY] = main
+    if pairs := found_in(experiment, scored):
+        tables[TRANSFER_GAINS] = _packs_of(pairs)
+    if config.transfer.methods:
+        tables[TRANSFER] = _packs_of(asked_for(experiment))
     if config.ablation.tasks:
         tables[ABLATION] = _ablation(experiment)
     tables[COMPARISON] = main
@@ -56,6 +65,11 @@ def measured_packs(packs: list[Pack]) -> list[Pack]:
     tasks = list(dict.fromkeys(pack.task for pack in packs))
     chosen = next((task for task in tasks if get_task(task).kind != "extraction"), tasks[0])
     return [pack for pack in packs if pack.task == chosen]
+
+
+def _packs_of(transfers: list[Transfer]) -> list[Pack]:
+    """Every pack once: one start from scratch serves several methods."""
+    return list({pack.hash: pack for transfer in transfers for pack in transfer.packs}.values())
 
 
 def _comparison_of_methods(experiment: "Experiment", regime: str) -> list[Pack]:

@@ -11,8 +11,11 @@ from ept.tasks import get_task
 ROWS = 200
 
 
-def write_runs(pack, right):
-    """A record in which seed i has `right[i]` of 200 test examples right; the gold class is always 0."""
+def write_runs(pack, right, **record_of):
+    """A record in which seed i has `right[i]` of 200 test examples right; the gold class is always 0.
+
+    `record_of` are keys of the record that differ from those of a start from scratch.
+    """
     pack.folder.mkdir(parents=True, exist_ok=True)
     predictions = [np.arange(ROWS) >= count for count in right]
     table = pa.table(
@@ -60,6 +63,7 @@ def write_runs(pack, right):
             }
             for seed, count in enumerate(right)
         ],
+        **record_of,
     }
     (pack.folder / "runs.json").write_text(json.dumps(record))
     (pack.folder / "settings.json").write_text(json.dumps({"hash": pack.hash}))

@@ -7,19 +7,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
-from transformers import T5Config, T5ForConditionalGeneration
+from small_project import STEPS, make_project, train_all
 
-from data.task_rows import write_local, write_tokenizer
 from ept.cli import main
-from ept.config import load_configuration
 from ept.evaluation.split import predict_split
-from ept.experiment import Experiment
 from ept.files import sha256_file
 from ept.pack import MULTITASK
 from ept.prompts.build import build_pack
 from ept.prompts.save import read_prompt
-from ept.tasks import TASKS
 from ept.training.load import load_job
 
 RATES = {
@@ -28,15 +23,10 @@ RATES = {
     "mpt": {"prompt": [0.3], "task": [0.05, 0.01]},
 }
 VALUES = {
-    "output": "out",
-    "backbone": {"name": "tiny", "source": "local", "id": "model"},
-    "data": {"source": "local", "path": "published"},
     "tasks": {"target": ["rte", "sst2"], "source": ["sst2", "qqp", "cb"]},
     "methods": ["attempt", "mpt"],
-    "seeds": [0, 1],
-    "prompt": {"length": 5, "short_length": 2, "reference_length": 4},
-    "training": {"batch_size": 3, "steps": 4, "warmup_steps": 1, "evaluate_every": 2, "learning_rates": RATES},
-    "few_shot": {"k": [4], "steps": 4, "warmup_steps": 1, "evaluate_every": 2, "learning_rates": RATES},
+    "training": {"batch_size": 3, **STEPS, "learning_rates": RATES},
+    "few_shot": {"k": [4], **STEPS, "learning_rates": RATES},
 }
 
 
@@ -46,22 +36,11 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("together")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        Path("config.yaml").write_text(yaml.safe_dump(VALUES))
-        torch.manual_seed(0)
-        shape = dict(d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2)
-        config = T5Config(vocab_size=16, decoder_start_token_id=0, **shape)
-        T5ForConditionalGeneration(config).save_pretrained("model")
-        write_tokenizer(Path("model"), "0 1 2 premise: hypothesis: sentence1: sentence2:")
-        for name in ("rte", "sst2", "qqp", "cb"):
-            write_local(Path("published"), TASKS[name], rows=12)
-            for verb in ("fetch", "tokenize"):
-                assert main([verb, "--config", "config.yaml", "--task", name]) == 0
-        experiment = Experiment(load_configuration("config.yaml"))
-        digests = {}
-        for pack in experiment.packs:
-            assert main(["train", "--config", "config.yaml", "--hash", pack.hash]) == 0
-            if pack.regime == "source":
-                digests[pack.source_prompt] = sha256_file(pack.source_prompt)
+        experiment = make_project(VALUES)
+        sources = [pack for pack in experiment.packs if pack.regime == "source"]
+        train_all(sources)
+        digests = {pack.source_prompt: sha256_file(pack.source_prompt) for pack in sources}
+        train_all(pack for pack in experiment.packs if pack not in sources)
         digests[Path("model/model.safetensors")] = sha256_file("model/model.safetensors")
         yield experiment, digests
 

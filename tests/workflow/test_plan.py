@@ -23,14 +23,17 @@ def test_paper_configuration_shows_the_full_grid_without_downloading(workflow, p
     full = (6 + INSIDE_BACKBONE) * PAPER_TARGETS
     # the same, but dept and ept from both, for three k
     few_shot = 3 * (1 + 3 + 2 + 2 + INSIDE_BACKBONE) * PAPER_TARGETS
+    # SPoT, DePT and EPT with k = 16 from each of five sources, three of which are targets too; and DePT and EPT on full
+    # data from the chosen source, from which the other three start anyway
+    transfer = 3 * (5 * PAPER_TARGETS - 3) + 2 * PAPER_TARGETS
     planned = workflow.planned("all", config=project / "config/paper.yaml")
-    assert planned["train"] == full + few_shot + ABLATED * VARIANTS
+    assert planned["train"] == full + few_shot + ABLATED * VARIANTS + transfer
     # pt, dept and ept on each source; mpt from all five, and without mnli, qqp or sst2, which are targets too
     assert planned["train_source"] == 3 * 5 + 4
     assert planned["fetch"] == planned["tokenize"] == 15
     assert planned["download_backbone"] == 1
-    # main, three k, ablation, comparison
-    assert planned["table"] == 6
+    # main, three k, gains of transfer, its matrix, ablation, comparison
+    assert planned["table"] == 8
     assert not (workflow.folder / "data").exists()
 
 

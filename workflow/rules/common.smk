@@ -46,7 +46,7 @@ wildcard_constraints:
     task=r"[a-z0-9]+",
     regime=r"full|k\d+",
     hash=r"[0-9a-f]{8}",
-    table=r"(?!summary)[a-z]+(_k\d+)?",
+    table=r"(?!summary)[a-z]+(_[a-z0-9]+)?",
 
 
 def final_output():

@@ -30,6 +30,18 @@ class SavedPrompt:
     collapsed: dict[str, Tensor]
     metadata: dict[str, Any]
 
+    def check_backbone(self, name: str, identity: str, origin: str) -> None:
+        """Raise InputError where the metadata name another backbone than the one of this name and identity.
+
+        A hidden size is no identity: base models of one size have it in common. Imported prompts name none.
+        """
+        found = self.metadata.get("backbone_identity", identity)
+        if found != identity:
+            raise InputError(
+                f"the prompt file {origin} was trained on the backbone {self.metadata.get('backbone')} ({found}), not "
+                f"on {name} ({identity}); use a prompt of this backbone"
+            )
+
 
 def save_prompt(
     path: str | Path,

@@ -17,6 +17,18 @@ SCORES = (
     "majority_baseline",
 )
 ABLATION = ("backbone", "method", "variant", *SCORES[2:])
+# Scores from a source prompt, then what it brought over a start from scratch, and how the source was chosen.
+TRANSFER = (
+    *SCORES,
+    "scratch_mean",
+    "gain",
+    "gain_low",
+    "gain_high",
+    "effect",
+    "chosen_by",
+    "selection_score",
+    "choice",
+)
 # Our scores, then published ones beside them.
 COMPARISON = (
     *(name for name in SCORES if name not in ("stored_parameters", "majority_baseline")),

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 # Signs that LaTeX writes otherwise. The rest of a cell's text is escaped first.
-_LATEX = {"±": r"$\pm$", "†": r"$^\dagger$", "≈": r"$^\approx$", "−": "$-$", "×": r"$\times$"}
+_LATEX = {
+    "±": r"$\pm$",
+    "†": r"$^\dagger$",
+    "≈": r"$^\approx$",
+    "−": "$-$",
+    "×": r"$\times$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ept.experiment import Experiment
 from ept.method_pack import MethodPack
 from ept.pack import Pack
 from ept.training.checkpoint import Checkpoint
+from ept.training.choose_source import SourceScores
 from ept.training.load import Job, load_job, runs_of
 from ept.training.loop import Validate, train_pack
 from ept.training.progress import Progress
@@ -39,10 +40,10 @@ def train_job(experiment: Experiment, pack: Pack, threads: int, checkpoint_secon
     started = time.perf_counter()
     job = load_job(experiment, pack, threads)
     results: list[RunResult] = []
-    seconds, source_losses = 0.0, {}
+    seconds, sources = 0.0, SourceScores()
     stop = Event()
     for part in parts(job, runs_of(pack)):
-        found, part_seconds, source_losses = _train_part(job, part, checkpoint_seconds, stop)
+        found, part_seconds, sources = _train_part(job, part, checkpoint_seconds, stop)
         results += found
         seconds += part_seconds
     costs = {
@@ -50,7 +51,7 @@ def train_job(experiment: Experiment, pack: Pack, threads: int, checkpoint_secon
         "wall_seconds": time.perf_counter() - started,
         "examples_per_second": sum(result.steps for result in results) * job.batch_size / seconds,
     }
-    write_results(job, Outcome(runs_of(pack), results, source_losses, costs))
+    write_results(job, Outcome(runs_of(pack), results, sources, costs))
     shutil.rmtree(pack.checkpoints, ignore_errors=True)
 
 
@@ -62,8 +63,8 @@ def parts(job: Job, runs: list[Run]) -> list[Part]:
 
 def _train_part(
     job: Job, part: Part, checkpoint_seconds: float, stop: Event
-) -> tuple[list[RunResult], float, dict[str, float]]:
-    prompts, source_losses = starting_prompts(job, [run.seed for run in part.runs])
+) -> tuple[list[RunResult], float, SourceScores]:
+    prompts, sources = starting_prompts(job, [run.seed for run in part.runs])
     rows = np.stack([job.train_rows(run.seed) for run in part.runs])
     steps = steps_for(job.settings, job.train.metadata["rows_published_train"])
     checkpoint = Checkpoint(
@@ -89,7 +90,7 @@ def _train_part(
         checkpoint,
     )
     prompts.close()
-    return results, seconds, source_losses
+    return results, seconds, sources
 
 
 def validation(job: Job) -> Validate:

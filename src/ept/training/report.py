@@ -16,6 +16,7 @@ from ept.method_pack import MethodPack
 from ept.pack import SOURCE, Pack
 from ept.paths import prompt_file
 from ept.prompts.save import save_prompt
+from ept.training.choose_source import SourceScores
 from ept.training.load import Job
 from ept.training.results import DIVERGED, Run, RunResult
 from ept.training.start import build_runs
@@ -23,11 +24,11 @@ from ept.training.start import build_runs
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training a pack has brought: `source_losses` has the chosen source first; `costs` are seconds and rates."""
+    """What training a pack has brought; `costs` are seconds and rates."""
 
     runs: list[Run]
     results: list[RunResult]
-    source_losses: dict[str, float]
+    sources: SourceScores
     costs: dict[str, float]
 
 
@@ -55,8 +56,7 @@ def write_results(job: Job, outcome: Outcome) -> None:
     pack = job.pack
     record = {
         **record_head(pack, job.config.backbone.name),
-        "source": next(iter(outcome.source_losses), "scratch"),
-        "source_losses": {task: loss if np.isfinite(loss) else None for task, loss in outcome.source_losses.items()},
+        **outcome.sources.record(),
         "learning_rates": best,
         **counts,
         "train_rows": pack.k or len(job.train),
@@ -124,6 +124,7 @@ def prompt_metadata(job: Job, seed: int) -> dict[str, Any]:
     """What a prompt file says of its origin."""
     return {
         "backbone": job.config.backbone.public_name,
+        "backbone_identity": job.pack.settings["backbone"]["identity"],
         "method": job.pack.method,
         "task": job.pack.title,
         "hash": job.pack.hash,

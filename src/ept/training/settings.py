@@ -52,8 +52,13 @@ class FewShotSettings(TrainingSettings):
     initialise_from: list[Literal["scratch", "source"]] = field(default_factory=lambda: ["source"])
     """Where prompts start: `scratch`, a `source` prompt, or both. PT always starts from scratch, SPoT never."""
     source: str = "auto"
-    """The source task whose prompt is the start; `auto` takes the one with the lowest loss on the k examples. ATTEMPT
-    and MPT use all source tasks."""
+    """The source task whose prompt is the start; `auto` takes the one that fits the k examples best. ATTEMPT and
+    MPT use all source tasks."""
+    choose_by: Literal["loss", "similarity"] = "loss"
+    """How `auto` takes it: by the `loss`, or by the `similarity` of source prompts to a prompt that is trained briefly
+    on the k examples (SPoT)."""
+    probe_steps: int = 50
+    """Steps of that brief training."""
     validation_labels: Literal["all", "k"] = "all"
     """Validation labels that select the checkpoint: `all` (up to `validation_rows`) or only `k` of them."""
     steps: int = 300

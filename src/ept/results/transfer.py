@@ -1,0 +1,117 @@
+"""What source prompts bring: every start from a source beside the start from scratch, and where transfer hurts."""
+
+from dataclasses import dataclass
+
+from ept.experiment import Experiment
+from ept.methods import METHODS
+from ept.pack import Pack
+from ept.results.collect import PackResult, collect
+from ept.results.layout import Layout
+from ept.results.paired import paired_difference
+from ept.results.scores import table_rows
+from ept.results.transfer_layout import ALL, CHOSEN, HELPS, HURTS, NOT_CHOSEN, OPEN, OWN, matrix_layout
+from ept.tasks import get_task
+from ept.transfer_plan import Transfer, asked_for
+
+
+def make_table(experiment: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
+    """The rows of every source task to every target task, and sources by targets."""
+    rows = rows_of(experiment, asked_for(experiment), packs)
+    return rows, matrix_layout(rows)
+
+
+def rows_of(experiment: Experiment, transfers: list[Transfer], packs: list[Pack]) -> list[dict]:
+    """The rows of all transfers from the records of their packs."""
+    results = {result.pack.hash: _Scored(result, _score_rows(result)) for result in collect(packs)}
+    rows = []
+    for transfer in transfers:
+        rows += transfer_rows(
+            results[transfer.scratch.hash],
+            [results[pack.hash] for pack in transfer.started],
+            own=transfer.whole and transfer.scratch.task in experiment.config.tasks.source,
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class _Scored:
+    result: PackResult
+    rows: dict[str, dict]
+    """A tidy row a metric."""
+
+
+def _score_rows(result: PackResult) -> dict[str, dict]:
+    return {row["metric"]: row for row in table_rows([result]) if row["metric"] != "average"}
+
+
+def transfer_rows(scratch: _Scored, started: list[_Scored], own: bool) -> list[dict]:
+    """One row a source and metric, with `own` an empty one for the target's own task, which is never its source.
+
+    Beside the columns of a table of scores a row holds `scratch_mean`, the mean score of the start from scratch; `gain`
+    over it with its 95 % interval, paired by seed and test example; `effect`, whether that interval is above or below
+    0; `selection_score`, by which the source is chosen before any training (`chosen_by`: the lowest loss or the largest
+    similarity); and `choice`.
+    """
+    choices = _choices([scored.result for scored in started])
+    rows = []
+    for scored, choice in zip(started, choices, strict=True):
+        record = scored.result.record
+        by, scores = selection_scores(record)
+        for metric, row in scored.rows.items():
+            gain = paired_difference(row["samples"], scratch.rows[metric]["samples"])
+            low, high = gain.mean - gain.half_width, gain.mean + gain.half_width
+            rows.append(
+                {
+                    **row,
+                    "scratch_mean": scratch.rows[metric]["mean"],
+                    "gain": gain.mean,
+                    "gain_low": low,
+                    "gain_high": high,
+                    "effect": HELPS if low > 0 else HURTS if high < 0 else OPEN,
+                    "chosen_by": by,
+                    "selection_score": _number(scores.get(record["source"])),
+                    "choice": choice,
+                }
+            )
+    if own:
+        first = started[0].result
+        task = first.pack.task
+        rows += [
+            {
+                "backbone": first.record["backbone"],
+                "method": first.pack.method,
+                "task": task,
+                "regime": first.pack.regime,
+                "source": task,
+                "metric": metric,
+                "choice": OWN,
+            }
+            for metric in get_task(task).metrics
+        ]
+    return rows
+
+
+def selection_scores(record: dict) -> tuple[str, dict[str, float | None]]:
+    """How a record's source was chosen (loss or similarity) and the score of each candidate, the chosen one first."""
+    if "source_similarities" in record:
+        return "similarity", record["source_similarities"]
+    return "loss", record["source_losses"]
+
+
+def _choices(started: list[PackResult]) -> list[str]:
+    """The choice of each start. A pack that chose among several sources started from the one it took."""
+    if METHODS[started[0].pack.method].sources != "best":
+        return [ALL] * len(started)
+    if len(started) == 1:
+        return [CHOSEN]
+    ranks = []
+    for result in started:
+        by, scores = selection_scores(result.record)
+        score = scores[result.record["source"]]
+        ranks.append(float("-inf") if score is None else score if by == "similarity" else -score)
+    best = ranks.index(max(ranks))
+    return [CHOSEN if place == best else NOT_CHOSEN for place in range(len(ranks))]
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

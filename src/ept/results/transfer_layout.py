@@ -1,0 +1,94 @@
+"""The tables of transfer as people read them: gains over scratch, and sentences on where transfer helps and hurts."""
+
+from collections.abc import Callable
+
+from ept.methods import METHODS
+from ept.results.layout import Cell, Layout
+from ept.results.scores_layout import column_title
+from ept.tasks import get_task
+
+# What a row's `choice` says of its source: whether the protocol takes it for this target. All source tasks are one
+# start of ATTEMPT and MPT; the target's own task is never a source.
+CHOSEN, NOT_CHOSEN, ALL, OWN = "chosen", "not chosen", "all", "own task"
+# What a row's `effect` says: on which side of 0 the 95 % interval of the gain lies.
+HELPS, HURTS, OPEN = "helps", "hurts", "open"
+SIGNS = {HELPS: "↑", HURTS: "↓"}
+GAIN_NOTE = (
+    f"Gain over the start from scratch, in percentage points (mean over seeds). {SIGNS[HELPS]} and {SIGNS[HURTS]}: the "
+    "95 % interval of the gain, paired by seed and test example, lies above or below 0."
+)
+SEED_NOTE = "All seeds share one source prompt, trained with one seed: the intervals hold for this source prompt."
+MATRIX_NOTE = "Bold: the source that the protocol chooses. A target's own task is never its source (—)."
+
+
+def matrix_layout(rows: list[dict]) -> Layout:
+    """Sources as rows, targets as columns, for each method and regime."""
+    return _layout(rows, lambda row: row["source"], _matrix_cell, [GAIN_NOTE, MATRIX_NOTE, SEED_NOTE])
+
+
+def gains_layout(rows: list[dict]) -> Layout:
+    """Methods and regimes as rows, targets as columns; the source stands behind each gain."""
+    notes = [GAIN_NOTE, *(sentence(rows, effect) for effect in (HURTS, HELPS)), lower_means(rows), SEED_NOTE]
+    return _layout(rows, lambda row: "", _gain_cell, notes)
+
+
+def _layout(
+    rows: list[dict], source_of: Callable[[dict], str], cell_of: Callable[[dict], Cell], notes: list[str]
+) -> Layout:
+    rows = [row for row in rows if _is_first_metric(row)]
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    named = any(source_of(row) for row in rows)
+    lines: dict[tuple, dict[str, Cell]] = {}
+    for row in rows:
+        lines.setdefault((row["method"], row["regime"], source_of(row)), {})[row["task"]] = cell_of(row)
+    return Layout(
+        head=["method", "regime", *["source"] * named, *(_task_title(task) for task in tasks)],
+        lines=[
+            [
+                Cell(METHODS[method].title),
+                Cell(regime),
+                *[Cell(source)] * named,
+                *(cells.get(task, Cell()) for task in tasks),
+            ]
+            for (method, regime, source), cells in lines.items()
+        ],
+        notes=notes,
+    )
+
+
+def sentence(rows: list[dict], effect: str) -> str:
+    """Where transfer helps or hurts beyond the interval of its gain."""
+    found = [_case(row) for row in rows if _is_first_metric(row) and row.get("effect") == effect]
+    return f"Transfer {effect} beyond the interval: {'; '.join(found) or 'nowhere'}."
+
+
+def lower_means(rows: list[dict]) -> str:
+    """Where the mean is lower from the source than from scratch, whether the interval says so or not."""
+    found = [_case(row) for row in rows if _is_first_metric(row) and row.get("gain", 0) < 0]
+    return f"Lower mean from the source than from scratch: {'; '.join(found) or 'nowhere'}."
+
+
+def _case(row: dict) -> str:
+    return f"{METHODS[row['method']].title} {row['regime']} {row['source']} to {row['task']} ({_signed(row['gain'])})"
+
+
+def _is_first_metric(row: dict) -> bool:
+    return row["metric"] == get_task(row["task"]).metrics[0]
+
+
+def _task_title(task: str) -> str:
+    return column_title(task, get_task(task).metrics[0])
+
+
+def _matrix_cell(row: dict) -> Cell:
+    if row["choice"] == OWN:
+        return Cell("—")
+    return Cell(_signed(row["gain"]), bold=row["choice"] == CHOSEN, signs=SIGNS.get(row["effect"], ""))
+
+
+def _gain_cell(row: dict) -> Cell:
+    return Cell(f"{_signed(row['gain'])} ({row['source']})", signs=SIGNS.get(row["effect"], ""))
+
+
+def _signed(gain: float) -> str:
+    return f"{gain:+.1f}".replace("-", "−")

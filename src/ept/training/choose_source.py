@@ -1,0 +1,106 @@
+"""Which source prompt fits a target: by its loss on the target's examples, or by its similarity to a prompt of its own.
+
+One choice for all runs of a pack, on the examples of all seeds together (docs/protocol.md).
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ept.prompts.base import PromptPack
+from ept.training.forward import pack_losses
+from ept.training.load import Job, runs_of
+from ept.training.loop import train_pack
+from ept.training.progress import Progress
+from ept.training.results import Run
+
+# Training examples on which source prompts are compared where the target has all of its data (our reading).
+ROWS_TO_CHOOSE_SOURCE = 128
+
+
+@dataclass(frozen=True)
+class SourceScores:
+    """The score of each source that was compared, by its title, the chosen one first; empty for a start from scratch.
+
+    `by` is loss (the lowest is chosen) or similarity (the largest). NaN where there is none: a mixture before it is
+    trained, a prompt that diverged.
+    """
+
+    by: Literal["loss", "similarity"] = "loss"
+    scores: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def chosen(self) -> str | None:
+        """The title of the chosen source; None for a start from scratch."""
+        return next(iter(self.scores), None)
+
+    def record(self) -> dict[str, Any]:
+        """What runs.json says of the choice."""
+        name = {"loss": "source_losses", "similarity": "source_similarities"}[self.by]
+        scores = {title: score if np.isfinite(score) else None for title, score in self.scores.items()}
+        return {"source": self.chosen or "scratch", name: scores}
+
+
+def score_sources(job: Job, sources: PromptPack, probe: PromptPack) -> SourceScores:
+    """The scores of the job's candidates, whose prompts are the runs of `sources`, best first.
+
+    `probe` is an untrained pack of one run of the same method; only a choice by similarity trains it.
+    """
+    by = job.config.few_shot.choose_by
+    if by == "loss":
+        scores = source_losses(job, sources)
+    else:
+        _train_probe(job, probe)
+        with torch.inference_mode():
+            scores = prompt_similarity(probe().prompt[0], sources().prompt).tolist()
+    sign = 1 if by == "loss" else -1
+    ranked = np.argsort(np.nan_to_num(sign * np.array(scores), nan=np.inf), kind="stable")
+    return SourceScores(by, {job.pack.candidates[place].title: scores[place] for place in ranked})
+
+
+def source_losses(job: Job, sources: PromptPack) -> list[float]:
+    """The loss of every source prompt on the target's examples, without training."""
+    rows = _examples(job)
+    with torch.inference_mode():
+        batch = job.train.collate(np.tile(rows, sources.runs)).to(job.backbone.device)
+        return pack_losses(job.backbone, sources(), batch).tolist()
+
+
+def prompt_similarity(prompt: Tensor, others: Tensor) -> Tensor:
+    """The mean cosine over every pair of tokens of `prompt` [length, hidden] and of each of `others` [sources, length,
+    hidden]: [sources].
+
+    [known, SPoT, Vu et al., ACL 2022, section 3.2: average per-token cosine similarity] [ours] Of DePT and EPT the
+    prompt that is prepended is compared; their low-rank parts change the text.
+    """
+    return normalize(others, dim=-1).mean(1) @ normalize(prompt, dim=-1).mean(0)
+
+
+def _examples(job: Job) -> np.ndarray:
+    rows = np.unique(np.concatenate([job.train_rows(seed) for seed in job.pack.seeds]))
+    return rows if job.pack.k is not None else np.random.default_rng(0).permutation(rows)[:ROWS_TO_CHOOSE_SOURCE]
+
+
+def _train_probe(job: Job, probe: PromptPack) -> None:
+    """Train a prompt briefly on the target, with the first of the grid's learning rates.
+
+    Its seed should be that of the source prompts: with the start of another seed similarities would tell of the starts.
+    """
+    steps = job.config.few_shot.probe_steps
+    settings = replace(job.settings, steps=steps, warmup_steps=steps // 10, evaluate_every=steps, patience=0, halving=0)
+    train_pack(
+        job.backbone,
+        probe,
+        [Run(probe.seeds[0], runs_of(job.pack)[0].learning_rates)],
+        job.train,
+        _examples(job)[None],
+        steps,
+        settings,
+        job.size,
+        lambda _, alive: np.zeros(len(alive)),
+        Progress(f"{job.pack.method} {job.pack.task} {job.pack.regime}: prompt to compare sources with", steps),
+    )
