@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from ept.data.pieces import load_pieces
 from ept.data.source import DataSource, fetch, identity
 from ept.data.tokenize import SCHEMA, tokenize_task, write_tokens
 from ept.data.tokenized import TokenizedSplit
-from ept.data.tokenizer import load_tokenizer
 from ept.tasks import get_task
 
 LENGTHS = Path(__file__).with_name("lengths.json")
@@ -58,8 +58,8 @@ def read_real(name: str, data: Path, folder: Path) -> TaskData:
     fetch(task, source, folder / "raw" / name)
     tokenizer = tokenizer_of(data)
     tokenize_task(task, folder / "raw" / name, tokenizer, SOURCE_LENGTH, folder / name, identity(source, task))
-    encode = load_tokenizer(tokenizer).encode
-    return open_task(name, folder / name, [encode(label).ids for label in task.labels])
+    pieces = load_pieces(tokenizer)
+    return open_task(name, folder / name, [pieces.label(label) for label in task.labels])
 
 
 def draw_synthetic(name: str, folder: Path) -> TaskData:

@@ -15,9 +15,9 @@ from benchmarks.ours import SEEDS, Pack, SizedBackbone, sized
 from benchmarks.plan import Plan
 from benchmarks.theirs import PaddedRows, make_trainer, peft_prompt_tuning
 from ept.backbones.load import load_backbone
+from ept.data.pieces import load_pieces
 from ept.data.source import DataSource, fetch, identity
 from ept.data.tokenize import tokenize_task
-from ept.data.tokenizer import load_tokenizer
 from ept.demo import BACKBONE_FOLDER
 from ept.tasks import get_task
 from ept.training.optimiser import linear_schedule
@@ -66,8 +66,8 @@ def _demo_task(name: str, folder: Path) -> TaskData:
     task, source = get_task(name), DataSource("demo")
     fetch(task, source, folder / "raw")
     tokenize_task(task, folder / "raw", BACKBONE_FOLDER, 64, folder / "tokens", identity(source, task))
-    encode = load_tokenizer(BACKBONE_FOLDER).encode
-    return open_task(name, folder / "tokens", [encode(label).ids for label in task.labels])
+    pieces = load_pieces(BACKBONE_FOLDER)
+    return open_task(name, folder / "tokens", [pieces.label(label) for label in task.labels])
 
 
 class _Arrival(TrainerCallback):

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ept.config_checks import check_transfer, refuse_repeats
 from ept.tasks import get_task
+from ept.tasks.natural import in_words
+from ept.tasks.record import Task
 
 
 class Section(BaseModel):
@@ -96,6 +98,9 @@ class TaskSettings(Section):
     """Tasks to report."""
     source: list[str] = []
     """Tasks whose prompts few-shot runs may start from; a target is never its own source."""
+    wording: Literal["protocol", "natural"] = "protocol"
+    """The protocol's templates with digits as labels, or natural questions and words, which language models answer
+    without training too (src/ept/tasks/natural.py; sst2, rte, cb, mnli, boolq)."""
 
     @field_validator("target", "source")
     @classmethod
@@ -104,6 +109,16 @@ class TaskSettings(Section):
             get_task(name)
         refuse_repeats(names)
         return names
+
+    @model_validator(mode="after")
+    def _wordings_exist(self) -> "TaskSettings":
+        for name in self.target + self.source:
+            self.record(name)
+        return self
+
+    def record(self, name: str) -> Task:
+        """The task in the configured wording."""
+        return in_words(get_task(name)) if self.wording == "natural" else get_task(name)
 
 
 class TransferSettings(Section):

@@ -10,7 +10,8 @@ from typing import Any
 
 from ept import paths
 from ept.ablation import Variant
-from ept.backbones.files import read_config
+from ept.backbones.families import family_of
+from ept.backbones.files import hidden_size, read_config
 from ept.backbones.identity import backbone_identity
 from ept.config import Configuration
 from ept.config_checks import check_frozen
@@ -60,7 +61,7 @@ class Experiment:
     @cached_property
     def hidden_size(self) -> int | None:
         """d, the size of the backbone's embeddings; None before the backbone is downloaded."""
-        return read_config(self.backbone_folder).get("d_model") if self.backbone_folder.is_dir() else None
+        return hidden_size(self.backbone_folder) if self.backbone_folder.is_dir() else None
 
     @cached_property
     def backbone_files(self) -> list[Path]:
@@ -88,7 +89,7 @@ class Experiment:
         """The task's tokenised splits."""
         record = {
             key: value
-            for key, value in dataclasses.asdict(get_task(task)).items()
+            for key, value in dataclasses.asdict(self.config.tasks.record(task)).items()
             if not callable(value) and key not in ("metrics", "title", "source_length")
         }
         hash_ = digest([self.data_identity(task), record, self.config.source_length(task), self.backbone_identity])
@@ -114,6 +115,7 @@ class Experiment:
         variant = variant or Variant("", config.prompt, config.ept)
         _check_start(method, regime, initialise_from)
         check_frozen(config.backbone.quantization, method)
+        self._check_family(method)
         self._check_rank(method, variant)
         section = self.training_settings(regime)
         candidates = self._candidates(method, task, source) if initialise_from == "source" else ()
@@ -236,6 +238,16 @@ class Experiment:
             if pack.hash == hash_:
                 return pack
         raise InputError(f"no run of this configuration has the settings hash {hash_}; is it another configuration's?")
+
+    def _check_family(self, method: str) -> None:
+        """Raise InputError for a method that the kind of backbone cannot have."""
+        if not get_method(method).encoder_decoder or not self.backbone_folder.is_dir():
+            return
+        if not family_of(read_config(self.backbone_folder)).encoder_decoder:
+            raise InputError(
+                f"methods names {method}, which needs a backbone with encoder and decoder, but "
+                f"{self.config.backbone.name} is a decoder-only model; remove it from methods"
+            )
 
     def _check_rank(self, method: str, variant: Variant) -> None:
         """Raise InputError for a rank or budget that cannot be, before anything is trained."""

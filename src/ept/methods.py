@@ -23,7 +23,8 @@ class Method:
     the backbone's weights trains them one after the other (a WeightPack). `options` are the sections, or section.key,
     of the configuration that it reads. With `float32` the backbone is loaded in float32 whatever `backbone.dtype` says:
     small changes of its weights or biases would be lost in bfloat16. `sources` says what a run starts from: the `best`
-    of the source prompts, a `mixture` of all of them, or one prompt `distilled` from all of them.
+    of the source prompts, a `mixture` of all of them, or one prompt `distilled` from all of them. With
+    `encoder_decoder` the backbone must be one.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Method:
     options: tuple[str, ...] = ("prompt",)
     float32: bool = False
     sources: Literal["best", "mixture", "distilled"] = "best"
+    encoder_decoder: bool = False
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -52,7 +54,9 @@ _MPT_RATES = ({"prompt": _PROMPT, "task": [5e-3, 5e-2, 0.4]}, {"prompt": [0.3], 
 _ATTEMPT_RATES = ({"prompt": _PROMPT, "attention": [0.3]}, {"prompt": [0.3], "attention": [0.3]})
 
 
-def _weights(name: str, title: str, module: str, rate: float, *options: str, float32: bool = False) -> Method:
+def _weights(
+    name: str, title: str, module: str, rate: float, *options: str, float32: bool = False, encoder_decoder: bool = False
+) -> Method:
     """A method that trains inside the backbone, from scratch, with one learning rate as published.
 
     3e-4 for fine-tuning, Adapter and BitFit (released code of ATTEMPT) and for LoRA, 3e-3 for LST (released code of
@@ -60,7 +64,8 @@ def _weights(name: str, title: str, module: str, rate: float, *options: str, flo
     """
     rates: Rates = {"weights": [rate]}
     keys = tuple(f"baselines.{option}" for option in options)
-    return Method(name, title, f"ept.baselines.{module}", "none", name, rates, rates, False, keys, float32)
+    where = f"ept.baselines.{module}"
+    return Method(name, title, where, "none", name, rates, rates, False, keys, float32, encoder_decoder=encoder_decoder)
 
 
 METHODS: dict[str, Method] = {
@@ -71,7 +76,7 @@ METHODS: dict[str, Method] = {
         _weights("adapterdrop", "AdapterDrop", "adapter:AdapterDrop", 3e-4, "adapter_reduction", "adapterdrop_layers"),
         _weights("bitfit", "BitFit", "bitfit:BitFit", 3e-4, float32=True),
         _weights("lora", "LoRA", "lora:Lora", 3e-4, "lora_rank", "lora_alpha"),
-        _weights("lst", "LST", "lst:LadderSideTuning", 3e-3, "lst_reduction", "lst_skip_every"),
+        _weights("lst", "LST", "lst:LadderSideTuning", 3e-3, "lst_reduction", "lst_skip_every", encoder_decoder=True),
         Method("pt", "PT", "ept.prompts.plain:PlainPrompt", "none", "pt", *_PROMPT_RATES),
         Method("spot", "SPoT", "ept.prompts.plain:PlainPrompt", "required", "pt", *_PROMPT_RATES),
         Method(

@@ -12,10 +12,10 @@ from transformers import AutoTokenizer
 
 from data.task_rows import ROWS, table, write_local, write_tokenizer
 from ept.data.local import locate
+from ept.data.pieces import load_pieces
 from ept.data.source import DataSource, fetch, identity, read_raw
 from ept.data.tokenize import SCHEMA, fingerprint, tokenize_table, tokenize_task, write_tokens
 from ept.data.tokenized import TokenizedSplit
-from ept.data.tokenizer import load_tokenizer
 from ept.errors import InputError
 from ept.tasks import TASKS
 
@@ -42,15 +42,15 @@ def _tokenize(tmp_path, name, source_length=64, rows=12):
 @pytest.mark.parametrize("name", TASKS)
 def test_every_row_comes_back(tmp_path, name):
     task, parts = TASKS[name], _tokenize(tmp_path, name)
-    tokenizer = load_tokenizer(tmp_path / "tokenizer")
+    pieces = load_pieces(tmp_path / "tokenizer")
     raw = {row["row"]: row for part in read_raw(task, tmp_path / "raw").values() for row in part.to_pylist()}
     assert len({row for part in parts.values() for row in part.ids}) == sum(map(len, parts.values()))
     for split in parts.values():
         for number, row in enumerate(split.ids):
             example = task.example(raw[row])
             batch = split.collate(np.array([number]))
-            assert batch.input_ids[0].tolist() == tokenizer.encode(example.source).ids
-            assert batch.target_ids[0].tolist() == tokenizer.encode(example.target).ids
+            assert batch.input_ids[0].tolist() == pieces.tokenizer.encode(example.source).ids
+            assert batch.target_ids[0].tolist() == pieces.tokenizer.encode(example.target).ids
             assert batch.attention_mask.bool().all()
             assert split.lengths[number] == batch.input_ids.shape[1]
             assert split.answers(number) == list(example.answers)
@@ -210,8 +210,8 @@ def test_many_rows_are_one_record_batch(tmp_path):
     """More rows than are Python objects at one time."""
     task = TASKS["cola"]
     rows = table(task, 4500).append_column("row", pa.array([f"train:{row}" for row in range(4500)]))
-    tokenizer = load_tokenizer(write_tokenizer(tmp_path, _words(task)))
-    batch, truncated = tokenize_table(task, rows, tokenizer, 3)
+    pieces = load_pieces(write_tokenizer(tmp_path, _words(task)))
+    batch, truncated = tokenize_table(task, rows, pieces, 3)
     assert (batch.num_rows, truncated) == (4500, 4500)
     assert batch.column("id").to_pylist() == [f"train:{row}" for row in range(4500)]
 
@@ -236,7 +236,7 @@ def test_real_rows_are_what_transformers_makes_of_them(real_data, tmp_path, name
     rows = pq.read_table(locate(task, str(real_data))["train"]).slice(0, 200)
     rows = rows.append_column("row", pa.array([f"train:{row}" for row in range(rows.num_rows)]))
     folder = real_data.parent / "tokenizer/t5"
-    batch, truncated = tokenize_table(task, rows, load_tokenizer(folder), task.source_length)
+    batch, truncated = tokenize_table(task, rows, load_pieces(folder), task.source_length)
     theirs = AutoTokenizer.from_pretrained(folder)
     examples = [task.example(row) for row in rows.to_pylist()]
     whole = theirs([example.source for example in examples]).input_ids

@@ -121,7 +121,7 @@ def test_one_row(model, inputs):
 @given(st.lists(st.lists(st.integers(2, 5), max_size=4), min_size=1, max_size=8))
 def test_tree_holds_every_proper_prefix_once(strings):
     strings = [[*string, 1] for string in strings]
-    tree = PrefixTree.of(strings, start_id=0)
+    tree = PrefixTree.of(strings)
     prefixes = [()]
     for token, parent in zip(tree.tokens[1:], tree.parents[1:], strict=True):
         prefixes.append((*prefixes[parent], token))

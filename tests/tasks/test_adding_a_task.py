@@ -10,8 +10,8 @@ import yaml
 
 from ept.cli import main
 from ept.config import load_configuration
+from ept.data.pieces import load_pieces
 from ept.data.tokenized import TokenizedSplit
-from ept.data.tokenizer import load_tokenizer
 from ept.demo import BACKBONE_FOLDER
 from ept.experiment import Experiment
 from ept.tasks import TASKS, Task
@@ -43,8 +43,8 @@ def test_record(task, tmp_path, monkeypatch):
     (pack,) = Experiment(load_configuration("config.yaml")).tables["main"]
     splits = {name: TokenizedSplit(pack.tokenized / f"{name}.arrow") for name in ("train", "validation", "test")}
     assert {name: len(split) for name, split in splits.items()} == {"train": 20, "validation": 10, "test": 10}
-    tokenizer = load_tokenizer(BACKBONE_FOLDER)
+    pieces = load_pieces(BACKBONE_FOLDER)
     batch = splits["train"].collate([3])
     expected = "sentence1: The cat sees dog 3 . sentence2: It runs ."
-    assert batch.input_ids[0].tolist() == tokenizer.encode(expected).ids
-    assert batch.target_ids[0].tolist() == tokenizer.encode("1").ids
+    assert batch.input_ids[0].tolist() == pieces.tokenizer.encode(expected).ids
+    assert batch.target_ids[0].tolist() == pieces.tokenizer.encode("1").ids

@@ -1,25 +1,21 @@
 """A frozen T5 behind the few operations that prompts need: embed, loss, a tree of strings, decoding step by step."""
 
-import os
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from ept.backbones.t5 import T5, LayerCache, Stack
-
-# What the backward pass keeps of a block for one position, in hidden vectors: 15-31 counted on small T5s of
-# both generations (float32), and a margin for the float32 copies that layer norms make of bfloat16.
-KEPT_VECTORS = 40
+from ept.backbones.backbone import Backbone, LabelStates, Layer, LayerStack, tree_lineages
+from ept.backbones.families import FAMILIES
+from ept.backbones.t5 import T5, LayerCache, Norm, Stack
 
 
-class EncoderDecoder:
-    """A frozen encoder-decoder. Attributes: hidden_size, embedding [vocab, hidden], pad_id, eos_id, start_id,
-    device, dtype, and `model`, the T5 itself.
-    """
+class EncoderDecoder(Backbone):
+    """A frozen T5; `start_id` begins what its decoder reads."""
+
+    family = FAMILIES["t5"]
 
     def __init__(self, model: nn.Module, gradient_checkpointing: bool = False):
         """Freeze `model`, a T5 of ours or of transformers (T5ForConditionalGeneration), and take its parts.
@@ -27,17 +23,15 @@ class EncoderDecoder:
         With `gradient_checkpointing` the backward pass keeps only what goes into each block and computes the rest
         again (Chen et al. 2016): the same gradients for less memory and a third more computation.
         """
-        self.model = (model if isinstance(model, T5) else T5.around(model)).requires_grad_(False).eval()
+        self.freeze(model if isinstance(model, T5) else T5.around(model))
         config = self.model.config
-        self.hidden_size: int = config.d_model
         self.pad_id: int = config.pad_token_id
         self.eos_id: int = config.eos_token_id
         self.start_id: int = config.decoder_start_token_id
-        self.device, self.dtype = self.embedding.device, self.embedding.dtype
         self.gradient_checkpointing = gradient_checkpointing
         # T5 v1.0 scales the decoder's output before the tied head, v1.1 does not.
         self._output_scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
-        self._layers: int = config.num_layers + config.num_decoder_layers
+        self._layer_count = config.num_layers + config.num_decoder_layers
         self._encoder_bias = PositionBias(self.model.encoder)
         self._decoder_bias = PositionBias(self.model.decoder)
 
@@ -45,23 +39,6 @@ class EncoderDecoder:
     def embedding(self) -> Tensor:
         """The word embeddings [vocab, hidden]."""
         return self.model.shared.weight
-
-    @property
-    def most_positions(self) -> int:
-        """How many input positions (rows x length) one forward with backward may have: what fits into half of the GPU's
-        memory or an eighth of the machine's (the total, not what is free now: the same machine must always choose the
-        same).
-        """
-        if self.device.type == "cpu":
-            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
-        else:
-            memory = torch.cuda.get_device_properties(self.device).total_memory
-        vectors = KEPT_VECTORS + self._layers if self.gradient_checkpointing else KEPT_VECTORS * self._layers
-        return memory // (2 * vectors * self.hidden_size * self.dtype.itemsize)
-
-    def embed(self, input_ids: Tensor) -> Tensor:
-        """The word embeddings of `input_ids` [rows, length]: [rows, length, hidden], frozen."""
-        return functional.embedding(input_ids, self.embedding)
 
     def encode(self, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
         """The encoder's output [rows, positions, hidden] for `embeddings` of that shape and a mask [rows,
@@ -75,25 +52,8 @@ class EncoderDecoder:
             hidden = self._run(block, hidden, bias)
         return self.model.encoder.final_layer_norm(hidden)
 
-    def token_losses(self, embeddings: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
-        """Cross-entropy of every target piece under teacher forcing, float32 [rows, target_length], 0 where
-        it is -100.
-
-        Shapes as in `label_states`. Over the full vocabulary, at the target positions only; in float32
-        whatever the backbone computes in.
-        """
-        wanted = target_ids != -100
-        logits = self.label_states(embeddings, attention_mask, target_ids).logits
-        losses = functional.cross_entropy(logits, target_ids[wanted], reduction="none")
-        return losses.new_zeros(target_ids.shape).masked_scatter(wanted, losses)
-
-    def label_states(self, embeddings: Tensor, attention_mask: Tensor, target_ids: Tensor) -> "LabelStates":
-        """What the backbone computes for every target piece under teacher forcing.
-
-        `embeddings` [rows, positions, hidden] (prompt and text), `attention_mask` [rows, positions],
-        `target_ids` [rows, target_length] with `</s>`, padded with -100. Gradients reach `embeddings` and
-        whatever a weight-side method trains.
-        """
+    def label_states(self, embeddings: Tensor, attention_mask: Tensor, target_ids: Tensor) -> LabelStates:
+        """See Backbone."""
         encoded = self.encode(embeddings, attention_mask)
         wanted = target_ids != -100
         inputs = torch.full_like(target_ids, self.start_id)
@@ -105,33 +65,44 @@ class EncoderDecoder:
     def tree_logits(
         self, embeddings: Tensor, attention_mask: Tensor, tokens: Sequence[int], parents: Sequence[int]
     ) -> Tensor:
-        """The next-piece logits after every prefix in a tree of prefixes, float32 [rows, nodes, vocab], in
-        one pass.
-
-        Node 0 is the empty prefix (its token is the start token); node i appends `tokens[i]` to the prefix of
-        node `parents[i]` < i. A node attends to its ancestors and itself only, at their distance in the tree,
-        so each gets the logits that decoding its prefix alone would give; the encoder and the cross-attention
-        keys serve all.
-        """
-        lineages = [[0]]
-        for node in range(1, len(tokens)):
-            lineages.append([*lineages[parents[node]], node])
+        """See Backbone. The encoder and the cross-attention keys serve all nodes."""
+        lineages = tree_lineages(parents)
         depths = torch.tensor([len(lineage) - 1 for lineage in lineages], device=self.device)
         mask = torch.full((len(tokens), len(tokens)), self._closed, dtype=self.dtype)
         for node, lineage in enumerate(lineages):
             mask[node, lineage] = 0
         bias = self._decoder_bias.square(int(depths.max()) + 1)[:, :, depths[:, None], depths] + mask.to(self.device)
-        inputs = torch.tensor(tokens, device=self.device).expand(len(embeddings), -1)
+        inputs = torch.tensor([self.start_id, *tokens[1:]], device=self.device).expand(len(embeddings), -1)
         encoded = self.encode(embeddings, attention_mask)
         return self._logits(self._decode(inputs, encoded, attention_mask, bias))
 
-    def begin(self, embeddings: Tensor, attention_mask: Tensor) -> "DecodingState":
-        """Run the encoder once and the decoder on its start token. Shapes as in `token_losses`."""
+    def begin(self, embeddings: Tensor, attention_mask: Tensor) -> "T5State":
+        """See Backbone: the encoder runs once, and the decoder on its start token."""
         caches = [block.new_cache() for block in self.model.decoder.block]
-        state = DecodingState(self, caches, self.encode(embeddings, attention_mask), attention_mask)
+        state = T5State(self, caches, self.encode(embeddings, attention_mask), attention_mask)
         start = torch.full((len(embeddings), 1), self.start_id, device=self.device)
         state.logits = state.advance(start)[:, 0]
         return state
+
+    @property
+    def stacks(self) -> list[LayerStack]:
+        """Encoder and decoder."""
+        return [
+            LayerStack(
+                [Layer(block, block.layer[0].SelfAttention.o, block.layer[-1].DenseReluDense) for block in stack.block],
+                stack.final_layer_norm,
+            )
+            for stack in (self.model.encoder, self.model.decoder)
+        ]
+
+    @property
+    def query_value_names(self) -> list[str]:
+        """In self-attention and cross-attention."""
+        return ["q", "v"]
+
+    def norms(self, part: nn.Module) -> Iterator[nn.Module]:
+        """The norms among the modules of `part`, each with a `weight` [hidden]."""
+        return (module for module in part.modules() if isinstance(module, Norm))
 
     @property
     def _closed(self) -> float:
@@ -172,19 +143,8 @@ class EncoderDecoder:
         return self.model.lm_head(hidden * self._output_scale).float()
 
 
-class LabelStates(NamedTuple):
-    """Of rows with labels of `pieces` pieces in all (with `</s>`), padding left out."""
-
-    encoded: Tensor
-    """[rows, positions, hidden], the encoder's output."""
-    decoded: Tensor
-    """[pieces, hidden], the decoder's output before each piece."""
-    logits: Tensor
-    """[pieces, vocab], float32."""
-
-
-class DecodingState:
-    """Rows in the middle of decoding. `logits` float32 [rows, vocab] are those after the pieces so far."""
+class T5State:
+    """Rows in the middle of decoding; see `ept.backbones.backbone.DecodingState`."""
 
     logits: Tensor
 
@@ -211,10 +171,10 @@ class DecodingState:
         self.logits = logits[:, -1]
         return logits
 
-    def select(self, rows: Tensor) -> "DecodingState":
+    def select(self, rows: Tensor) -> "T5State":
         """The state of `rows` (indices or a boolean mask, [rows]); this state stays as it is."""
         caches = [cache.select(rows) for cache in self._caches]
-        state = DecodingState(self._backbone, caches, self._encoded[rows], self._mask[rows], self._length)
+        state = T5State(self._backbone, caches, self._encoded[rows], self._mask[rows], self._length)
         state.logits = self.logits[rows]
         return state
 

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
+from ept.backbones.families import FAMILIES, family_of
 from ept.errors import InputError
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-MODEL_TYPES = ("t5", "mt5")
 
 
 def check_folder(folder: Path) -> None:
@@ -29,9 +29,15 @@ def read_config(folder: Path) -> dict:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON ({error}); fetch it again") from error
     model_type = config.get("model_type") if isinstance(config, dict) else None
-    if model_type not in MODEL_TYPES:
-        raise InputError(f"{path}: model_type is {model_type}; supported: {', '.join(MODEL_TYPES)}")
+    if model_type not in FAMILIES:
+        raise InputError(f"{path}: model_type is {model_type}; supported: {', '.join(FAMILIES)}")
     return config
+
+
+def hidden_size(folder: Path) -> int | None:
+    """d, the size of the embeddings by config.json; None where that leaves it to the default of its kind."""
+    config = read_config(folder)
+    return config.get(family_of(config).hidden_size)
 
 
 def weight_files(folder: Path) -> list[Path]:

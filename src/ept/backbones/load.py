@@ -1,5 +1,6 @@
 """Load a frozen backbone from a local folder: config.json and safetensors."""
 
+import importlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -8,7 +9,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ept.backbones.backbone import Backbone, Form
 from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.families import family_of
 from ept.backbones.files import read_config, weight_files
 from ept.backbones.quantise import quantised_linear
 from ept.backbones.t5 import T5
@@ -25,36 +28,47 @@ def load_backbone(
     device: str = "cpu",
     quantization: str = "none",
     gradient_checkpointing: bool = False,
-) -> EncoderDecoder:
+) -> Backbone:
     """The frozen backbone in `folder` (config.json, and model.safetensors or shards with an index), on
     `device`.
 
-    T5 v1.0 (tied head), v1.1, flan and mT5 (gated, own head). With `quantization` nf4 or int8 the linear layers of the
-    blocks are quantised one by one as they are read; embeddings, norms and head have `dtype`. Raises InputError for a
-    missing folder or file, another model type, sizes that make no model, an unreadable or incomplete safetensors file,
-    a tensor of another shape, and a dtype other than float32 or bfloat16 (T5 overflows in float16).
+    With `quantization` nf4 or int8 the linear layers of the blocks are quantised; embeddings, norms and head have
+    `dtype`. Raises InputError for a missing folder or file, a model type that no family has, a dtype other than float32
+    or bfloat16 (T5 overflows in float16), and whatever the family's loader refuses.
     """
     if dtype not in DTYPES:
         reason = " (T5 overflows in float16)" if dtype == "float16" else ""
         raise InputError(f"backbone.dtype is {dtype}{reason}; use {' or '.join(DTYPES)}")
     folder = Path(folder)
-    model = _empty(read_config(folder), folder)
+    config = read_config(folder)
+    module, name = family_of(config).loader.split(":")
+    form = Form(getattr(torch, dtype), device, quantization, gradient_checkpointing)
+    return getattr(importlib.import_module(module), name)(config, folder, form)
+
+
+def load_t5(config: dict, folder: Path, form: Form) -> EncoderDecoder:
+    """T5 v1.0 (tied head), v1.1, flan and mT5 (gated, own head).
+
+    Linear layers are quantised one by one as they are read. Raises InputError for sizes that make no model, an
+    unreadable or incomplete safetensors file, and a tensor of another shape.
+    """
+    model = _empty(config, folder)
     with WeightFiles(folder) as weights:
         embedding = next((name for name in (*EMBEDDING_NAMES, "lm_head.weight") if name in weights), "shared.weight")
         for name, module in list(model.named_modules()):
             if getattr(module, "weight", None) is None or name == "lm_head":
                 continue
             stored = embedding if name == "shared" else f"{name}.weight"
-            weight = weights.read(stored, module.weight.shape).to(device, getattr(torch, dtype))
-            if _is_quantised(name, module, quantization):
-                model.set_submodule(name, quantised_linear(weight, quantization))
+            weight = weights.read(stored, module.weight.shape).to(form.device, form.dtype)
+            if _is_quantised(name, module, form.quantization):
+                model.set_submodule(name, quantised_linear(weight, form.quantization))
             else:
                 module.weight = nn.Parameter(weight, requires_grad=False)
         _fill_head(model, weights)
-    if quantization != "none":
+    if form.quantization != "none":
         # What PEFT goes by.
-        setattr(model, "is_loaded_in_4bit" if quantization == "nf4" else "is_loaded_in_8bit", True)
-    return EncoderDecoder(model, gradient_checkpointing)
+        setattr(model, "is_loaded_in_4bit" if form.quantization == "nf4" else "is_loaded_in_8bit", True)
+    return EncoderDecoder(model, form.gradient_checkpointing)
 
 
 def _empty(config: dict, folder: Path) -> T5:

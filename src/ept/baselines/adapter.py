@@ -3,7 +3,6 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ept.backbones.t5 import T5, Norm
 from ept.baselines.base import WeightPack
 from ept.errors import InputError
 
@@ -36,7 +35,7 @@ class Adapter(WeightPack):
 
     dropped_layers = 0
 
-    def attach(self, model: T5) -> None:
+    def attach(self, model: nn.Module) -> None:
         """Add the bottlenecks, of the hidden size divided by `adapter_reduction` (rounded down)."""
         size = self.hidden_size // self.settings.adapter_reduction
         if size < 1:
@@ -44,20 +43,20 @@ class Adapter(WeightPack):
                 f"baselines.adapter_reduction is {self.settings.adapter_reduction}, larger than the backbone's hidden "
                 f"size {self.hidden_size}; choose at most that"
             )
-        for stack in (model.encoder, model.decoder):
-            for block in stack.block[self.dropped_layers :]:
-                for module in (block.layer[0].SelfAttention.o, block.layer[-1].DenseReluDense):
+        for layers, final_norm in self.backbone.stacks:
+            for layer in layers[self.dropped_layers :]:
+                for module in (layer.attention_output, layer.feed_forward):
                     self.add(module, "adapter", Bottleneck(self.hidden_size, size))
                     self.change_output(module, module.adapter)
-                self._train_norms(block)
-            self._train_norms(stack.final_layer_norm)
+                self._train_norms(layer.block)
+            self._train_norms(final_norm)
 
     def _train_norms(self, part: nn.Module) -> None:
-        for module in part.modules():
-            if isinstance(module, Norm):
-                self.train_own(module.weight)
-                # A float32 norm would hand float32 to the backbone's layers.
-                self.change_output(module, lambda output: output.to(self.backbone.dtype))
+        for norm in self.backbone.norms(part):
+            for parameter in norm.parameters(recurse=False):
+                self.train_own(parameter)
+            # A float32 norm would hand float32 to the backbone's layers.
+            self.change_output(norm, lambda output: output.to(self.backbone.dtype))
 
 
 class AdapterDrop(Adapter):
@@ -65,10 +64,10 @@ class AdapterDrop(Adapter):
     backbone's own, norms included: what the method is for is that tasks share them and no gradient enters them.
     """
 
-    def attach(self, model: T5) -> None:
+    def attach(self, model: nn.Module) -> None:
         """As Adapter, from layer `adapterdrop_layers` on."""
         self.dropped_layers = self.settings.adapterdrop_layers
-        layers = min(len(stack.block) for stack in (model.encoder, model.decoder))
+        layers = min(len(stack.layers) for stack in self.backbone.stacks)
         if self.dropped_layers >= layers:
             raise InputError(
                 f"baselines.adapterdrop_layers is {self.dropped_layers}, but a stack of the backbone has only {layers} "

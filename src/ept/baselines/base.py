@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.backbones.t5 import T5
+from ept.backbones.backbone import Backbone
 from ept.baselines.settings import BaselineSettings
 from ept.method_pack import MethodPack
 from ept.prompts.base import PromptOutput
@@ -23,7 +22,7 @@ class WeightPack(MethodPack):
     packed = False
     stored_as = "file"
 
-    def __init__(self, backbone: EncoderDecoder, settings: BaselineSettings, seed: int):
+    def __init__(self, backbone: Backbone, settings: BaselineSettings, seed: int):
         """Attach to `backbone`; what is drawn at random comes from `seed` alone.
 
         Raises InputError where the options do not fit the backbone, which is then as it was.
@@ -39,7 +38,7 @@ class WeightPack(MethodPack):
             torch.default_generator.manual_seed(seed)
             self.attach(backbone.model)
 
-    def attach(self, model: T5) -> None:
+    def attach(self, model: nn.Module) -> None:
         """Put what is trained into `model`; check options before anything is changed."""
         raise NotImplementedError
 

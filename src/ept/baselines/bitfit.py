@@ -3,7 +3,6 @@
 import torch
 from torch import nn
 
-from ept.backbones.t5 import T5, Norm
 from ept.baselines.base import WeightPack
 
 
@@ -14,11 +13,16 @@ class BitFit(WeightPack):
     and keeps these frozen.
     """
 
-    def attach(self, model: T5) -> None:
-        """Add a bias [outputs] to every linear layer and [hidden] to every norm."""
-        for module in model.modules():
-            if isinstance(module, nn.Linear):
+    def attach(self, model: nn.Module) -> None:
+        """Train the biases that there are; add one [outputs] to every other linear layer and [hidden] to every other
+        norm.
+        """
+        norms = set(self.backbone.norms(model))
+        for module in list(model.modules()):
+            if getattr(module, "bias", None) is not None:
+                self.train_own(module.bias)
+            elif isinstance(module, nn.Linear):
                 self.add(module, "bias", nn.Parameter(torch.zeros(module.out_features)))
-            elif isinstance(module, Norm):
+            elif module in norms:
                 self.add(module, "bias", nn.Parameter(torch.zeros(len(module.weight))))
                 self.change_output(module, lambda output, norm=module: output + norm.bias)

@@ -1,13 +1,14 @@
 """Verbs before training: the configuration, data, tokens and the backbone."""
 
 import argparse
+from pathlib import Path
 
 from ept.commands.options import Verbs, add_task, add_threads, experiment_of
 from ept.errors import InputError
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """check, fetch, tokenize, download-backbone, convert-weights, rebuild-demo-backbone."""
+    """check, fetch, tokenize, download-backbone, convert-weights, convert-gguf, rebuild-demo-backbone."""
     verbs.add_with_config(check)
     add_task(verbs.add_with_config(fetch))
     tokenizing = verbs.add_with_config(tokenize)
@@ -16,6 +17,9 @@ def add_verbs(verbs: Verbs) -> None:
     verbs.add_with_config(download_backbone, "download-backbone")
     converting = verbs.add(convert_weights, "convert-weights")
     converting.add_argument("--folder", required=True, help="folder with pytorch_model.bin, or its shards and index")
+    convert = verbs.add(convert_gguf, "convert-gguf")
+    convert.add_argument("--file", required=True, type=Path, help="a decoder-only model in GGUF")
+    convert.add_argument("--to", required=True, type=Path, help="where config.json, weights and tokenizer go")
     rebuild = verbs.add(rebuild_demo_backbone, "rebuild-demo-backbone")
     rebuild.add_argument("--folder", required=True, help="where config.json, weights and tokenizer go")
     add_threads(rebuild)
@@ -46,11 +50,10 @@ def tokenize(options: argparse.Namespace) -> None:
 
     limit_threads(options.threads)
     from ept.data.tokenize import tokenize_task
-    from ept.tasks import get_task
 
     experiment = experiment_of(options)
     tokenize_task(
-        get_task(options.task),
+        experiment.config.tasks.record(options.task),
         raw_folder=experiment.raw_folder(options.task),
         tokenizer_folder=experiment.backbone_folder,
         source_length=experiment.config.source_length(options.task),
@@ -75,6 +78,13 @@ def convert_weights(options: argparse.Namespace) -> None:
     from ept.backbones.convert import convert_weights
 
     convert_weights(options.folder)
+
+
+def convert_gguf(options: argparse.Namespace) -> None:
+    """Make a backbone folder of a model in GGUF, its weights dequantised."""
+    from ept.backbones.gguf import convert_gguf
+
+    convert_gguf(options.file, options.to)
 
 
 def rebuild_demo_backbone(options: argparse.Namespace) -> None:

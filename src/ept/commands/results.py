@@ -3,15 +3,16 @@
 import argparse
 from pathlib import Path
 
-from ept.commands.options import Verbs, experiment_of
+from ept.commands.options import Verbs, add_threads, experiment_of
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """table, summary, figures, report-pages, show, trace."""
+    """table, summary, figures, report-pages, zero-shot, show, trace."""
     verbs.add_with_config(table).add_argument("--table", required=True, help="for example main or fewshot_k16")
     verbs.add_with_config(summary)
     verbs.add_with_config(figures)
     verbs.add_with_config(report_pages, "report-pages")
+    add_threads(verbs.add_with_config(zero_shot, "zero-shot"))
     verbs.add_with_config(show)
     tracing = verbs.add(trace)
     tracing.add_argument("table", help="a table's CSV file, for example results/main.csv")
@@ -40,6 +41,13 @@ def report_pages(options: argparse.Namespace) -> None:
     from ept.report.write import write_report_pages
 
     write_report_pages(experiment_of(options))
+
+
+def zero_shot(options: argparse.Namespace) -> None:
+    """Score the backbone without any prompt on the test splits and write the table zero_shot."""
+    from ept.results.zero_shot import write_zero_shot
+
+    write_zero_shot(experiment_of(options), options.threads)
 
 
 def show(options: argparse.Namespace) -> None:

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tokenizers import Tokenizer
 
+from ept.data.pieces import Pieces, load_pieces
 from ept.data.source import read_raw
 from ept.data.splits import split
 from ept.data.tokenized import METADATA_KEY
-from ept.data.tokenizer import END, PAD, load_tokenizer
 from ept.errors import InputError
 from ept.files import canonical_json, write_atomically
 from ept.tasks.record import Example, Task
@@ -41,10 +40,10 @@ def tokenize_task(
 ) -> None:
     """Split and tokenise what `raw_folder` holds into `out_folder`/{train,validation,test}.arrow.
 
-    `source_length` is the longest source in pieces, `</s>` included. Raises InputError for missing or torn
-    files, a tokenizer that does not fit, and rows that contradict themselves.
+    `source_length` is the longest source in pieces, with `</s>` or what else stands round a text. Raises InputError
+    for missing or torn files, a tokenizer that does not fit, and rows that contradict themselves.
     """
-    tokenizer = load_tokenizer(tokenizer_folder)
+    pieces = load_pieces(tokenizer_folder)
     published = read_raw(task, Path(raw_folder))
     parts, rule = split(task, published)
     common = {
@@ -53,30 +52,29 @@ def tokenize_task(
         "source": source_identity,
         "source_length": source_length,
         "rows_published_train": published["train"].num_rows,
-        "pad_id": tokenizer.token_to_id(PAD),
+        "pad_id": pieces.pad_id,
     }
-    batches = {name: tokenize_table(task, table, tokenizer, source_length) for name, table in parts.items()}
+    batches = {name: tokenize_table(task, table, pieces, source_length) for name, table in parts.items()}
     for name, (batch, truncated) in batches.items():
         metadata = {**common, "split": name, "truncated": truncated}
         write_tokens(Path(out_folder) / f"{name}.arrow", batch, metadata)
 
 
-def tokenize_table(task: Task, table: pa.Table, tokenizer: Tokenizer, source_length: int) -> tuple[pa.RecordBatch, int]:
+def tokenize_table(task: Task, table: pa.Table, pieces: Pieces, source_length: int) -> tuple[pa.RecordBatch, int]:
     """One split's rows with columns SCHEMA, and how many sources were cut.
 
-    `table` has the published columns and `row` (ept.data.source.read_raw). Cut sources keep `</s>` as their
-    last piece.
+    `table` has the published columns and `row` (ept.data.source.read_raw). Cut sources keep what stands round a
+    text (`</s>`).
     """
     chunks, truncated = [], 0
     for ids, examples in _chunks(task, table):
-        sources = _encode(tokenizer, [example.source for example in examples])
-        truncated += sum(len(source) > source_length for source in sources)
-        end = [tokenizer.token_to_id(END)]
+        sources, cut = pieces.sources([example.source for example in examples], source_length)
+        truncated += cut
         columns = {
             "id": ids,
             "group": [example.group for example in examples],
-            "input_ids": [s if len(s) <= source_length else s[: source_length - 1] + end for s in sources],
-            "target_ids": _encode(tokenizer, [example.target for example in examples]),
+            "input_ids": sources,
+            "target_ids": [pieces.label(example.target) for example in examples],
             "label": np.array([example.label for example in examples], dtype=np.float64),
             "answers": [example.answers for example in examples],
         }
@@ -98,10 +96,6 @@ def _example(task: Task, row: dict[str, Any]) -> Example:
     except InputError as error:
         name, number = row["row"].split(":")
         raise InputError(f"{task.name}, {name} split, row {number}: {error}") from error
-
-
-def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
 
 
 def write_tokens(path: str | Path, batch: pa.RecordBatch, metadata: dict[str, Any]) -> None:

@@ -15,26 +15,35 @@ UNKNOWN = "\ue000"
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer of a backbone's folder: every text whole, without padding, with `</s>` at its end.
 
-    From tokenizer.json (whose own truncation and padding are switched off: T5's cuts at 20 pieces), or else
-    from spiece.model. Raises InputError where neither is there or can be read, where `</s>` or `<pad>` is unknown,
-    or where it has no piece for what it does not know.
+    Raises InputError where `</s>` or `<pad>` is unknown, and for what `read_tokenizer` refuses.
     """
     folder = Path(folder)
-    tokenizer = _read(folder)
+    tokenizer = read_tokenizer(folder)
     for piece in (END, PAD):
         if tokenizer.token_to_id(piece) is None:
             raise InputError(f"{folder}: the tokenizer does not know {piece}; use that of a T5 model")
-    try:
-        tokenizer.encode(UNKNOWN)
-    except Exception as error:  # bare here too
-        raise InputError(
-            f"{folder}: the tokenizer cannot encode unknown characters ({error}); use that of a T5 model"
-        ) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
     tokenizer.post_processor = TemplateProcessing(
         single=f"$A {END}", special_tokens=[(END, tokenizer.token_to_id(END))]
     )
+    return tokenizer
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a backbone's folder: every text whole, without padding.
+
+    From tokenizer.json (whose own truncation and padding are switched off: T5's cuts at 20 pieces), or else
+    from spiece.model. Raises InputError where neither is there or can be read, or where it has no piece for what it
+    does not know.
+    """
+    tokenizer = _read(folder)
+    try:
+        tokenizer.encode(UNKNOWN)
+    except Exception as error:  # the library raises bare Exception
+        raise InputError(
+            f"{folder}: the tokenizer cannot encode unknown characters ({error}); copy the model's again"
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     return tokenizer
 
 

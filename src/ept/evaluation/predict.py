@@ -1,7 +1,7 @@
 """Labels, scores and free text read off a backbone for embeddings that already hold the prompt.
 
 Labels and candidates are few and known beforehand, so the prefixes of all of them form a small tree that the
-decoder reads in one pass: what generation would write is then looked up, not generated.
+backbone reads in one pass: what generation would write is then looked up, not generated.
 """
 
 from collections.abc import Sequence
@@ -10,22 +10,21 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.backbone import Backbone
 
 INVALID = -1
+# Stands for the empty prefix, which has no last piece.
+EMPTY = -1
 
 
 @torch.inference_mode()
-def predict_labels(
-    backbone: EncoderDecoder, embeddings: Tensor, mask: Tensor, label_ids: Sequence[Sequence[int]]
-) -> Tensor:
+def predict_labels(backbone: Backbone, embeddings: Tensor, mask: Tensor, label_ids: Sequence[Sequence[int]]) -> Tensor:
     """The label that greedy generation would write, int64 [rows]; -1 where it would write anything else.
 
     `embeddings` [rows, positions, hidden], `mask` [rows, positions], `label_ids` the pieces of each label
-    with `</s>`. The argmax is over the whole vocabulary at every piece. One encoder pass and one decoder
-    pass.
+    with `</s>`. The argmax is over the whole vocabulary at every piece. One pass.
     """
-    tree = PrefixTree.of(label_ids, backbone.start_id)
+    tree = PrefixTree.of(label_ids)
     best = backbone.tree_logits(embeddings, mask, tree.tokens, tree.parents).argmax(-1)
     predictions = torch.full((len(embeddings),), INVALID, device=best.device)
     for label, path in enumerate(tree.paths):
@@ -36,14 +35,14 @@ def predict_labels(
 
 @torch.inference_mode()
 def score_candidates(
-    backbone: EncoderDecoder, embeddings: Tensor, mask: Tensor, candidate_ids: Sequence[Sequence[int]]
+    backbone: Backbone, embeddings: Tensor, mask: Tensor, candidate_ids: Sequence[Sequence[int]]
 ) -> Tensor:
     """The log probability of every candidate string, float32 [rows, candidates]: the sum over its pieces and
     `</s>`.
 
-    Shapes as in `predict_labels`. One encoder pass and one decoder pass for all candidates.
+    Shapes as in `predict_labels`. One pass for all candidates.
     """
-    tree = PrefixTree.of(candidate_ids, backbone.start_id)
+    tree = PrefixTree.of(candidate_ids)
     logits = backbone.tree_logits(embeddings, mask, tree.tokens, tree.parents)
     norms = logits.logsumexp(-1)
     scores = []
@@ -54,7 +53,7 @@ def score_candidates(
 
 
 @torch.inference_mode()
-def generate(backbone: EncoderDecoder, embeddings: Tensor, mask: Tensor, max_new_tokens: int) -> list[list[int]]:
+def generate(backbone: Backbone, embeddings: Tensor, mask: Tensor, max_new_tokens: int) -> list[list[int]]:
     """The pieces that greedy generation writes for each row, without `</s>`, at most `max_new_tokens`.
 
     Shapes as in `predict_labels`. A row that is finished leaves the batch.
@@ -81,7 +80,7 @@ def generate(backbone: EncoderDecoder, embeddings: Tensor, mask: Tensor, max_new
 class PrefixTree:
     """All proper prefixes of some strings of pieces, each once: node 0 is the empty prefix.
 
-    `tokens` and `parents` describe the nodes (see `EncoderDecoder.tree_logits`); `paths[i]` lists, for every
+    `tokens` and `parents` describe the nodes (see `Backbone.tree_logits`); `paths[i]` lists, for every
     piece of string i, the node of the prefix before it, and the piece.
     """
 
@@ -90,8 +89,8 @@ class PrefixTree:
     paths: list[list[tuple[int, int]]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, strings: Sequence[Sequence[int]], start_id: int) -> "PrefixTree":
-        tree = cls([start_id], [0])
+    def of(cls, strings: Sequence[Sequence[int]]) -> "PrefixTree":
+        tree = cls([EMPTY], [0])
         children: dict[tuple[int, int], int] = {}
         for string in strings:
             node, path = 0, []

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
-from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.backbone import Backbone
 from ept.backbones.memory import is_out_of_memory
+from ept.data.pieces import Pieces
 from ept.data.tokenized import TokenizedSplit
 from ept.evaluation import metrics
 from ept.evaluation.predict import generate, predict_labels, score_candidates
@@ -25,20 +25,19 @@ class Answers:
     """How a task's answers are read off the backbone: the pieces of its labels, or free text."""
 
     task: Task
-    tokenizer: Tokenizer
+    pieces: Pieces
+    closed: bool = False
+    """Whether the likeliest label counts, by its own pieces alone, and not what generation would write."""
 
     def label_ids(self) -> list[list[int]]:
-        """The pieces of every label string, each with `</s>`."""
-        return [self.tokenizer.encode(label).ids for label in self.task.labels]
-
-    def text(self, pieces: list[int]) -> str:
-        """Generated pieces as text."""
-        return self.tokenizer.decode(pieces, skip_special_tokens=True).strip()
+        """The pieces of every label string, each with the end piece unless the labels are `closed`."""
+        labels = [self.pieces.label(label) for label in self.task.labels]
+        return [label[:-1] for label in labels] if self.closed else labels
 
 
 @torch.inference_mode()
 def predict_split(
-    backbone: EncoderDecoder,
+    backbone: Backbone,
     output: PromptOutput,
     split: TokenizedSplit,
     rows: np.ndarray,
@@ -83,7 +82,7 @@ def _batch_end(sizes: np.ndarray, start: int, budget: int) -> int:
 
 
 def _predict_rows(
-    backbone: EncoderDecoder, output: PromptOutput, split: TokenizedSplit, rows: np.ndarray, answers: Answers
+    backbone: Backbone, output: PromptOutput, split: TokenizedSplit, rows: np.ndarray, answers: Answers
 ) -> np.ndarray:
     """The predictions [runs, rows] in one batch."""
     runs = len(output.prompt)
@@ -93,13 +92,15 @@ def _predict_rows(
     return _predict(backbone, *combine(output, embeddings, mask), answers).reshape(runs, -1)
 
 
-def _predict(backbone: EncoderDecoder, embeddings: Tensor, mask: Tensor, answers: Answers) -> np.ndarray:
+def _predict(backbone: Backbone, embeddings: Tensor, mask: Tensor, answers: Answers) -> np.ndarray:
+    if answers.task.kind == "classification" and answers.closed:
+        return score_candidates(backbone, embeddings, mask, answers.label_ids()).argmax(1).cpu().numpy()
     if answers.task.kind == "classification":
         return predict_labels(backbone, embeddings, mask, answers.label_ids()).cpu().numpy()
     if answers.task.kind == "regression":
         best = score_candidates(backbone, embeddings, mask, answers.label_ids()).argmax(1).cpu().numpy()
         return np.array([float(label) for label in answers.task.labels])[best]
-    texts = [answers.text(pieces) for pieces in generate(backbone, embeddings, mask, MAX_ANSWER_PIECES)]
+    texts = [answers.pieces.text(pieces) for pieces in generate(backbone, embeddings, mask, MAX_ANSWER_PIECES)]
     return np.array(texts, dtype=object)
 
 

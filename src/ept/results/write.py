@@ -21,7 +21,7 @@ def write_table(experiment: Experiment, table: str) -> None:
     kind = kind_of(table)
     rows, layout = kind.make(experiment, packs)
     path = paths.table_file(experiment.config.output, table)
-    texts = (_csv(kind.columns, rows), to_markdown(layout), to_latex(layout), table_page(table, to_markdown(layout)))
+    texts = (to_csv(kind.columns, rows), to_markdown(layout), to_latex(layout), table_page(table, to_markdown(layout)))
     files = [path.with_suffix(f".{ending}") for ending in paths.TABLE_ENDINGS]
     for file, text in zip(files, texts, strict=True):
         write_text(file, text)
@@ -54,7 +54,8 @@ def write_table_settings(experiment: Experiment, table: str, files: list[Path]) 
     write_json(paths.table_settings_file(output, table), settings)
 
 
-def _csv(columns: tuple[str, ...], rows: list[dict]) -> str:
+def to_csv(columns: tuple[str, ...], rows: list[dict]) -> str:
+    """Tidy rows as the text of a CSV file."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ept.backbones.encoder_decoder import EncoderDecoder, LabelStates
+from ept.backbones.backbone import Backbone, LabelStates
 from ept.data.batches import BatchOrder
 from ept.data.tokenized import Batch, TokenizedSplit
 from ept.prompts.base import PromptOutput
@@ -53,7 +53,7 @@ class Distillation:
     all tasks are trained jointly. [ours] Every step takes a batch of each task, and a loss is the mean over the tasks.
     """
 
-    def __init__(self, backbone: EncoderDecoder, tasks: list[SourceTask], weight: float):
+    def __init__(self, backbone: Backbone, tasks: list[SourceTask], weight: float):
         self.backbone, self.tasks, self.weight = backbone, tasks, weight
 
     def take(self, step: int, alive: list[int], size: ForwardSize) -> DistillationInput:
@@ -125,7 +125,7 @@ def loss_sums(student: LabelStates, teacher: LabelStates, mask: Tensor, target_i
     return task, logits, decoded, encoded[:, mask.bool()].sum(1)
 
 
-def _states(backbone: EncoderDecoder, prompts: Tensor, batch: Batch) -> tuple[LabelStates, Tensor]:
+def _states(backbone: Backbone, prompts: Tensor, batch: Batch) -> tuple[LabelStates, Tensor]:
     """What the backbone computes with prompts [runs, length, hidden] before the rows of their runs, and the mask."""
     runs = len(prompts)
     embeddings = backbone.embed(batch.input_ids).unflatten(0, (runs, -1))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.backbone import Backbone
 from ept.data.tokenized import Batch, TokenizedSplit
 from ept.method_pack import MethodPack
 from ept.prompts.base import PromptOutput
@@ -65,7 +65,7 @@ def cut(train: TokenizedSplit, rows: np.ndarray, prompt_length: int, size: Forwa
 
 
 def accumulate_gradients(
-    backbone: EncoderDecoder, prompts: MethodPack, alive: list[int], pieces: list[Piece], label_pieces: Tensor
+    backbone: Backbone, prompts: MethodPack, alive: list[int], pieces: list[Piece], label_pieces: Tensor
 ) -> Tensor:
     """Add the gradients of one step to the prompts' parameters and return the loss of each living run, [alive].
 
@@ -94,7 +94,7 @@ def accumulate_gradients(
     return losses
 
 
-def loss_sums(backbone: EncoderDecoder, output: PromptOutput, batch: Batch) -> Tensor:
+def loss_sums(backbone: Backbone, output: PromptOutput, batch: Batch) -> Tensor:
     """The loss of each run summed over its label pieces, [runs]; `batch` holds runs * rows rows, run by run."""
     runs = output.prompt.shape[0]
     embeddings = backbone.embed(batch.input_ids)
@@ -104,7 +104,7 @@ def loss_sums(backbone: EncoderDecoder, output: PromptOutput, batch: Batch) -> T
     return backbone.token_losses(embeddings, mask, batch.target_ids).view(runs, -1).sum(1)
 
 
-def pack_losses(backbone: EncoderDecoder, output: PromptOutput, batch: Batch) -> Tensor:
+def pack_losses(backbone: Backbone, output: PromptOutput, batch: Batch) -> Tensor:
     """The loss of each run, [runs]: the mean over the label pieces (with `</s>`) of the run's rows."""
     label_pieces = (batch.target_ids != -100).view(output.prompt.shape[0], -1).sum(1)
     return loss_sums(backbone, output, batch) / label_pieces

@@ -9,21 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 
-from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.backbone import Backbone
 from ept.backbones.load import load_backbone
 from ept.config import Configuration
 from ept.data.few_shot import sample_k_shot
+from ept.data.pieces import Pieces, load_pieces
 from ept.data.tokenized import TokenizedSplit
-from ept.data.tokenizer import END, PAD, load_tokenizer
 from ept.errors import InputError
 from ept.evaluation.split import Answers
 from ept.experiment import Experiment
 from ept.methods import Method, get_method
 from ept.pack import Pack
 from ept.paths import measured_file
-from ept.tasks import get_task
 from ept.tasks.record import Task
 from ept.training.forward import ForwardSize
 from ept.training.measure import forward_positions
@@ -38,7 +36,7 @@ class Job:
     pack: Pack
     config: Configuration
     settings: TrainingSettings
-    backbone: EncoderDecoder
+    backbone: Backbone
     answers: Answers
     train: TokenizedSplit
     validation: TokenizedSplit
@@ -108,8 +106,8 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
         "gradient_checkpointing": config.backbone.gradient_checkpointing,
     }
     backbone = load_backbone(experiment.backbone_folder, device=device, **form)
-    tokenizer = load_tokenizer(experiment.backbone_folder)
-    _check_tokenizer(tokenizer, backbone, experiment.backbone_folder)
+    pieces = load_pieces(experiment.backbone_folder)
+    _check_pieces(pieces, backbone, experiment.backbone_folder)
     file = measured_file(config.backbone.name, device, form, threads)
     jobs = []
     for pack in packs:
@@ -125,7 +123,7 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
                 config=config,
                 settings=settings,
                 backbone=backbone,
-                answers=Answers(get_task(pack.task), tokenizer),
+                answers=Answers(config.tasks.record(pack.task), pieces),
                 train=TokenizedSplit(pack.tokenized / "train.arrow"),
                 validation=TokenizedSplit(pack.tokenized / "validation.arrow"),
                 test=TokenizedSplit(pack.tokenized / "test.arrow"),
@@ -133,6 +131,8 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
                 size=size,
             )
         )
+    for job in jobs:
+        _check_places(job)
     return jobs
 
 
@@ -141,15 +141,28 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def _check_tokenizer(tokenizer: Tokenizer, backbone: EncoderDecoder, folder: Path) -> None:
+def _check_pieces(pieces: Pieces, backbone: Backbone, folder: Path) -> None:
     """Raise InputError where pieces mean something else to the tokenizer than to the backbone."""
     remedy = "use the tokenizer that belongs to the backbone"
-    pieces, rows = tokenizer.get_vocab_size(), len(backbone.embedding)
-    if pieces > rows:
-        raise InputError(f"{folder}: the tokenizer has {pieces} pieces, the backbone {rows}; {remedy}")
-    for name, wanted in ((END, backbone.eos_id), (PAD, backbone.pad_id)):
-        if (found := tokenizer.token_to_id(name)) != wanted:
+    known, rows = pieces.tokenizer.get_vocab_size(), len(backbone.embedding)
+    if known > rows:
+        raise InputError(f"{folder}: the tokenizer has {known} pieces, the backbone {rows}; {remedy}")
+    for found, wanted in ((pieces.end_id, backbone.eos_id), (pieces.pad_id, backbone.pad_id)):
+        if found != wanted:
+            name = pieces.tokenizer.id_to_token(found)
             raise InputError(f"{folder}: {name} is piece {found} of the tokenizer, config.json says {wanted}; {remedy}")
+
+
+def _check_places(job: "Job") -> None:
+    """Raise InputError where a row does not fit into the positions that the backbone knows."""
+    splits = (job.train, job.validation, job.test)
+    longest = job.pack.variant.prompt.length + max(int((s.lengths + s.target_lengths).max()) for s in splits)
+    most = job.backbone.most_places
+    if most is not None and longest > most:
+        raise InputError(
+            f"{job.task.name}: prompt, text and label have up to {longest} positions, but {job.config.backbone.name} "
+            f"knows only {most}; lower data.source_length.{job.task.name} or prompt.length"
+        )
 
 
 def runs_of(pack: Pack) -> list[Run]:

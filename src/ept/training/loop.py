@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.backbone import Backbone
 from ept.backbones.memory import is_out_of_memory
 from ept.data.batches import BatchOrder
 from ept.data.tokenized import TokenizedSplit
@@ -47,7 +47,7 @@ class Objective(Protocol):
 class LabelLoss:
     """The mean over the label pieces of a run's batch."""
 
-    backbone: EncoderDecoder
+    backbone: Backbone
     inputs: StepInputs
 
     def take(self, step: int, alive: list[int], size: ForwardSize) -> StepInput:
@@ -64,7 +64,7 @@ class LabelLoss:
 
 
 def train_pack(
-    backbone: EncoderDecoder,
+    backbone: Backbone,
     prompts: MethodPack,
     runs: list[Run],
     train: TokenizedSplit,

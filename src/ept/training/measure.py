@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.backbone import Backbone
 from ept.backbones.memory import is_out_of_memory
 from ept.files import write_json
 
@@ -19,7 +19,7 @@ GOOD_ENOUGH = 0.95
 SLOWER, LONGEST_PASS = 0.85, 2.0
 
 
-def forward_positions(backbone: EncoderDecoder, identity: str, file: Path) -> int:
+def forward_positions(backbone: Backbone, identity: str, file: Path) -> int:
     """The number in `file`, which is measured and written first where it is missing or of another backbone.
 
     On a CPU a batch whose activations leave the cache can be slower than several that stay in it; on a GPU a batch must
@@ -36,7 +36,7 @@ def forward_positions(backbone: EncoderDecoder, identity: str, file: Path) -> in
     return found["positions"]
 
 
-def measure(backbone: EncoderDecoder) -> dict[str, float]:
+def measure(backbone: Backbone) -> dict[str, float]:
     """Positions per second of a forward and backward pass by its number of positions, growing until it slows down
     or memory ends.
     """
@@ -63,7 +63,7 @@ def choose(rates: dict[str, float]) -> int:
     return min(int(positions) for positions, rate in rates.items() if rate >= GOOD_ENOUGH * best)
 
 
-def _pass_seconds(backbone: EncoderDecoder, rows: int) -> float:
+def _pass_seconds(backbone: Backbone, rows: int) -> float:
     shape = (rows, LENGTH)
     embeddings = torch.zeros(*shape, backbone.hidden_size, dtype=backbone.dtype, device=backbone.device)
     targets = torch.full((rows, 2), backbone.eos_id, device=backbone.device)

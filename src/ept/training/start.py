@@ -47,7 +47,7 @@ def build_prompts(job: Job, seeds: list[int], method: str | None = None) -> Prom
     """A pack of untrained prompts, one run per seed, of the job's method or another."""
     method = method or job.pack.method
     mixes = get_method(method).sources == "mixture"
-    prompt, encode = job.pack.variant.prompt, job.answers.tokenizer.encode
+    prompt = job.pack.variant.prompt
     texts = {"text": [prompt.init_text], "labels": job.task.labels}.get(prompt.init, [])
     return build_pack(
         method,
@@ -56,7 +56,7 @@ def build_prompts(job: Job, seeds: list[int], method: str | None = None) -> Prom
         job.pack.variant.ept,
         source_length=job.config.source_length(job.task.name),
         seeds=seeds,
-        init_ids=[encode(text, add_special_tokens=False).ids for text in texts],
+        init_ids=[job.answers.pieces.words(text) for text in texts],
         sources=candidate_prompts(job).prompt if mixes else None,
     )
 

@@ -1,0 +1,188 @@
+"""A frozen decoder-only model of transformers (Llama, GPT-2, Qwen) behind the operations of a backbone.
+
+The model reads [padding, prompt, text, label]. What comes in is padded behind the text, as for every family: the rows
+are turned round, so that the prompt stands directly before the text, the text directly before the label, and a row is
+computed as it would be without padding (positions are counted from its first real place).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache, PreTrainedModel
+
+from ept.backbones.backbone import Backbone, LabelStates, Layer, LayerStack, tree_lineages
+from ept.backbones.families import family_of
+
+
+class DecoderOnly(Backbone):
+    """A frozen causal language model. LoRA's targets are the names of transformers' modules."""
+
+    def __init__(self, model: PreTrainedModel, gradient_checkpointing: bool = False):
+        """Freeze `model`, a ...ForCausalLM or GPT2LMHeadModel of transformers.
+
+        With `gradient_checkpointing` the backward pass keeps only what goes into each block and computes the rest
+        again (Chen et al. 2016). transformers' own does that in training mode alone, in which dropout is on.
+        """
+        config = model.config
+        self.family = family_of({"model_type": config.model_type})
+        self.most_places = config.max_position_embeddings
+        # A list where a chat model has several ends; the first one ends a text.
+        self.eos_id = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
+        # Padding is never looked at, so that any piece will do.
+        self.pad_id = self.eos_id if config.pad_token_id is None else config.pad_token_id
+        self._layer_count = config.num_hidden_layers
+        self._body, self._head = model.base_model, model.get_output_embeddings()
+        self._blocks = _blocks(self._body)
+        self.gradient_checkpointing = gradient_checkpointing
+        if gradient_checkpointing:
+            for block in self._blocks:
+                block.forward = partial(_recomputed, block.forward)
+        self.freeze(model)
+
+    @property
+    def embedding(self) -> Tensor:
+        """The word embeddings [vocab, hidden]."""
+        return self._body.get_input_embeddings().weight
+
+    def label_states(self, embeddings: Tensor, attention_mask: Tensor, target_ids: Tensor) -> LabelStates:
+        """See Backbone. Prompt, text and all label pieces but the last are read; the loss is on the label alone."""
+        wanted, positions = target_ids != -100, embeddings.shape[1]
+        order, mask = _padding_first(attention_mask)
+        labels = target_ids[:, :-1].masked_fill(~wanted[:, :-1], self.pad_id)
+        joined = torch.cat([_take(embeddings, order), self.embed(labels)], 1)
+        seen = torch.cat([mask, wanted[:, :-1]], 1)
+        hidden = self._run(joined, _causal(seen, joined.shape[1]), _places(seen))
+        decoded = hidden[:, positions - 1 :][wanted]
+        return LabelStates(_take(hidden[:, :positions], order.argsort(1)), decoded, self._logits(decoded))
+
+    def tree_logits(
+        self, embeddings: Tensor, attention_mask: Tensor, tokens: Sequence[int], parents: Sequence[int]
+    ) -> Tensor:
+        """See Backbone. The nodes but the empty prefix follow the text; each sees the text and its own ancestors."""
+        order, mask = _padding_first(attention_mask)
+        lineages = tree_lineages(parents)
+        nodes, positions = len(tokens) - 1, embeddings.shape[1]
+        branches = torch.zeros(nodes, nodes, dtype=torch.bool)
+        for node, lineage in enumerate(lineages[1:]):
+            branches[node, [ancestor - 1 for ancestor in lineage[1:]]] = True
+        seen = torch.cat([mask, mask.new_ones(len(mask), nodes)], 1)
+        allowed = _causal(seen, positions + nodes)
+        allowed[:, positions:, positions:] = branches.to(self.device)
+        depths = torch.tensor([len(lineage) - 1 for lineage in lineages[1:]], device=self.device, dtype=torch.int64)
+        texts = _places(mask)
+        places = torch.cat([texts, texts[:, -1:] + depths], 1)
+        added = self.embed(torch.tensor(list(tokens[1:]), device=self.device, dtype=torch.int64))
+        joined = torch.cat([_take(embeddings, order), added.expand(len(embeddings), -1, -1)], 1)
+        return self._logits(self._run(joined, allowed, places)[:, positions - 1 :])
+
+    @torch.no_grad()
+    def begin(self, embeddings: Tensor, attention_mask: Tensor) -> "CausalState":
+        """See Backbone."""
+        order, mask = _padding_first(attention_mask)
+        cache = DynamicCache()
+        hidden = self._run(_take(embeddings, order), _causal(mask, mask.shape[1]), _places(mask), cache)
+        return CausalState(self, cache, mask, self._logits(hidden[:, -1]))
+
+    @property
+    def stacks(self) -> list[LayerStack]:
+        """One stack; GPT-2 and the others have their own names for the same parts."""
+        if hasattr(self._body, "h"):
+            return [LayerStack([Layer(block, block.attn.c_proj, block.mlp) for block in self._blocks], self._body.ln_f)]
+        layers = [Layer(block, block.self_attn.o_proj, block.mlp) for block in self._blocks]
+        return [LayerStack(layers, self._body.norm)]
+
+    @property
+    def query_value_names(self) -> list[str]:
+        """GPT-2 has one projection to queries, keys and values."""
+        return ["c_attn"] if hasattr(self._body, "h") else ["q_proj", "v_proj"]
+
+    def norms(self, part: nn.Module) -> Iterator[nn.Module]:
+        """The norms among the modules of `part`, each with a `weight` [hidden]."""
+        # Qwen3 norms queries and keys too, which are no hidden vectors.
+        kinds = tuple({type(layer_stack.final_norm) for layer_stack in self.stacks})
+        return (m for m in part.modules() if isinstance(m, kinds) and m.weight.shape == (self.hidden_size,))
+
+    def _run(self, embeddings: Tensor, allowed: Tensor, places: Tensor, cache: DynamicCache | None = None) -> Tensor:
+        """The last hidden states [rows, queries, hidden]; `allowed` [rows, queries, keys] says who sees whom, `places`
+        [rows, queries] where each stands."""
+        closed = torch.finfo(self.dtype).min
+        # Added to the scores, in the form that the model takes as it is; -inf would make NaN of rows of padding.
+        bias = torch.zeros(allowed.shape, dtype=self.dtype, device=self.device).masked_fill(~allowed, closed)
+        output = self._body(
+            inputs_embeds=embeddings,
+            attention_mask=bias[:, None],
+            position_ids=places,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        return output.last_hidden_state
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self._head(hidden).float()
+
+
+class CausalState:
+    """Rows in the middle of decoding; see `ept.backbones.backbone.DecodingState`."""
+
+    def __init__(self, backbone: DecoderOnly, cache: DynamicCache, mask: Tensor, logits: Tensor):
+        self._backbone, self._cache, self._mask, self.logits = backbone, cache, mask, logits
+
+    @torch.no_grad()
+    def advance(self, tokens: Tensor) -> Tensor:
+        """Append `tokens` [rows, n] and return the logits after each of them, float32 [rows, n, vocab]."""
+        backbone, count = self._backbone, tokens.shape[1]
+        self._mask = torch.cat([self._mask, self._mask.new_ones(tokens.shape)], 1)
+        allowed, places = _causal(self._mask, count), _places(self._mask)[:, -count:]
+        logits = backbone._logits(backbone._run(backbone.embed(tokens), allowed, places, self._cache))
+        self.logits = logits[:, -1]
+        return logits
+
+    def select(self, rows: Tensor) -> "CausalState":
+        """The state of `rows` (indices or a boolean mask, [rows]); this state stays as it is."""
+        cache = DynamicCache()
+        for number, layer in enumerate(self._cache.layers):
+            cache.update(layer.keys[rows], layer.values[rows], number)
+        return CausalState(self._backbone, cache, self._mask[rows], self.logits[rows])
+
+
+def _padding_first(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """For rows with padding at their end: where each place of the turned row comes from, and its mask, boolean; both
+    [rows, positions].
+    """
+    mask = mask.bool()
+    length = mask.shape[1]
+    padding = length - mask.sum(1, keepdim=True)
+    order = (torch.arange(length, device=mask.device) - padding) % length
+    return order, mask.gather(1, order)
+
+
+def _take(values: Tensor, order: Tensor) -> Tensor:
+    """values[row, order[row]] for [rows, positions, hidden]."""
+    return values.gather(1, order[..., None].expand(-1, -1, values.shape[2]))
+
+
+def _causal(seen: Tensor, queries: int) -> Tensor:
+    """Which keys each of the last `queries` places may see, [rows, queries, keys]: itself and real ones before it."""
+    keys = seen.shape[1]
+    earlier = torch.ones(queries, keys, dtype=torch.bool, device=seen.device).tril(keys - queries)
+    return earlier & seen[:, None, :]
+
+
+def _places(seen: Tensor) -> Tensor:
+    """Positions counted from the first real place of each row, [rows, positions]."""
+    return (seen.cumsum(1) - 1).clamp(min=0)
+
+
+def _recomputed(forward: Callable, *inputs: Any, **options: Any) -> Any:
+    """A block that the backward pass runs again; not while text is written, whose cache would grow twice."""
+    if not torch.is_grad_enabled():
+        return forward(*inputs, **options)
+    return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **options)
+
+
+def _blocks(body: nn.Module) -> nn.ModuleList:
+    return body.h if hasattr(body, "h") else body.layers

@@ -1,0 +1,74 @@
+"""The table zero_shot: what the backbone answers without any prompt, in the columns of the other tables."""
+
+import numpy as np
+import torch
+
+from ept import paths
+from ept.evaluation import metrics
+from ept.evaluation.split import Answers, majority_predictions, predict_split, references, score
+from ept.experiment import Experiment
+from ept.files import write_text
+from ept.pack import FULL
+from ept.prompts.base import PromptOutput
+from ept.results.columns import SCORES
+from ept.results.intervals import estimate
+from ept.results.layout import to_latex, to_markdown
+from ept.results.scores_layout import scores_layout
+from ept.results.write import to_csv
+from ept.training.load import Job, load_job
+
+ZERO_SHOT = "zero_shot"
+
+
+def write_zero_shot(experiment: Experiment, threads: int) -> None:
+    """Write zero_shot.csv, .md and .tex: the likeliest label of every test row, by its pieces without the end piece.
+
+    No example is seen and nothing is chosen. The tasks must be tokenised.
+    """
+    rows = []
+    for task in experiment.config.tasks.target:
+        # Any pack of the task has its data; its method plays no part.
+        rows += _rows(load_job(experiment, experiment.pack("pt", task, FULL, "scratch"), threads))
+    layout = scores_layout(rows)
+    path = paths.table_file(experiment.config.output, ZERO_SHOT)
+    for ending, text in (("csv", to_csv(SCORES, rows)), ("md", to_markdown(layout)), ("tex", to_latex(layout))):
+        write_text(path.with_suffix(f".{ending}"), text)
+
+
+def zero_shot_predictions(job: Job) -> np.ndarray:
+    """The likeliest label of every test row, [rows]."""
+    nothing = PromptOutput(torch.zeros(1, 0, job.backbone.hidden_size, device=job.backbone.device), None)
+    answers = Answers(job.task, job.answers.pieces, closed=True)
+    return predict_split(job.backbone, nothing, job.test, np.arange(len(job.test)), answers, job.size.positions)[0]
+
+
+def _rows(job: Job) -> list[dict]:
+    """One row a metric."""
+    test = np.arange(len(job.test))
+    found, truth = zero_shot_predictions(job), references(job.test, test, job.task)
+    majority = score(job.task, majority_predictions(job.task, job.train, len(test)), truth)
+    rows = []
+    for metric in job.task.metrics:
+        scorer = metrics.scorer(metric, [found], truth, job.task)
+        estimated = estimate(scorer, 1, metrics.clusters(truth))
+        rows.append(
+            {
+                "backbone": job.config.backbone.name,
+                "method": ZERO_SHOT,
+                "variant": "zero-shot",
+                "task": job.task.name,
+                "regime": ZERO_SHOT,
+                "source": "scratch",
+                "metric": metric,
+                "mean": estimated.mean,
+                "std": estimated.std,
+                "seeds": 1,
+                "ci_low": estimated.mean - estimated.half_width,
+                "ci_high": estimated.mean + estimated.half_width,
+                "trained_parameters": 0,
+                "stored_parameters": 0,
+                "majority_baseline": majority[metric],
+                "diverged": 0,
+            }
+        )
+    return rows

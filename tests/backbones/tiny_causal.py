@@ -1,0 +1,54 @@
+"""Tiny random decoder-only models of each family, made by transformers itself."""
+
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+HIDDEN, VOCABULARY, END = 16, 40, 2
+_SHAPE = dict(
+    vocab_size=VOCABULARY,
+    hidden_size=HIDDEN,
+    intermediate_size=24,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=64,
+    bos_token_id=1,
+    eos_token_id=END,
+)
+_GPT2 = dict(
+    vocab_size=VOCABULARY, n_embd=HIDDEN, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=END
+)
+_MADE = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**_SHAPE, tie_word_embeddings=True)),
+    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**_GPT2)),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**_SHAPE)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**_SHAPE, head_dim=4)),
+}
+FAMILIES = list(_MADE)
+
+
+def make_causal(family: str, seed: int = 0) -> PreTrainedModel:
+    """A random model, with weights large enough that attention, positions and head all matter."""
+    torch.manual_seed(seed)
+    model = _MADE[family]()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def causal_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Embeddings [3, 7, 16], mask [3, 7] with padding behind the texts, targets [3, 3] with padding."""
+    mask = (torch.arange(7) < torch.tensor([[7], [4], [6]])).long()
+    targets = torch.tensor([[3, 4, END], [5, END, -100], [6, 7, END]])
+    return torch.randn(3, 7, HIDDEN, generator=torch.Generator().manual_seed(1)), mask, targets
