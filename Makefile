@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: env run test test-long lint resume reference bench bench-full
+.PHONY: env run test test-long lint resume report reference bench bench-full
 
 env: $(VENV)/.installed
 
@@ -14,6 +14,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 run: env
 	snakemake --cores all all
+	snakemake --quiet all --report report.zip
 	@ept show
 
 test: env
@@ -34,7 +35,12 @@ resume: env
 	snakemake --unlock --configfile $(CONFIG)
 	ept mend --config $(CONFIG)
 	snakemake --cores all all --configfile $(CONFIG)
+	snakemake --quiet all --report report.zip --configfile $(CONFIG)
 	@ept show --config $(CONFIG)
+
+# Of a finished run: unpack it and open report/report.html. CONFIG=… as above.
+report: env
+	snakemake --report report.zip --configfile $(CONFIG)
 
 # Schema and config/README.md from the typed settings.
 reference: env
@@ -47,6 +53,10 @@ bench: env
 bench-full: env
 	$(BIN)/python -m benchmarks.run --full
 
-# The picture in the README; needs Graphviz.
+# A picture in the README, of the embedded default.
+docs/few_shot.svg: results/figures/few_shot.svg
+	cp $< $@
+
+# Another; needs Graphviz.
 docs/rulegraph.svg: workflow/Snakefile $(wildcard workflow/rules/*.smk) | env
 	snakemake all --rulegraph | dot -Grankdir=LR -Tsvg -o $@

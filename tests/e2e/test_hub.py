@@ -51,13 +51,13 @@ def test_from_the_hub_to_a_table_and_then_offline(workflow, published, paper, mo
     backbone = folder / "data/backbones/t5-base-a9723ea7"
 
     published.refusals[paper["backbone"]["id"]] = (503, "")
-    output = workflow.run("all", config=config, check=False)
+    output = workflow.run("tables", config=config, check=False)
     assert "google-t5/t5-base: cannot fetch its list of files (Server error '503 Service Unavailable'" in output
     assert not backbone.exists() and not (folder / "results/paper/main.csv").exists()
 
     published.refusals.clear()
     published.breaks["model.safetensors"] = [1_000_000]
-    workflow.run("all", config=config)
+    workflow.run("tables", config=config)
     assert (backbone / "model.safetensors").read_bytes() == (BACKBONE_FOLDER / "model.safetensors").read_bytes()
     table = (folder / "results/paper/main.csv").read_text()
     assert "t5-base,spot,rte,full,sst2,accuracy," in table
@@ -67,7 +67,7 @@ def test_from_the_hub_to_a_table_and_then_offline(workflow, published, paper, mo
     paper["training"]["learning_rates"]["spot"]["prompt"] = [3.0]
     changed = workflow.configure(paper, "changed.yaml")
     # the main table, and the comparison with published numbers of T5-base
-    assert workflow.planned("all", config=changed) == {"train": 1, "table": 2, "all": 1}
-    workflow.run("all", config=changed)
-    workflow.run("all", config=config)
+    assert workflow.planned("tables", config=changed) == {"train": 1, "table": 2, "tables": 1}
+    workflow.run("tables", config=changed)
+    workflow.run("tables", config=config)
     assert (folder / "results/paper/main.csv").read_text() == table

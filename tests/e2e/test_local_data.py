@@ -70,7 +70,7 @@ def finished(shared_workflow, shipped, real_data, backbone):
         "training": {**shipped["training"], **few},
         "few_shot": {**few, "k": [16], "initialise_from": ["source"]},
     }
-    shared_workflow.run("all", config=shared_workflow.configure(values))
+    shared_workflow.run("tables", config=shared_workflow.configure(values))
     return shared_workflow.folder
 
 

@@ -40,8 +40,8 @@ CONFIGURATION = {
     "few_shot": {**TRAINING, "k": [4], "initialise_from": ["scratch", "source"]},
 }
 KILLS = 50
-# Records of times and memory, and what names the time of its making.
-NOT_COMPARED = ("efficiency.*", "runs.json", ".*")
+# Records of times and memory, what is drawn from them or holds their digest, and what names the time of its making.
+NOT_COMPARED = ("efficiency.*", "runs.json", "training_time.*", "costs.html", "figures/settings.json", ".*")
 
 
 class Clone:

@@ -98,7 +98,7 @@ def test_without_a_configuration_file_the_default_is_used_and_nothing_is_merged_
     assert workflow.planned("all", config=None) == with_default
     # One method on one task, no source: were this merged over the default, sources and few-shot tables would be there.
     small = workflow.configure({"tasks": {"target": ["rte"]}, "methods": ["pt"], "few_shot": {"k": [4]}})
-    assert workflow.planned("all", config=small) == {"fetch": 1, "tokenize": 1, "train": 2, "table": 2, "all": 1}
+    assert workflow.planned("tables", config=small) == {"fetch": 1, "tokenize": 1, "train": 2, "table": 2, "tables": 1}
 
 
 def test_a_mistake_in_the_configuration_is_one_sentence(workflow):

@@ -32,7 +32,7 @@ SMALL["few_shot"]["learning_rates"] = {**RATES, "ept": {"prompt": [0.3], "low_ra
 def finished(shared_workflow):
     """The workflow after a first complete run, and the configuration that made it."""
     config = shared_workflow.configure(SMALL)
-    shared_workflow.run("all", config=config)
+    shared_workflow.run("tables", config=config)
     return shared_workflow, config
 
 
@@ -96,7 +96,7 @@ def test_markdown_and_latex_show_the_same_best(finished):
 
 def test_a_second_run_does_nothing(finished):
     workflow, config = finished
-    assert "Nothing to be done" in workflow.run("all", config=config)
+    assert "Nothing to be done" in workflow.run("tables", config=config)
 
 
 def test_a_changed_rate_retrains_what_depends_on_it_and_going_back_nothing(finished):
@@ -106,11 +106,11 @@ def test_a_changed_rate_retrains_what_depends_on_it_and_going_back_nothing(finis
     changed["few_shot"]["learning_rates"]["ept"]["prompt"] = [0.2]
     other = workflow.configure(changed, "other.yaml")
     # two tasks, from scratch and from the source; full data and source prompts stay
-    assert workflow.planned("all", config=other) == {"train": 4, "table": 1, "all": 1}
-    workflow.run("all", config=other)
+    assert workflow.planned("tables", config=other) == {"train": 4, "table": 1, "tables": 1}
+    workflow.run("tables", config=other)
     assert (workflow.folder / "results/fewshot_k4.csv").read_bytes() != before
-    assert workflow.planned("all", config=config) == {"table": 1, "all": 1}
-    workflow.run("all", config=config)
+    assert workflow.planned("tables", config=config) == {"table": 1, "tables": 1}
+    workflow.run("tables", config=config)
     assert (workflow.folder / "results/fewshot_k4.csv").read_bytes() == before
 
 
@@ -118,6 +118,6 @@ def test_a_changed_source_rate_leaves_the_runs_from_scratch(finished):
     workflow, _ = finished
     changed = json.loads(json.dumps(SMALL))
     changed["source_training"] = {**SMALL["training"], "learning_rates": {"pt": {"prompt": [0.2]}, "ept": RATES["ept"]}}
-    planned = workflow.planned("all", config=workflow.configure(changed, "source.yaml"))
+    planned = workflow.planned("tables", config=workflow.configure(changed, "source.yaml"))
     # SPoT starts from PT's source prompt: full data and k = 4 on two tasks
-    assert planned == {"train_source": 1, "train": 4, "table": 2, "all": 1}
+    assert planned == {"train_source": 1, "train": 4, "table": 2, "tables": 1}

@@ -31,7 +31,7 @@ A, B = _configuration(0.3), _configuration(3.0)
 @pytest.fixture(scope="module")
 def finished(shared_workflow):
     """A folder in which A was run."""
-    shared_workflow.run("all", config=shared_workflow.configure(A, "a.yaml"))
+    shared_workflow.run("tables", config=shared_workflow.configure(A, "a.yaml"))
     shared_workflow.configure(B, "b.yaml")
     return shared_workflow
 
@@ -60,30 +60,30 @@ def _made_from(workflow) -> set[str]:
 
 def test_a_copy_without_time_stamps_is_complete(again):
     before = _table(again)
-    assert "Nothing to be done" in again.run("all", config=again.folder / "a.yaml")
+    assert "Nothing to be done" in again.run("tables", config=again.folder / "a.yaml")
     assert _table(again) == before
 
 
 def test_a_changed_rate_in_a_copy_trains_what_depends_on_it(again):
     before, hashes = _table(again), _made_from(again)
     config = again.folder / "b.yaml"
-    assert again.planned("all", config=config) == {"train": 1, "table": 1, "all": 1}
-    again.run("all", config=config)
+    assert again.planned("tables", config=config) == {"train": 1, "table": 1, "tables": 1}
+    again.run("tables", config=config)
     assert not _made_from(again) & hashes
     # And back, with what Snakemake remembers gone.
     shutil.rmtree(again.folder / ".snakemake")
-    assert again.planned("all", config=again.folder / "a.yaml") == {"table": 1, "all": 1}
-    again.run("all", config=again.folder / "a.yaml")
+    assert again.planned("tables", config=again.folder / "a.yaml") == {"table": 1, "tables": 1}
+    again.run("tables", config=again.folder / "a.yaml")
     assert (_table(again), _made_from(again)) == (before, hashes)
 
 
 def test_a_table_of_another_configuration_is_made_again_even_beside_the_right_list(again):
     # A dry run of B rewrites the list beside A's table; a copy of that has lost which of them is older.
-    again.run("all", "--dry-run", config=again.folder / "b.yaml")
+    again.run("tables", "--dry-run", config=again.folder / "b.yaml")
     for path in again.folder.glob("results/lists/*"):
         os.utime(path, (1_000_000_000, 1_000_000_000))
     hashes = _made_from(again)
-    again.run("all", config=again.folder / "b.yaml")
+    again.run("tables", config=again.folder / "b.yaml")
     assert not _made_from(again) & hashes
 
 
@@ -92,11 +92,11 @@ def test_two_configurations_side_by_side_leave_each_other_alone(again):
     second = again.configure(_configuration(3.0, output="results/second"), "second.yaml")
     before = _table(again)
     # Runs and tables are its own, the source prompt is shared.
-    assert again.planned("all", config=second) == {"train": 1, "table": 1, "all": 1}
-    again.run("all", config=second)
+    assert again.planned("tables", config=second) == {"train": 1, "table": 1, "tables": 1}
+    again.run("tables", config=second)
     other = _table(again, "results/second/main.csv")
     for config in (first, second):
-        assert "Nothing to be done" in again.run("all", config=config)
+        assert "Nothing to be done" in again.run("tables", config=config)
     assert (_table(again), _table(again, "results/second/main.csv")) == (before, other)
     source, target = (sorted(again.folder.glob(f"prompts/demo-t5/*/*/{regime}/*")) for regime in ("source", "full"))
     assert (len(source), len(target)) == (1, 2)

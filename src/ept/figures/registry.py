@@ -131,6 +131,16 @@ FIGURES = (
         left_out=_without_fusion,
     ),
     FigureKind(
+        "transfer",
+        "Transfer matrix",
+        "transfer",
+        "gains and choices",
+        "Gain of a start from each source prompt over the start from scratch, in points of the first metric of each "
+        "target task. Framed: the source that is chosen by the protocol. Hatched: the target's own task, which is "
+        "never its source.",
+        "transfer.methods names no method",
+    ),
+    FigureKind(
         "learning_rates",
         "Learning-rate sensitivity",
         MAIN,

@@ -21,11 +21,12 @@ def show_tables(experiment: Experiment) -> None:
     print("Test scores after training on full data:\n")
     print(align(table))
     print(notes.replace("\n\n", "\n"))
-    print("Tables, each as .csv, .md and .tex:")
+    print("Tables, each as .csv, .md, .tex and .html:")
     for table in experiment.default_tables:
         print(f"  {paths.table_file(output, table)}")
     print(f"Headline numbers: {paths.summary_file(output)}")
     print(f"Where a number comes from: ept trace {paths.table_file(output, 'main')} --method METHOD --task TASK")
+    print(f"Figures: {output}/figures/   Report of all of it: report.zip (unpack it and open report.html)")
     print(f"Prompts: prompts/{experiment.config.backbone.name}/   Runs: {output}/runs/")
 
 

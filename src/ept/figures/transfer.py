@@ -1,0 +1,73 @@
+"""What every source prompt brings on every target task."""
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+
+from ept.figures.data import Results, Row
+from ept.figures.style import NEUTRAL, SMALL, new_figure
+from ept.methods import METHODS
+from ept.tasks import get_task
+
+# What the column `choice` says where the source is the target's own task, and where the protocol takes it.
+OWN, CHOSEN = "own task", "chosen"
+# With more columns the numbers would not fit.
+NUMBERED = 7
+
+
+def draw(results: Results) -> Figure:
+    """One heat map a method and regime: sources as rows, targets as columns, gains over scratch as colours; hatched
+    where source and target are one task, framed where the protocol chooses the source.
+    """
+    matrices = [rows for rows in _by_method(results).values() if len({row["source"] for row in rows}) > 1]
+    heights = [len({row["source"] for row in rows}) for rows in matrices]
+    figure = new_figure(0.6 + sum(0.17 * height + 0.35 for height in heights))
+    panels = figure.subplots(len(matrices), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+    limit = max(abs(row["gain"]) for rows in matrices for row in rows if not math.isnan(row["gain"]))
+    for axes, rows in zip(panels, matrices, strict=True):
+        image = _heat_map(axes, rows, limit)
+    figure.colorbar(image, ax=list(panels), label="gain over scratch (points)")
+    return figure
+
+
+def _by_method(results: Results) -> dict[tuple, list[Row]]:
+    """The rows of each method and regime that start from one source prompt, in the tasks' first metrics."""
+    found: dict[tuple, list[Row]] = {}
+    for row in results.rows("transfer"):
+        if row["metric"] == get_task(row["task"]).metrics[0] and "+" not in row["source"]:
+            found.setdefault((row["method"], row["regime"]), []).append(row)
+    return found
+
+
+def _heat_map(axes: Axes, rows: list[Row], limit: float) -> AxesImage:
+    sources, tasks = (list(dict.fromkeys(row[key] for row in rows)) for key in ("source", "task"))
+    gains = np.full((len(sources), len(tasks)), np.nan)
+    for row in rows:
+        place = sources.index(row["source"]), tasks.index(row["task"])
+        gains[place] = row["gain"]
+        _mark(axes, row["choice"], *place)
+        if len(tasks) <= NUMBERED and row["choice"] != OWN:
+            color = "white" if abs(row["gain"]) > 0.6 * limit else "black"
+            axes.text(place[1], place[0], f"{row['gain']:+.0f}", ha="center", va="center", fontsize=SMALL, color=color)
+    image = axes.imshow(gains, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+    axes.set_xticks(range(len(tasks)), [get_task(task).title for task in tasks], rotation=90)
+    axes.set_yticks(range(len(sources)), [get_task(source).title for source in sources])
+    axes.set_title(_title(rows[0]))
+    axes.spines[:].set_visible(False)
+    return image
+
+
+def _mark(axes: Axes, choice: str | float, row: int, column: int) -> None:
+    if choice == OWN:
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="////", edgecolor=NEUTRAL, lw=0))
+    elif choice == CHOSEN:
+        axes.add_patch(Rectangle((column - 0.45, row - 0.42), 0.9, 0.84, fill=False, edgecolor="black", lw=1.0))
+
+
+def _title(row: Row) -> str:
+    regime = "full data" if row["regime"] == "full" else f"k = {str(row['regime']).removeprefix('k')}"
+    return f"{METHODS[row['method']].title}, {regime}"
