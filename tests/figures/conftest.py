@@ -45,6 +45,8 @@ def experiment(folder):
         write_runs(pack, right=(100, 120))
         _complete(pack, number)
     write_rows("main", [average("main", method, "scratch", place) for place, method in enumerate(METHODS)])
+    seconds = [{"method": method, "train_seconds_per_run": 2.5 * place} for place, method in enumerate(METHODS)]
+    write_rows("efficiency", seconds)
     for k in (4, 16):
         table = f"fewshot_k{k}"
         starts = [("fine_tuning", "scratch"), ("pt", "scratch"), ("spot", "source")]
@@ -90,16 +92,16 @@ def average(table, method, start, number, regime="full"):
 
 
 def write_rows(table, rows, output="results"):
-    """Write a table; a row of a task beside the averages must not show in any figure."""
-    other = rows[0] | {"task": "rte", "metric": "accuracy", "mean": 1}
+    """Write a table; where it has averages, a row of a task that must not show in any figure stands before them."""
+    others = [rows[0] | {"task": "rte", "metric": "accuracy", "mean": 1}] if "mean" in rows[0] else []
     with open(f"{output}/{table}.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, kind_of(table).columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
-        writer.writerows([other, *rows])
+        writer.writerows(others + rows)
 
 
 def _complete(pack, number):
-    """What figures read of a record: three times of training, four rates of EPT of which one is chosen, curves."""
+    """What figures read of a record: four rates of EPT of which one is chosen, curves."""
     path = pack.folder / "runs.json"
     record = json.loads(path.read_text())
     grid = [{group: 0.3 for group in pack.settings["training"]["learning_rates"]}]
@@ -118,7 +120,6 @@ def _complete(pack, number):
         for place, rates in enumerate(grid)
         for run in record["runs"]
     ]
-    record["train_seconds"] = 12.0 * (1 + number)
     path.write_text(json.dumps(record))
 
 

@@ -63,7 +63,7 @@ def test_shipped_configurations_ask_for_all_figures_that_their_runs_can_make(pro
 
 
 def test_captions_say_what_is_shown_and_on_what(experiment):
-    for kind in FIGURES:
+    for kind in asked_for(experiment):
         text = caption(kind, experiment)
         assert "Backbone: demo-t5; data: a benchmark generated with seed 0 (a demonstration, not science)." in text
         assert text.endswith("Tasks: RTE, CB; seeds: 0, 1.\n")

@@ -11,6 +11,9 @@ rule figures:
         f"logs/figures/{OUTPUT}.log",
     benchmark:
         f"logs/benchmarks/figures/{OUTPUT}.tsv"
+    resources:
+        mem_mb=light_memory,
+        runtime=LIGHT_MINUTES,
     params:
         config=resolved_configuration,
     shell:
@@ -32,6 +35,9 @@ rule report_pages:
         ),
     log:
         f"logs/report_pages/{OUTPUT}.log",
+    resources:
+        mem_mb=light_memory,
+        runtime=LIGHT_MINUTES,
     params:
         config=resolved_configuration,
     shell:

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from ept.experiment import Experiment
-from ept.table_plan import ABLATION, MAIN
+from ept.table_plan import ABLATION, EFFICIENCY, MAIN, TRANSFER
 
 INTERVALS = "Bars are 95 % intervals over seeds and test examples"
 BASELINE = "the dashed line is the majority baseline"
@@ -41,14 +41,14 @@ def _without_grid(experiment: Experiment) -> str:
 class FigureKind:
     """One figure: the module of its name has `draw(results)`, which returns a matplotlib figure.
 
-    `tables` is the table that it is made of, or a pattern of several; `reads` names what it takes, `caption` what it
-    shows. A configuration without such a table leaves it out (`unless_asked` says which setting asks for it), and so
+    `tables` are the tables that it is made of, or patterns of them; `reads` names what it takes, `caption` what it
+    shows. A configuration without such tables leaves it out (`unless_asked` says which setting asks for them), and so
     does one for which `left_out` has a reason.
     """
 
     name: str
     title: str
-    tables: str
+    tables: tuple[str, ...]
     reads: str
     caption: str
     unless_asked: str = ""
@@ -56,7 +56,7 @@ class FigureKind:
 
     def tables_of(self, experiment: Experiment) -> list[str]:
         """The tables of the configuration that it is made of."""
-        return fnmatch.filter(experiment.default_tables, self.tables)
+        return [table for pattern in self.tables for table in fnmatch.filter(experiment.default_tables, pattern)]
 
     def reason_left_out(self, experiment: Experiment) -> str:
         """Why the configuration's figures lack it, or nothing."""
@@ -71,7 +71,7 @@ FIGURES = (
     FigureKind(
         "parameters",
         "Score against trained parameters",
-        MAIN,
+        (MAIN,),
         "rows `average`",
         "Average test score of each method against the number of its trained parameters (logarithmic), full data. "
         f"{INTERVALS}; {BASELINE}.",
@@ -79,7 +79,7 @@ FIGURES = (
     FigureKind(
         "few_shot",
         "Few-shot curves",
-        "fewshot_k*",
+        ("fewshot_k*",),
         "rows `average`",
         "Average test score over the number of training examples k, started from scratch and from source prompts. "
         f"{INTERVALS}; {BASELINE}.",
@@ -88,15 +88,16 @@ FIGURES = (
     FigureKind(
         "training_time",
         "Score against training time",
-        MAIN,
-        "rows `average`, and `train_seconds` of the runs",
-        "Average test score of each method against the time that one run trains (a pack's seconds divided by its runs, "
-        f"mean over tasks), full data. {INTERVALS}; {BASELINE}. Times depend on the machine and on what else it did.",
+        (MAIN, EFFICIENCY),
+        "rows `average`, and `train_seconds_per_run`",
+        "Average test score of each method against the time that one run trains (seconds of all runs of all tasks, "
+        f"divided by their number), full data. {INTERVALS}; {BASELINE}. Times depend on the machine and on what else "
+        "it did.",
     ),
     FigureKind(
         "ablation",
         "Ablation of EPT",
-        ABLATION,
+        (ABLATION,),
         "rows `average`",
         "EPT with parts left out, with other parameter budgets and with other readings of the paper: average test "
         f"score, full data. {INTERVALS}; {BASELINE}.",
@@ -105,7 +106,7 @@ FIGURES = (
     FigureKind(
         "sensitivity",
         "Number of spaces and short length",
-        ABLATION,
+        (ABLATION,),
         "rows `average`",
         "EPT's average test score over the number of its spaces and over the length of its short prompt (the rank "
         f"follows from the budget), full data. The ring is the configured value. {INTERVALS}; {BASELINE}.",
@@ -115,7 +116,7 @@ FIGURES = (
     FigureKind(
         "gates",
         "Gate weights of EPT",
-        MAIN,
+        (MAIN,),
         "`gate_weights` of the runs",
         "Weights that EPT's gate gives to its spaces at the start and at the end of training, mean over the tokens of "
         "the short prompt and over seeds, full data. Space 1 is the short prompt itself.",
@@ -124,7 +125,7 @@ FIGURES = (
     FigureKind(
         "fusion",
         "Norm of EPT's fusion",
-        MAIN,
+        (MAIN,),
         "`fusion_ratio` of the runs",
         "Norm of EPT's fusion term F as a share of the norm of the short prompt over the steps of training, mean over "
         "seeds, full data. Where it stays near 0 an ablation of the fusion means nothing.",
@@ -133,7 +134,7 @@ FIGURES = (
     FigureKind(
         "transfer",
         "Transfer matrix",
-        "transfer",
+        (TRANSFER,),
         "gains and choices",
         "Gain of a start from each source prompt over the start from scratch, in points of the first metric of each "
         "target task. Framed: the source that is chosen by the protocol. Hatched: the target's own task, which is "
@@ -143,7 +144,7 @@ FIGURES = (
     FigureKind(
         "learning_rates",
         "Learning-rate sensitivity",
-        MAIN,
+        (MAIN,),
         "`best_validation` of all runs",
         "Best validation score by learning rate, mean over tasks and seeds, full data; a diverged run counts as the "
         "majority baseline.",
@@ -152,7 +153,7 @@ FIGURES = (
     FigureKind(
         "validation",
         "Validation curves",
-        MAIN,
+        (MAIN,),
         "`validation_curve` of the runs",
         "Validation score over the steps of training with the chosen learning rates, mean over seeds, full data.",
     ),
