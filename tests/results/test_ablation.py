@@ -169,4 +169,4 @@ def test_shipped_configurations_ablate_what_the_paper_does(project, name):
 def test_the_default_configuration_ablates_nothing(project):
     experiment = Experiment(load_configuration(project / "config/config.yaml"))
     fewshot = ["fewshot_k4", "fewshot_k16", "fewshot_k32"]
-    assert experiment.default_tables == ["main", *fewshot, "significance", "efficiency"]
+    assert experiment.default_tables == ["main", *fewshot, "significance", "efficiency", "transfer_gains"]

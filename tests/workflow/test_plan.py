@@ -32,8 +32,9 @@ def test_paper_configuration_shows_the_full_grid_without_downloading(workflow, p
     assert planned["train_source"] == 3 * 5 + 4
     assert planned["fetch"] == planned["tokenize"] == 15
     assert planned["download_backbone"] == 1
-    # main, three k, gains of transfer, its matrix, ablation, comparison
-    assert planned["table"] == 8
+    # main, three k, significance, efficiency, gains of transfer, its matrix, ablation, comparison
+    assert planned["table"] == 10
+    assert planned["figures"] == planned["report_pages"] == 1
     assert not (workflow.folder / "data").exists()
 
 
@@ -87,7 +88,8 @@ def test_every_shipped_configuration_resolves_the_same_alone_and_through_snakema
         lists = {path.stem: path.read_text().split() for path in (workflow.folder / config.output / "lists").iterdir()}
         experiment = Experiment(config)
         assert lists == {
-            name: [str(pack.folder) for pack in experiment.table_packs(name)] for name in experiment.default_tables
+            name: [str(pack.folder) for pack in experiment.packs_behind(name)]
+            for name in (*experiment.default_tables, "summary")
         }
         shutil.rmtree(workflow.folder / config.output)
 
@@ -98,7 +100,8 @@ def test_without_a_configuration_file_the_default_is_used_and_nothing_is_merged_
     assert workflow.planned("all", config=None) == with_default
     # One method on one task, no source: were this merged over the default, sources and few-shot tables would be there.
     small = workflow.configure({"tasks": {"target": ["rte"]}, "methods": ["pt"], "few_shot": {"k": [4]}})
-    assert workflow.planned("tables", config=small) == {"fetch": 1, "tokenize": 1, "train": 2, "table": 2, "tables": 1}
+    # main, k = 4, efficiency
+    assert workflow.planned("tables", config=small) == {"fetch": 1, "tokenize": 1, "train": 2, "table": 3, "tables": 1}
 
 
 def test_a_mistake_in_the_configuration_is_one_sentence(workflow):

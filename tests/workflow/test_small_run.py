@@ -106,10 +106,11 @@ def test_a_changed_rate_retrains_what_depends_on_it_and_going_back_nothing(finis
     changed["few_shot"]["learning_rates"]["ept"]["prompt"] = [0.2]
     other = workflow.configure(changed, "other.yaml")
     # two tasks, from scratch and from the source; full data and source prompts stay
-    assert workflow.planned("tables", config=other) == {"train": 4, "table": 1, "tables": 1}
+    # k = 4, significance, gains of transfer
+    assert workflow.planned("tables", config=other) == {"train": 4, "table": 3, "tables": 1}
     workflow.run("tables", config=other)
     assert (workflow.folder / "results/fewshot_k4.csv").read_bytes() != before
-    assert workflow.planned("tables", config=config) == {"table": 1, "tables": 1}
+    assert workflow.planned("tables", config=config) == {"table": 3, "tables": 1}
     workflow.run("tables", config=config)
     assert (workflow.folder / "results/fewshot_k4.csv").read_bytes() == before
 
@@ -120,4 +121,4 @@ def test_a_changed_source_rate_leaves_the_runs_from_scratch(finished):
     changed["source_training"] = {**SMALL["training"], "learning_rates": {"pt": {"prompt": [0.2]}, "ept": RATES["ept"]}}
     planned = workflow.planned("tables", config=workflow.configure(changed, "source.yaml"))
     # SPoT starts from PT's source prompt: full data and k = 4 on two tasks
-    assert planned == {"train_source": 1, "train": 4, "table": 2, "tables": 1}
+    assert planned == {"train_source": 1, "train": 4, "table": 5, "tables": 1}
