@@ -43,6 +43,8 @@ BAD = [
     (_with(backbone__quantization="nf5"), ["backbone.quantization", "nf5", "nf4", "int8"]),
     (_with(backbone__quantization="nf4", methods=["lora", "bitfit"]), ["quantization is nf4", "leave bitfit out"]),
     (_with(backbone__quantization="int8", methods=["fine_tuning"]), ["quantization is int8", "leave fine_tuning out"]),
+    (_with(backbone__device_map="auto", methods=["lora"]), ["device_map is auto", "leave lora out"]),
+    (_with(backbone__weights="bin"), ["backbone", "weights bin is for source hub", "ept convert-weights"]),
     (_with(data__source="local"), ["data", "path"]),
     (_with(data__path="somewhere"), ["data", "path"]),
     (_with(data__source_length={"rtee": 3}), ["data", "rtee"]),

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ept.ablation import AblationSettings, variants
 from ept.baselines.settings import BaselineSettings, check_baselines
-from ept.config_checks import check_frozen, check_sources, check_training, refuse_repeats
+from ept.config_checks import check_backbone, check_sources, check_training, refuse_repeats
 from ept.config_sections import BackboneSettings, DataSettings, Section, TaskSettings, TransferSettings
 from ept.errors import InputError
 from ept.files import digest, write_text
@@ -103,7 +103,7 @@ class Configuration(Section):
             if (settings := getattr(self, section)) is not None:
                 check_training(section, settings)
         for method in self.methods:
-            check_frozen(self.backbone.quantization, method)
+            check_backbone(self.backbone, method)
         check_sources(self)
         if self.ablation.tasks:
             variants(self.prompt, self.ept, self.ablation)

@@ -10,6 +10,7 @@ from ept.training.settings import FewShotSettings, LearningRates, TrainingSettin
 
 if TYPE_CHECKING:
     from ept.config import Configuration
+    from ept.config_sections import BackboneSettings
 
 
 def refuse_repeats(values: Sequence) -> None:
@@ -18,12 +19,17 @@ def refuse_repeats(values: Sequence) -> None:
             raise ValueError(f"{value} stands there more than once")
 
 
-def check_frozen(quantization: str, method: str) -> None:
-    """Raise InputError for a method that trains what the quantisation freezes."""
-    if quantization != "none" and get_method(method).float32:
+def check_backbone(backbone: "BackboneSettings", method: str) -> None:
+    """Raise InputError for a method that trains what the quantisation freezes, or inside a backbone in parts."""
+    if backbone.quantization != "none" and get_method(method).float32:
         raise InputError(
-            f"backbone.quantization is {quantization}, but {method} trains a backbone in float32; set it to none, or "
-            f"leave {method} out (lora trains beside a quantised backbone)"
+            f"backbone.quantization is {backbone.quantization}, but {method} trains a backbone in float32; set it to "
+            f"none, or leave {method} out (lora trains beside a quantised backbone)"
+        )
+    if backbone.device_map == "auto" and not get_method(method).packed:
+        raise InputError(
+            f"backbone.device_map is auto, but {method} trains inside the backbone, which must then be on one device; "
+            f"set it to one, or leave {method} out"
         )
 
 

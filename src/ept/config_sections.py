@@ -36,6 +36,9 @@ class BackboneSettings(Section):
     quantization: Literal["none", "nf4", "int8"] = "none"
     """Linear layers of the frozen model in 4 bit (NF4, double quantisation) or 8 bit, through bitsandbytes; `auto` then
     means bfloat16 on a CPU too. Not for fine-tuning and BitFit."""
+    device_map: Literal["one", "auto"] = "one"
+    """`auto` spreads the blocks over all GPUs that a job sees, for a model that does not fit on one. Prompt methods
+    only."""
     gradient_checkpointing: bool = False
     """Keep only what goes into each block for the backward pass and compute the rest again: less memory, more time, the
     same gradients."""

@@ -14,7 +14,7 @@ from ept.backbones.families import family_of
 from ept.backbones.files import hidden_size, read_config
 from ept.backbones.identity import backbone_identity
 from ept.config import Configuration
-from ept.config_checks import check_frozen
+from ept.config_checks import check_backbone
 from ept.data.source import DataSource, identity
 from ept.demo import BACKBONE_FOLDER
 from ept.errors import InputError
@@ -114,7 +114,7 @@ class Experiment:
         config = self.config
         variant = variant or Variant("", config.prompt, config.ept)
         _check_start(method, regime, initialise_from)
-        check_frozen(config.backbone.quantization, method)
+        check_backbone(config.backbone, method)
         self._check_family(method)
         self._check_rank(method, variant)
         section = self.training_settings(regime)

@@ -9,8 +9,8 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_t5 import VERSIONS, make_t5
-from transformers import T5ForConditionalGeneration
+from tiny_t5 import SHAPE, VERSIONS, make_t5
+from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 from ept.backbones.load import load_backbone
 from ept.errors import InputError
@@ -141,3 +141,58 @@ def test_a_job_starts_without_torchs_compiler_and_transformers():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Shapes of the published families where they differ; the vocabulary may be larger than the tokenizer's.
+FAMILIES = {
+    "t5 v1.0": ("t5", dict(feed_forward_proj="relu", tie_word_embeddings=True)),
+    "t5 v1.1 and LM-adapted": ("t5", dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False)),
+    "ul2": ("t5", dict(feed_forward_proj="gated-silu", tie_word_embeddings=False, scalable_attention=True, d_kv=8)),
+    "mt5": ("mt5", dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False, vocab_size=57)),
+    "tied, gated": ("t5", dict(feed_forward_proj="gated-gelu", tie_word_embeddings=True)),
+    "own head, not gated": ("t5", dict(feed_forward_proj="gelu", tie_word_embeddings=False, num_decoder_layers=1)),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_logits_and_gradients_are_those_of_transformers_for_every_family(tmp_path, inputs, name):
+    model_type, values = FAMILIES[name]
+    kinds = {"t5": (T5Config, T5ForConditionalGeneration), "mt5": (MT5Config, MT5ForConditionalGeneration)}
+    config_class, model_class = kinds[model_type]
+    shape = SHAPE | dict(decoder_start_token_id=0) | values
+    torch.manual_seed(0)
+    original = model_class(config_class(**shape))
+    if not values["tie_word_embeddings"]:
+        original.lm_head.weight = torch.nn.Parameter(torch.randn_like(original.shared.weight))
+    for parameter in original.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    original.save_pretrained(tmp_path)
+    # As it was published: transformers 5 writes other words.
+    config = {**json.loads((tmp_path / "config.json").read_text()), **values}
+    config.pop("scale_decoder_outputs", None)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    theirs = model_class.from_pretrained(tmp_path, local_files_only=True).eval()
+    tied = theirs.lm_head.weight is theirs.shared.weight
+    assert tied == values["tie_word_embeddings"]
+
+    backbone = load_backbone(tmp_path)
+    embeddings, mask, targets = inputs
+    found, expected = (embeddings.clone().requires_grad_() for _ in range(2))
+    states = backbone.label_states(found, mask, targets)
+    logits = theirs(inputs_embeds=expected, attention_mask=mask, labels=targets).logits[targets != -100]
+    assert states.logits.shape[1] == shape["vocab_size"]
+    torch.testing.assert_close(states.logits, logits, rtol=1e-4, atol=1e-4)
+    for part in (states.logits, logits):
+        part.square().sum().backward()
+    torch.testing.assert_close(found.grad, expected.grad, rtol=1e-3, atol=1e-3)
+
+
+def test_mt5_without_a_head_of_its_own_is_tied_and_never_scaled(tmp_path, inputs):
+    torch.manual_seed(0)
+    theirs = MT5ForConditionalGeneration(MT5Config(**SHAPE, decoder_start_token_id=0)).eval()
+    theirs.save_pretrained(tmp_path)
+    embeddings, mask, targets = inputs
+    with torch.no_grad():
+        found = load_backbone(tmp_path).token_losses(embeddings, mask, targets)
+        loss = theirs(inputs_embeds=embeddings, attention_mask=mask, labels=targets).loss
+    torch.testing.assert_close(found.sum() / (targets != -100).sum(), loss)

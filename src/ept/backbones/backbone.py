@@ -23,6 +23,7 @@ class Form(NamedTuple):
     device: str = "cpu"
     quantization: str = "none"
     gradient_checkpointing: bool = False
+    spread_over: tuple[str, ...] = ()
 
 
 class LabelStates(NamedTuple):

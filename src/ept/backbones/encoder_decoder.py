@@ -29,11 +29,12 @@ class EncoderDecoder(Backbone):
         self.eos_id: int = config.eos_token_id
         self.start_id: int = config.decoder_start_token_id
         self.gradient_checkpointing = gradient_checkpointing
+        self._spread = len({parameter.device for parameter in self.model.parameters()}) > 1
         # T5 v1.0 scales the decoder's output before the tied head, v1.1 does not.
         self._output_scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
         self._layer_count = config.num_layers + config.num_decoder_layers
-        self._encoder_bias = PositionBias(self.model.encoder)
-        self._decoder_bias = PositionBias(self.model.decoder)
+        self._encoder_bias = PositionBias(self.model.encoder, self.device)
+        self._decoder_bias = PositionBias(self.model.decoder, self.device)
 
     @property
     def embedding(self) -> Tensor:
@@ -49,8 +50,10 @@ class EncoderDecoder(Backbone):
         bias = torch.where(attention_mask.bool()[:, None, None, :], self._encoder_bias.square(length), self._closed)
         hidden = embeddings
         for block in self.model.encoder.block:
+            hidden, bias = self._beside(block, hidden, bias)
             hidden = self._run(block, hidden, bias)
-        return self.model.encoder.final_layer_norm(hidden)
+        norm = self.model.encoder.final_layer_norm
+        return norm(*self._beside(norm, hidden))
 
     def label_states(self, embeddings: Tensor, attention_mask: Tensor, target_ids: Tensor) -> LabelStates:
         """See Backbone."""
@@ -71,7 +74,7 @@ class EncoderDecoder(Backbone):
         mask = torch.full((len(tokens), len(tokens)), self._closed, dtype=self.dtype)
         for node, lineage in enumerate(lineages):
             mask[node, lineage] = 0
-        bias = self._decoder_bias.square(int(depths.max()) + 1)[:, :, depths[:, None], depths] + mask.to(self.device)
+        bias = self._decoder_bias.square(max(map(len, lineages)))[:, :, depths[:, None], depths] + mask.to(self.device)
         inputs = torch.tensor([self.start_id, *tokens[1:]], device=self.device).expand(len(embeddings), -1)
         encoded = self.encode(embeddings, attention_mask)
         return self._logits(self._decode(inputs, encoded, attention_mask, bias))
@@ -130,8 +133,17 @@ class EncoderDecoder(Backbone):
         cross = cross.masked_fill(~attention_mask.bool(), self._closed)[:, None, None, :]
         hidden = self.embed(inputs)
         for layer, block in enumerate(self.model.decoder.block):
+            hidden, bias, encoded, cross = self._beside(block, hidden, bias, encoded, cross)
             hidden = self._run(block, hidden, bias, encoded, cross, None if caches is None else caches[layer])
-        return self.model.decoder.final_layer_norm(hidden)
+        norm = self.model.decoder.final_layer_norm
+        return norm(*self._beside(norm, hidden))
+
+    def _beside(self, module: nn.Module, *inputs: Any) -> tuple:
+        """Its inputs where `module` is, if the model is spread over several devices; all but blocks is on the first."""
+        if not self._spread:
+            return inputs
+        device = next(module.parameters()).device
+        return tuple(part.to(device) for part in inputs)
 
     def _run(self, block: nn.Module, *inputs: Any) -> Any:
         if not (self.gradient_checkpointing and torch.is_grad_enabled()):
@@ -184,17 +196,18 @@ class PositionBias:
     serves every shorter one as its upper left corner.
     """
 
-    def __init__(self, stack: Stack):
+    def __init__(self, stack: Stack, device: torch.device):
         self._stack = stack
+        self._device = device
         self._table: Tensor | None = None
 
     def square(self, length: int) -> Tensor:
-        """[1, heads, length, length]: query position, key position."""
+        """[1, heads, length, length]: query position, key position; on the device of the embeddings."""
         if self._stack.relative_attention_bias.weight.requires_grad:
             # Fine-tuning: it changes at every step.
             return self._stack.position_bias(length)
         if self._table is None or self._table.shape[-1] < length:
             # Outside of inference mode: an inference tensor could not be used by a later training step.
             with torch.inference_mode(False), torch.no_grad():
-                self._table = self._stack.position_bias(length)
+                self._table = self._stack.position_bias(length).to(self._device)
         return self._table[:, :, :length, :length]

@@ -1,7 +1,7 @@
 """Load a frozen backbone from a local folder: config.json and safetensors."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -28,13 +28,15 @@ def load_backbone(
     device: str = "cpu",
     quantization: str = "none",
     gradient_checkpointing: bool = False,
+    spread_over: tuple[str, ...] = (),
 ) -> Backbone:
     """The frozen backbone in `folder` (config.json, and model.safetensors or shards with an index), on
     `device`.
 
     With `quantization` nf4 or int8 the linear layers of the blocks are quantised; embeddings, norms and head have
-    `dtype`. Raises InputError for a missing folder or file, a model type that no family has, a dtype other than float32
-    or bfloat16 (T5 overflows in float16), and whatever the family's loader refuses.
+    `dtype`. `spread_over` names the devices that share the blocks, if more than one. Raises InputError for a missing
+    folder or file, a model type that no family has, a dtype other than float32 or bfloat16 (T5 overflows in float16),
+    and whatever the family's loader refuses.
     """
     if dtype not in DTYPES:
         reason = " (T5 overflows in float16)" if dtype == "float16" else ""
@@ -42,24 +44,28 @@ def load_backbone(
     folder = Path(folder)
     config = read_config(folder)
     module, name = family_of(config).loader.split(":")
-    form = Form(getattr(torch, dtype), device, quantization, gradient_checkpointing)
+    form = Form(getattr(torch, dtype), device, quantization, gradient_checkpointing, spread_over)
     return getattr(importlib.import_module(module), name)(config, folder, form)
 
 
 def load_t5(config: dict, folder: Path, form: Form) -> EncoderDecoder:
     """T5 v1.0 (tied head), v1.1, flan and mT5 (gated, own head).
 
-    Linear layers are quantised one by one as they are read. Raises InputError for sizes that make no model, an
-    unreadable or incomplete safetensors file, and a tensor of another shape.
+    Linear layers are quantised one by one as they are read. Of a model that is spread over devices all but the blocks
+    is on the first. Raises InputError for sizes that make no model, an unreadable or incomplete safetensors
+    file, and a tensor of another shape.
     """
     model = _empty(config, folder)
+    devices = form.spread_over or (form.device,)
+    places = spread(model, devices)
     with WeightFiles(folder) as weights:
         embedding = next((name for name in (*EMBEDDING_NAMES, "lm_head.weight") if name in weights), "shared.weight")
         for name, module in list(model.named_modules()):
             if getattr(module, "weight", None) is None or name == "lm_head":
                 continue
             stored = embedding if name == "shared" else f"{name}.weight"
-            weight = weights.read(stored, module.weight.shape).to(form.device, form.dtype)
+            place = places.get(".".join(name.split(".")[:3]), devices[0])
+            weight = weights.read(stored, module.weight.shape).to(place, form.dtype)
             if _is_quantised(name, module, form.quantization):
                 model.set_submodule(name, quantised_linear(weight, form.quantization))
             else:
@@ -69,6 +75,22 @@ def load_t5(config: dict, folder: Path, form: Form) -> EncoderDecoder:
         # What PEFT goes by.
         setattr(model, "is_loaded_in_4bit" if form.quantization == "nf4" else "is_loaded_in_8bit", True)
     return EncoderDecoder(model, form.gradient_checkpointing)
+
+
+def spread(model: T5, devices: Sequence[str]) -> dict[str, str]:
+    """A device for every block by its name, in their order: each holds about as many parameters as the others."""
+    stacks = {"encoder": model.encoder, "decoder": model.decoder}
+    blocks = {
+        f"{name}.block.{number}": sum(parameter.numel() for parameter in block.parameters())
+        for name, stack in stacks.items()
+        for number, block in enumerate(stack.block)
+    }
+    total, before, places = sum(blocks.values()), 0, {}
+    for name, size in blocks.items():
+        # Where the middle of the block falls.
+        places[name] = devices[(2 * before + size) * len(devices) // (2 * total)]
+        before += size
+    return places
 
 
 def _empty(config: dict, folder: Path) -> T5:

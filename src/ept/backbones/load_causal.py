@@ -23,6 +23,8 @@ def load_causal(config: dict, folder: Path, form: Form) -> DecoderOnly:
     where = folder / "config.json"
     if config.get("use_sliding_window"):
         raise InputError(f"{where}: use_sliding_window is not supported; use a model that attends to the whole text")
+    if len(form.spread_over) > 1:
+        raise InputError(f"{where}: backbone.device_map auto is for T5 alone; set it to one, and quantization to nf4")
     try:
         shape = AutoConfig.from_pretrained(folder, local_files_only=True)
         shape._attn_implementation = "sdpa"

@@ -79,7 +79,7 @@ class LayerCache:
 
     def select(self, rows: Tensor) -> "LayerCache":
         """The cache of some rows, as copies."""
-        return LayerCache(*(None if part is None else part[rows] for part in vars(self).values()))
+        return LayerCache(*(None if part is None else part[rows.to(part.device)] for part in vars(self).values()))
 
 
 class Attention(nn.Module):

@@ -105,7 +105,9 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
         "quantization": config.backbone.quantization,
         "gradient_checkpointing": config.backbone.gradient_checkpointing,
     }
-    backbone = load_backbone(experiment.backbone_folder, device=device, **form)
+    gpus = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+    spread_over = gpus if config.backbone.device_map == "auto" else ()
+    backbone = load_backbone(experiment.backbone_folder, device=device, spread_over=spread_over, **form)
     pieces = load_pieces(experiment.backbone_folder)
     _check_pieces(pieces, backbone, experiment.backbone_folder)
     file = measured_file(config.backbone.name, device, form, threads)
