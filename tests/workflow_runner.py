@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import IO
 
 import yaml
 
@@ -26,20 +27,26 @@ class Workflow:
         """Call snakemake and return what it printed. --configfile takes all words after it, so it comes last; without
         one it is config/config.yaml of the folder.
         """
-        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        done = subprocess.run(
+        process = self.start(*arguments, config=config)
+        output = process.communicate()[0]
+        if check:
+            assert process.returncode == 0, output[-4000:] + self._logs()
+        return output
+
+    def start(
+        self, *arguments: str, config: Path | None, profile: str | Path = "default", output: IO | int = subprocess.PIPE
+    ) -> subprocess.Popen:
+        """The same, without waiting for its end; what it prints goes into `output`."""
+        return subprocess.Popen(
             [sys.executable, "-m", "snakemake", "--snakefile", self.project / "Snakefile", "--directory", self.folder]
-            + ["--workflow-profile", self.project / "profiles/default", "--cores", "2", *arguments]
+            + ["--workflow-profile", self.project / "profiles" / profile, "--cores", "2", *arguments]
             + (["--configfile", config] if config else []),
-            capture_output=True,
+            stdout=output,
+            stderr=subprocess.STDOUT,
             text=True,
-            env=environment,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
             cwd=self.folder,
         )
-        output = done.stdout + done.stderr
-        if check:
-            assert done.returncode == 0, output[-4000:] + self._logs()
-        return output
 
     def planned(self, *targets: str, config: Path | None) -> Counter:
         """How many jobs of each rule a dry run would start."""

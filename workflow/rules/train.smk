@@ -26,6 +26,7 @@ rule train:
         runtime=training_minutes,
     params:
         config=resolved_configuration,
+    # `exec`: of a scheduler's SIGTERM a shell would die, and nobody would wait for its training to save itself.
     shell:
-        "ept train --config {params.config} --hash {wildcards.hash} --threads {threads} "
+        "exec ept train --config {params.config} --hash {wildcards.hash} --threads {threads} "
         "--gpus {resources.gpu} > {log} 2>&1"

@@ -1,0 +1,15 @@
+"""One real SLURM for all tests of this room."""
+
+import pytest
+
+from slurm.single_node import SingleNode, Unavailable
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory):
+    """A SLURM of one node, or a skip that says why there is none."""
+    try:
+        with SingleNode(tmp_path_factory.mktemp("slurm")) as node:
+            yield node
+    except Unavailable as reason:
+        pytest.skip(str(reason))

@@ -1,0 +1,102 @@
+"""What profiles/slurm asks SLURM for, read from the words that a stub `sbatch` was called with."""
+
+import os
+import re
+
+import pytest
+import yaml
+
+from ept.config import load_configuration
+from ept.experiment import Experiment
+
+TARGETS = {"tasks": {"target": ["cb", "rte"]}, "methods": ["pt"], "few_shot": {"k": []}}
+
+# Keeps its words and fails, so that Snakemake ends when all that is ready was submitted.
+SBATCH = """\
+#!/bin/sh
+for word in "$@"; do printf '%s\\0' "$word"; done > "$(mktemp submitted.XXXXXX)"
+exit 1
+"""
+# The plugin asks these for the state of jobs, the default partition, MinJobAge and the user's accounts.
+OTHERS = {"squeue": "", "sacct": "", "sinfo": "main*", "scontrol": "MinJobAge = 300 sec", "sacctmgr": "my_account"}
+
+
+class Submission:
+    """One training (what it needs is there) and one fetching, submitted by profiles/slurm."""
+
+    def __init__(self, workflow, values):
+        self.workflow = workflow
+        self.config = workflow.configure({**values, **TARGETS, "ablation": {"tasks": []}})
+        experiment = Experiment(load_configuration(self.config))
+        pack = next(pack for pack in experiment.packs if pack.task == "cb")
+        self.targets = (str(pack.folder / "runs.json"), str(experiment.raw_folder("rte")))
+        self._pretend(experiment.raw_folder("cb") / "train.parquet")
+        for path in experiment.backbone_files + experiment.tokenizer_files:
+            if not path.is_absolute():
+                self._pretend(path)
+        for split in ("train", "validation", "test"):
+            self._pretend(pack.token_folders[0] / f"{split}.arrow")
+
+    def _pretend(self, path):
+        """Make an empty file, for Snakemake to find."""
+        (self.workflow.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.workflow.folder / path).touch()
+
+    def options(self, profile="slurm") -> dict[str, str]:
+        """What sbatch was called with, by rule."""
+        snakemake = self.workflow.start(*self.targets, "--retries", "0", config=self.config, profile=profile)
+        said = snakemake.communicate()[0]
+        found = {}
+        for path in self.workflow.folder.glob("submitted.*"):
+            words = path.read_text().split("\0")
+            rule = re.match(r"rule_([a-z_]+?)_wildcards", words[words.index("--comment") + 1])[1]
+            found[rule] = " ".join(word for word in words if not word.startswith("--wrap"))
+        assert set(found) == {"train", "fetch"}, said
+        return found
+
+
+@pytest.fixture
+def workflow(workflow, monkeypatch):
+    """A folder in which SLURM is a few stubs."""
+    programs = workflow.folder / "bin"
+    programs.mkdir()
+    others = {name: f"#!/bin/sh\necho '{answer}'\n" for name, answer in OTHERS.items()}
+    for name, text in {"sbatch": SBATCH, **others}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    return workflow
+
+
+@pytest.fixture
+def paper(project):
+    """The values of the paper's configuration, whose backbone needs a GPU."""
+    return yaml.safe_load((project / "config/paper.yaml").read_text())
+
+
+def test_a_training_gets_one_gpu_and_what_needs_none_gets_none(workflow, paper):
+    jobs = Submission(workflow, paper).options()
+    assert re.findall(r"--gpus\S*", jobs["train"]) == ["--gpus=1"]
+    assert "--gpu" not in jobs["fetch"]
+    for words in jobs.values():
+        assert re.search(r"--mem \d{4,} ", words) and re.search(r"-t \d+ ", words)
+        assert "--requeue" in words and "--signal=TERM@120" in words
+
+
+def test_a_training_on_cpus_asks_for_no_gpu(workflow):
+    jobs = Submission(workflow, {}).options()
+    assert not any("--gpu" in words for words in jobs.values())
+    assert "--cpus-per-task=1" in jobs["train"]
+
+
+def test_a_site_fills_in_partitions_account_and_gpu_model(workflow, paper, project):
+    text = (project / "profiles/slurm/profile.yaml").read_text()
+    profile = workflow.folder / "profile"
+    profile.mkdir()
+    # What docs/cluster.md tells a site to do.
+    keys = "slurm_partition|slurm_account|gpu_model|set-resources|train|train_source"
+    (profile / "profile.yaml").write_text(re.sub(rf"# (?= *({keys}):)", "", text))
+    jobs = Submission(workflow, paper).options(profile)
+    assert "--gpus=a100:1" in jobs["train"] and "-p gpu" in jobs["train"]
+    assert "--gpu" not in jobs["fetch"] and "-p cpu" in jobs["fetch"]
+    assert all("-A my_account" in words for words in jobs.values())
