@@ -122,13 +122,15 @@ def write_settings(pack: Pack) -> None:
 
 def prompt_metadata(job: Job, seed: int) -> dict[str, Any]:
     """What a prompt file says of its origin."""
-    return {
+    metadata = {
         "backbone": job.config.backbone.public_name,
         "method": job.pack.method,
         "task": job.pack.title,
         "hash": job.pack.hash,
         "seed": seed,
     }
+    # Files without it are of encoder-decoders.
+    return metadata if job.backbone.family.encoder_decoder else metadata | {"task_type": "CAUSAL_LM"}
 
 
 def _save(job: Job, prompts: MethodPack, run: int, seed: int) -> None:
