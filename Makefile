@@ -9,7 +9,7 @@ env: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,slurm,bench,remotes]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,slurm,bench,remotes,gguf]'
 	touch $@
 
 run: env

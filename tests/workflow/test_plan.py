@@ -73,10 +73,11 @@ def test_every_shipped_configuration_resolves_the_same_alone_and_through_snakema
     from ept.config import load_configuration
     from ept.experiment import Experiment
 
-    # config/local.yaml names these two folders.
+    # config/local.yaml and config/smollm2.yaml name these folders.
     for task in TASKS.values():
         write_local(workflow.folder / "local/data", task)
-    shutil.copytree(BACKBONE_FOLDER, workflow.folder / "local/backbone")
+    for name in ("backbone", "smollm2"):
+        shutil.copytree(BACKBONE_FOLDER, workflow.folder / "local" / name)
     monkeypatch.chdir(workflow.folder)
     shipped = sorted((project / "config").glob("*.yaml"))
     assert len(shipped) >= 3

@@ -19,7 +19,7 @@ class BitFit(WeightPack):
         """
         norms = set(self.backbone.norms(model))
         for module in list(model.modules()):
-            if getattr(module, "bias", None) is not None:
+            if isinstance(getattr(module, "bias", None), nn.Parameter):
                 self.train_own(module.bias)
             elif isinstance(module, nn.Linear):
                 self.add(module, "bias", nn.Parameter(torch.zeros(module.out_features)))

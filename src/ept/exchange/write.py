@@ -19,7 +19,7 @@ def base_model(prompt: SavedPrompt, backbone: str | None) -> dict[str, Any]:
     """What an adapter's configuration says of its base model.
 
     That is `backbone` where given, else what the folder said from which the prompt was imported, else the backbone that
-    it was trained on, else a placeholder. Every backbone here is an encoder-decoder unless an import said otherwise.
+    it was trained on, else a placeholder. It is an encoder-decoder unless the prompt says otherwise.
     """
     known = prompt.metadata.get("imported", {}).get("base_model", {})
     if backbone is not None and backbone != known.get("base_model_name_or_path"):
@@ -31,7 +31,7 @@ def base_model(prompt: SavedPrompt, backbone: str | None) -> dict[str, Any]:
         "revision": None,
         "num_layers": None,
         "num_attention_heads": None,
-        "task_type": "SEQ_2_SEQ_LM",
+        "task_type": prompt.metadata.get("task_type", "SEQ_2_SEQ_LM"),
         **known,
     }
 

@@ -158,7 +158,8 @@ def _check_pieces(pieces: Pieces, backbone: Backbone, folder: Path) -> None:
 def _check_places(job: "Job") -> None:
     """Raise InputError where a row does not fit into the positions that the backbone knows."""
     splits = (job.train, job.validation, job.test)
-    longest = job.pack.variant.prompt.length + max(int((s.lengths + s.target_lengths).max()) for s in splits)
+    prompt = job.pack.variant.prompt.length if job.method.packed else 0
+    longest = prompt + max(int((s.lengths + s.target_lengths).max()) for s in splits)
     most = job.backbone.most_places
     if most is not None and longest > most:
         raise InputError(

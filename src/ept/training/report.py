@@ -122,7 +122,7 @@ def write_settings(pack: Pack) -> None:
 
 def prompt_metadata(job: Job, seed: int) -> dict[str, Any]:
     """What a prompt file says of its origin."""
-    return {
+    metadata = {
         "backbone": job.config.backbone.public_name,
         "backbone_identity": job.pack.settings["backbone"]["identity"],
         "method": job.pack.method,
@@ -130,6 +130,8 @@ def prompt_metadata(job: Job, seed: int) -> dict[str, Any]:
         "hash": job.pack.hash,
         "seed": seed,
     }
+    # Files without it are of encoder-decoders.
+    return metadata if job.backbone.family.encoder_decoder else metadata | {"task_type": "CAUSAL_LM"}
 
 
 def _save(job: Job, prompts: MethodPack, run: int, seed: int) -> None:
