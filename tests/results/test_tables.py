@@ -116,11 +116,14 @@ def test_a_missing_seed_is_refused(experiment):
         collect(experiment.tables["main"])
 
 
-def test_other_data_are_refused(experiment):
+@pytest.mark.parametrize("table", ["main", "significance", "efficiency"])
+def test_other_data_are_refused(experiment, table):
+    for pack in experiment.tables["fewshot_k4"]:
+        write_runs(pack, right=(100, 100))
     pack = experiment.tables["main"][-1]
     _edit(pack.folder / "runs.json", data_fingerprints={"train": "a", "validation": "b", "test": "other"})
     with pytest.raises(InputError, match="test split of cb has the fingerprint other"):
-        collect(experiment.tables["main"])
+        write_table(experiment, table)
 
 
 @pytest.mark.parametrize("content", ["", "{", None])

@@ -75,11 +75,20 @@ def test_the_printed_command_is_of_the_same_pack(experiment, capsys):
     where = ["--method", "ept", "--task", "cb", "--start", "source", "--metric", "accuracy"]
     text = _trace(capsys, "results/fewshot_k4.csv", *where)
     assert "macro_f1 8" not in text.splitlines()[0]
-    assert "source: mnli (training losses: mnli 1.5000, sst2 1.5000)" in text
+    assert "source: mnli (chosen by loss: mnli 1.5000, sst2 1.5000)" in text
     (command,) = (line.split() for line in text.splitlines() if "ept train" in line)
     config, hash_ = command[command.index("--config") + 1], command[command.index("--hash") + 1]
     again = Experiment(parse_configuration(yaml.safe_load(Path(config).read_text()))).find(hash_)
     assert (again.hash, again.folder) == (pack.hash, pack.folder)
+
+
+def test_a_source_that_was_chosen_by_similarity_is_told(experiment, capsys):
+    pack = _pack(experiment, "fewshot_k4", "ept", "cb", "source")
+    record = json.loads((pack.folder / "runs.json").read_text())
+    del record["source_losses"]
+    (pack.folder / "runs.json").write_text(json.dumps(record | {"source_similarities": {"mnli": 0.75, "sst2": 0.5}}))
+    text = _trace(capsys, "results/fewshot_k4.csv", "--method", "ept", "--task", "cb", "--start", "source")
+    assert "source: mnli (chosen by similarity: mnli 0.7500, sst2 0.5000)" in text
 
 
 def test_every_start_is_shown_unless_one_is_named_and_an_average_shows_all_its_tasks(experiment, capsys):
