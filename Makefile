@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: env run test test-long lint resume report reference bench bench-full
+.PHONY: env run test test-long lint resume report push pull clean-room reference bench bench-full
 
 env: $(VENV)/.installed
 
@@ -41,6 +41,18 @@ resume: env
 # Of a finished run: unpack it and open report/report.html. CONFIG=… as above.
 report: env
 	snakemake --report report.zip --configfile $(CONFIG)
+
+# Data, prompts and results to and from a remote (docs/dvc.md). DVC keeps no times, by which Snakemake knows what is old.
+push: env
+	ept push
+
+pull: env
+	ept pull
+	snakemake all --touch --forceall --cores 1 --quiet all
+
+# Everything made again in a clone without results, its tables compared with the recorded ones.
+clean-room: env
+	ept clean-room
 
 # Schema and config/README.md from the typed settings.
 reference: env

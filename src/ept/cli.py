@@ -4,12 +4,12 @@ import argparse
 import sys
 from typing import NoReturn
 
-from ept.commands import exchange, mend, plan, prepare, reference, results, train
+from ept.commands import exchange, mend, plan, prepare, reference, results, train, versions
 from ept.commands.options import Verbs
 from ept.errors import InputError
 
 # In the order of `ept --help`.
-ROOMS = (prepare, plan, train, results, mend, exchange, reference)
+ROOMS = (prepare, plan, train, results, mend, exchange, versions, reference)
 
 SESSION = """\
 a first session, in a clone:

@@ -1,0 +1,71 @@
+"""A store on S3 on loopback: moto's server, which checks keys and can break off."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+BUCKET = "ept"
+
+
+class Store:
+    """A bucket behind `endpoint`, with the key that it admits. After `broken_after` more uploads it answers 503."""
+
+    def __init__(self, application, endpoint: str):
+        self.endpoint, self.key, self.secret = endpoint, "", ""
+        self.broken_after: int | None = None
+        self._application = application
+        self._lock = threading.Lock()
+
+    def __call__(self, environment, start_response):
+        if environment["REQUEST_METHOD"] == "PUT" and self._is_broken():
+            # What the client still sends must be read, or it sees a reset instead of the answer.
+            environment["wsgi.input"].read(int(environment.get("CONTENT_LENGTH") or 0))
+            start_response("503 Service Unavailable", [("Content-Length", "0")])
+            return [b""]
+        return self._application(environment, start_response)
+
+    def _is_broken(self) -> bool:
+        with self._lock:
+            if self.broken_after is None:
+                return False
+            self.broken_after -= 1
+            return self.broken_after < 0
+
+    @property
+    def url(self) -> str:
+        """The remote's URL for DVC."""
+        return f"s3://{BUCKET}/store"
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The remote's options for DVC."""
+        return {"endpointurl": self.endpoint, "access_key_id": self.key, "secret_access_key": self.secret}
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[Store]:
+    """Serve until the block ends."""
+    import boto3
+    from moto import settings
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    application = DomainDispatcherApplication(create_backend_app)
+    server = make_server("127.0.0.1", 0, lambda *request: store(*request), threaded=True)
+    store = Store(application, f"http://127.0.0.1:{server.server_port}")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        session = boto3.Session("AKIATEST", "secret", region_name="us-east-1")
+        session.client("s3", endpoint_url=store.endpoint).create_bucket(Bucket=BUCKET)
+        iam = session.client("iam", endpoint_url=store.endpoint)
+        iam.create_user(UserName="ept")
+        policy = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}'
+        iam.put_user_policy(UserName="ept", PolicyName="all", PolicyDocument=policy)
+        key = iam.create_access_key(UserName="ept")["AccessKey"]
+        store.key, store.secret = key["AccessKeyId"], key["SecretAccessKey"]
+        # From here on every request is checked.
+        settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
+        yield store
+    finally:
+        settings.INITIAL_NO_AUTH_ACTION_COUNT = float("inf")
+        server.shutdown()
