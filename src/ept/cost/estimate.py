@@ -21,9 +21,13 @@ LABEL_PIECES = 3
 LEAST_PREFIXES = 4
 # Tensors for each trained parameter: itself, its gradient, Adam's two moments, the best checkpoint.
 COPIES = 5
+# What a pass holds beside what it keeps, in layers: gradients and products that are under way (a test measures it).
+UNDER_WAY = 2
 # The training passes of a method in those of a prompt: fine-tuning also needs the gradient of every weight; LST sends
 # none through the backbone, and its side network is small.
 EFFORT = {"fine_tuning": 1.5, "lst": 0.6}
+# With gradient checkpointing there is a second forward pass beside the two passes of a frozen model.
+CHECKPOINTING_EFFORT = 1.5
 
 
 @dataclass(frozen=True)
@@ -94,13 +98,15 @@ def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> Pa
     runs = pack.number_of_runs
     batch = min(settings.batch_size, pack.k or max(size.train_rows for size in sizes.values()))
     prompt = prompt_length(pack)
+    effort = EFFORT.get(pack.method, 1.0) * (CHECKPOINTING_EFFORT if config.backbone.gradient_checkpointing else 1.0)
+    effort *= halving_share(settings.halving) if get_method(pack.method).packed else 1.0
     training = evaluation = 0.0
     for task, size in sizes.items():
         positions = prompt + min(size.pieces, config.source_length(task))
         step = shape.training_flops(batch, positions, LABEL_PIECES, batch * LABEL_PIECES)
         row = shape.prediction_flops(1, positions, max(LEAST_PREFIXES, len(get_task(task).labels)))
         validated = math.ceil(steps / settings.evaluate_every) * min(settings.validation_rows, size.train_rows)
-        training += runs * steps * step * EFFORT.get(pack.method, 1.0)
+        training += runs * steps * step * effort
         evaluation += runs * validated * row
         if not pack.tokenized:
             training += steps * batch * row
@@ -111,20 +117,27 @@ def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> Pa
     weights = shape.weight_bytes(dtype, config.backbone.quantization)
     together = runs if get_method(pack.method).packed else 1
     held = weights + COPIES * BYTES["float32"] * trained * together
-    graph = graph_bytes(shape, prompt + longest, BYTES[dtype], config.backbone.gradient_checkpointing)
+    graph = graph_bytes(shape, prompt + longest, dtype, config.backbone.gradient_checkpointing)
+    graph += UNDER_WAY * (prompt + longest) * shape.kept_bytes(dtype)
     return PackCost(
         runs, steps, trained, round(training), round(evaluation), weights, held + graph, held + batch * graph
     )
 
 
-def graph_bytes(shape: Shape, positions: int, itemsize: int, checkpointing: bool = False) -> int:
+def graph_bytes(shape: Shape, positions: int, dtype: str, checkpointing: bool = False) -> int:
     """What the backward pass keeps of one row: its positions in every layer of the stack that reads the text, its part
     of the position bias, and the output head's logits (float32, with their gradient and a copy).
     """
     layers = shape.encoder_layers or shape.decoder_layers
-    kept = layers * shape.hidden_size + shape.kept_numbers if checkpointing else layers * shape.kept_numbers
-    bias = shape.heads * positions**2 if shape.encoder_layers else 0
-    return (positions * kept + bias) * itemsize + 3 * LABEL_PIECES * shape.vocabulary * BYTES["float32"]
+    kept = shape.kept_bytes(dtype)
+    of_layers = layers * shape.hidden_size * BYTES[dtype] + kept if checkpointing else layers * kept
+    bias = shape.heads * positions**2 * BYTES[dtype] if shape.encoder_layers else 0
+    return positions * of_layers + bias + 3 * LABEL_PIECES * shape.vocabulary * BYTES["float32"]
+
+
+def halving_share(rungs: int) -> float:
+    """The share of all steps that successive halving leaves: after 1/2, 1/4, ... of the steps half of the runs go on."""
+    return 2**-rungs * (1 + rungs / 2)
 
 
 def prompt_length(pack: Pack) -> int:

@@ -102,13 +102,14 @@ class Shape:
     def _scores(self, rows: int, length: int) -> int:
         return 2 * self.inner * rows * length**2
 
-    @property
-    def kept_numbers(self) -> int:
-        """What the backward pass of one layer needs of one position: the input of both norms, queries, keys, values and
-        their mixture, and what is between the matrices of the feed-forward layer.
+    def kept_bytes(self, dtype: str) -> int:
+        """What the backward pass of one layer needs of one position: the input of both norms (in bfloat16 a float32
+        copy too), queries, keys, values and their mixture, and what is between the matrices of the feed-forward layer.
         """
         between = 3 if self.matrices == 3 else 1
-        return 2 * self.hidden_size + 2 * (self.inner + self.key_inner) + between * self.feed_forward
+        numbers = 2 * self.hidden_size + 2 * (self.inner + self.key_inner) + between * self.feed_forward
+        copies = 2 * self.hidden_size * BYTES["float32"] if dtype == "bfloat16" else 0
+        return numbers * BYTES[dtype] + copies
 
 
 def shape_of(config: Mapping[str, Any]) -> Shape | None:

@@ -1,0 +1,94 @@
+"""Estimates of one pack: what changes them, and that they agree with what training really does."""
+
+import pytest
+import torch
+
+from backbones.tiny_t5 import VERSIONS, make_inputs, make_t5
+from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.config import parse_configuration
+from ept.cost.estimate import backbone_shape, graph_bytes, halving_share, pack_cost
+from ept.cost.shapes import shape_of
+from ept.experiment import Experiment
+from ept.pack import MULTITASK
+from ept.training.load import runs_of
+from ept.training.settings import TrainingSettings
+from ept.training.stopping import halving_steps
+
+VALUES = {"tasks": {"target": ["rte"], "source": ["mnli", "sst2"]}, "methods": ["pt", "mpt", "dept", "lora"]}
+
+
+def experiment(**changes):
+    return Experiment(parse_configuration(VALUES | changes))
+
+
+def cost(plan, method, task="rte", regime="full", start="scratch", gpu=False):
+    return pack_cost(plan, plan.pack(method, task, regime, start), backbone_shape(plan), gpu)
+
+
+@pytest.mark.parametrize("rungs", range(5))
+def test_the_share_that_halving_leaves_is_that_of_its_schedule(rungs):
+    steps, settings = 1600, TrainingSettings(halving=rungs, evaluate_every=1)
+    runs, trained = 2**rungs, 0
+    for step in range(1, steps + 1):
+        trained += runs
+        runs //= 2 if step in halving_steps(steps, settings) else 1
+    assert halving_share(rungs) == trained / (steps * 2**rungs)
+
+
+def test_halving_and_checkpointing_change_training_alone():
+    plain = cost(experiment(), "pt")
+    halved = cost(experiment(training={"halving": 2}), "pt")
+    assert halved.training_flops == round(plain.training_flops / 2)
+    kept = cost(experiment(backbone={"gradient_checkpointing": True}), "pt")
+    assert kept.training_flops == round(plain.training_flops * 1.5)
+    assert kept.batch_bytes < plain.batch_bytes
+    assert {plain.evaluation_flops} == {halved.evaluation_flops, kept.evaluation_flops}
+
+
+def test_runs_are_those_of_the_training():
+    plan = experiment()
+    for pack in plan.packs:
+        assert pack_cost(plan, pack, backbone_shape(plan), False).runs == len(runs_of(pack))
+
+
+def test_mpts_source_training_costs_a_batch_of_each_of_its_tasks():
+    plan = experiment()
+    (distilled,) = [pack for pack in plan.packs if pack.task == MULTITASK]
+    found = pack_cost(plan, distilled, backbone_shape(plan), False)
+    # Both source tasks have published training rows enough for the long schedule.
+    assert found.steps == 300_000
+    parts = [cost(plan, "pt", task, "source") for task in ("mnli", "sst2")]
+    a_step = sum(part.training_flops / part.runs / part.steps for part in parts)
+    students = found.runs * found.steps * a_step
+    assert students < found.training_flops < 1.1 * students
+
+
+def test_on_a_gpu_the_frozen_weights_are_half_as_large_but_for_float32_methods():
+    plan = experiment(methods=["pt", "mpt", "fine_tuning"])
+    assert 2 * cost(plan, "pt", gpu=True).weight_bytes == cost(plan, "pt").weight_bytes
+    assert cost(plan, "fine_tuning", gpu=True).weight_bytes == cost(plan, "fine_tuning").weight_bytes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_the_backward_pass_keeps_is_what_autograd_saves(version, dtype):
+    """Within a quarter: the estimate leaves out the decoder, whose few positions count more in so small a model."""
+    model = make_t5(version).to(dtype)
+    backbone = EncoderDecoder(model)
+    inputs = torch.randn(2, 60, backbone.hidden_size, dtype=dtype, requires_grad=True)
+    mask = torch.ones(2, 60, dtype=torch.int64)
+    _, _, targets = make_inputs()
+    saved = {}
+
+    def keep(tensor):
+        if not isinstance(tensor, torch.nn.Parameter):
+            saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    weights = {parameter.untyped_storage().data_ptr() for parameter in backbone.model.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = backbone.token_losses(inputs, mask, targets[:2]).sum()
+    found = sum(size for place, size in saved.items() if place not in weights)
+    assert loss.requires_grad
+    expected = 2 * graph_bytes(shape_of(model.config.to_dict()), 60, str(dtype).removeprefix("torch."))
+    assert found == pytest.approx(expected, rel=0.25)
