@@ -9,7 +9,14 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ept.ablation import AblationSettings, variants
 from ept.baselines.settings import BaselineSettings, check_baselines
 from ept.config_checks import check_backbone, check_sources, check_training, refuse_repeats
-from ept.config_sections import BackboneSettings, DataSettings, Section, TaskSettings, TransferSettings
+from ept.config_sections import (
+    BackboneSettings,
+    DataSettings,
+    RateStudySettings,
+    Section,
+    TaskSettings,
+    TransferSettings,
+)
 from ept.errors import InputError
 from ept.files import digest, write_text
 from ept.methods import get_method
@@ -64,6 +71,8 @@ class Configuration(Section):
     """Variants of EPT."""
     transfer: TransferSettings = TransferSettings()
     """Source prompts on every target."""
+    rate_study: RateStudySettings = RateStudySettings()
+    """More learning rates on some tasks."""
 
     @field_validator("methods")
     @classmethod

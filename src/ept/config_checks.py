@@ -45,7 +45,7 @@ def check_training(section: str, settings: TrainingSettings) -> None:
         raise ValueError(f"{section}.pack is {settings.pack}; it must be auto or a number of runs, at least 1")
     if settings.warmup_steps < 0 or (settings.steps != "auto" and settings.warmup_steps >= settings.steps):
         raise ValueError(f"{section}.warmup_steps is {settings.warmup_steps}; it must be 0 or more and below steps")
-    _check_learning_rates(section, settings.learning_rates)
+    check_learning_rates(section, settings.learning_rates)
     if isinstance(settings, FewShotSettings):
         refuse_repeats(settings.k)
         for k in settings.k:
@@ -55,7 +55,7 @@ def check_training(section: str, settings: TrainingSettings) -> None:
             raise ValueError(f"few_shot.probe_steps is {settings.probe_steps}; it must be at least 1")
 
 
-def _check_learning_rates(section: str, rates: LearningRates) -> None:
+def check_learning_rates(section: str, rates: LearningRates) -> None:
     for method, groups in rates.items():
         where = f"{section}.learning_rates.{method}"
         wanted = set(get_method(method).groups)

@@ -4,10 +4,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ept.config_checks import check_transfer, refuse_repeats
+from ept.config_checks import check_learning_rates, check_transfer, refuse_repeats
 from ept.tasks import get_task
 from ept.tasks.natural import in_words
 from ept.tasks.record import Task
+from ept.training.settings import LearningRates
 
 
 class Section(BaseModel):
@@ -138,4 +139,23 @@ class TransferSettings(Section):
     @model_validator(mode="after")
     def _can_be_transferred(self) -> "TransferSettings":
         check_transfer(self.methods, self.every_source + self.chosen_source)
+        return self
+
+
+class RateStudySettings(Section):
+    """More learning rates than `training` has, for the table `learning_rates` alone: how much scores depend on them."""
+
+    tasks: list[str] = []
+    """Tasks on which they are tried, with full data."""
+    learning_rates: LearningRates = {}
+    """For each method and parameter group the rates to try, as in `training`."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "RateStudySettings":
+        for name in self.tasks:
+            get_task(name)
+        refuse_repeats(self.tasks)
+        check_learning_rates("rate_study", self.learning_rates)
+        if bool(self.tasks) != bool(self.learning_rates):
+            raise ValueError("rate_study needs both tasks and learning_rates, or neither")
         return self

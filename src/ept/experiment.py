@@ -19,7 +19,7 @@ from ept.data.source import DataSource, identity
 from ept.demo import BACKBONE_FOLDER
 from ept.errors import InputError
 from ept.files import digest
-from ept.methods import METHODS, get_method
+from ept.methods import METHODS, Rates, get_method
 from ept.pack import FULL, MULTITASK, SOURCE, Pack, check_regime
 from ept.prompts.budget import decomposition_rank, ept_rank
 from ept.table_plan import COMPARISON, REMEDIES, SUMMARY, headline_tables, plan_tables
@@ -103,11 +103,12 @@ class Experiment:
         initialise_from: str,
         variant: Variant | None = None,
         source: str | None = None,
+        learning_rates: Rates | None = None,
     ) -> Pack:
         """One pack. `regime` is full, source, or k<number>; `initialise_from` is scratch or source.
 
         `variant` takes the place of the configuration's own settings of the prompts, `source` names the only source
-        task of a method that starts from one.
+        task of a method that starts from one, and `learning_rates` take the place of the configuration's grid.
         Raises InputError for a method, task or regime that is unknown, for a start that the method cannot have, and for
         a parameter budget that the backbone cannot hold.
         """
@@ -132,7 +133,7 @@ class Experiment:
             "seeds": list(seeds),
             "initialise_from": {pack.task: pack.hash for pack in candidates} or "scratch",
             "source_length": config.source_length(task),
-            "training": self._training(section, method, regime),
+            "training": self._training(section, method, regime, learning_rates),
             **self._options(method, variant),
             **self._choice(method, initialise_from),
         }
@@ -290,9 +291,11 @@ class Experiment:
         # Only where there is some: hashes of results without it stay what they are.
         return settings if backbone.quantization == "none" else settings | {"quantization": backbone.quantization}
 
-    def _training(self, section: TrainingSettings, method: str, regime: str) -> dict[str, Any]:
+    def _training(
+        self, section: TrainingSettings, method: str, regime: str, learning_rates: Rates | None = None
+    ) -> dict[str, Any]:
         values = dataclasses.asdict(section)
-        values["learning_rates"] = self.config.learning_rates(section, method)
+        values["learning_rates"] = learning_rates or self.config.learning_rates(section, method)
         if isinstance(section, FewShotSettings):
             for key in ("k", "initialise_from", "source", "choose_by", "probe_steps"):
                 del values[key]

@@ -50,6 +50,11 @@ class Pack:
         return None if self.regime in (FULL, SOURCE) else int(self.regime.removeprefix("k"))
 
     @property
+    def grid(self) -> dict[str, list[float]]:
+        """The learning rates that are tried, by group of parameters."""
+        return self.settings["training"]["learning_rates"]
+
+    @property
     def initialise_from(self) -> str:
         """`source` or `scratch`."""
         return "source" if self.candidates else "scratch"
@@ -62,8 +67,7 @@ class Pack:
     @property
     def number_of_runs(self) -> int:
         """Combinations of learning rates, times seeds."""
-        grid = self.settings["training"]["learning_rates"].values()
-        return math.prod(len(rates) for rates in grid) * len(self.seeds)
+        return math.prod(len(rates) for rates in self.grid.values()) * len(self.seeds)
 
     @property
     def title(self) -> str:

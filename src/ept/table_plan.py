@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MAIN, ABLATION, COMPARISON = "main", "ablation", "comparison"
 SIGNIFICANCE, EFFICIENCY = "significance", "efficiency"
 TRANSFER, TRANSFER_GAINS = "transfer", "transfer_gains"
+LEARNING_RATES = "learning_rates"
 # No table, but made of some: the headline numbers of the main table and of the few-shot ones.
 SUMMARY = "summary"
 # The method that the others are compared with.
@@ -23,6 +24,7 @@ SUBJECT = "ept"
 REMEDIES = {
     ABLATION: "name tasks in ablation.tasks",
     SIGNIFICANCE: f"name {SUBJECT} and another method in methods",
+    LEARNING_RATES: "name several rates in training.learning_rates, or a rate_study",
     TRANSFER: "name methods in transfer.methods",
     TRANSFER_GAINS: "name scratch and source in few_shot.initialise_from, or pt and spot in methods",
 }
@@ -49,6 +51,8 @@ def plan_tables(experiment: "Experiment") -> dict[str, list[Pack]]:
         tables[TRANSFER] = _packs_of(asked_for(experiment))
     if config.ablation.tasks:
         tables[ABLATION] = _ablation(experiment)
+    if grids := _grids(experiment, main):
+        tables[LEARNING_RATES] = grids
     tables[COMPARISON] = main
     return tables
 
@@ -96,3 +100,16 @@ def _ablation(experiment: "Experiment") -> list[Pack]:
         for variant in variants(config.prompt, config.ept, config.ablation)
         for task in config.ablation.tasks
     ]
+
+
+def _grids(experiment: "Experiment", main: list[Pack]) -> list[Pack]:
+    """The packs that try several learning rates with full data: those of the main table, or of the study of rates."""
+    study = experiment.config.rate_study
+    studied = [
+        experiment.pack(method, task, FULL, start, learning_rates=rates)
+        for method, rates in study.learning_rates.items()
+        for start in _starts(experiment, method, FULL)
+        for task in study.tasks
+    ]
+    tried = [pack for pack in main if pack.method not in study.learning_rates]
+    return [pack for pack in tried + studied if pack.number_of_runs > len(pack.seeds)]

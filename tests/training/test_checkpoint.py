@@ -5,6 +5,7 @@ import json
 import math
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -100,7 +101,7 @@ def all_bits(folder, prompts, results):
     """Everything that a training leaves, comparable."""
     with safe_open(folder / "part0.safetensors", framework="pt") as file:
         header = json.loads(file.metadata()["ept"])
-    del header["seconds"]
+    del header["seconds"], header["wall_seconds"]
     rest = [{key: value for key, value in vars(result).items() if key != "best_tensors"} for result in results]
     return (
         [bits(prompts.tensors(run)) for run in range(prompts.runs)],
@@ -264,3 +265,20 @@ def test_other_conditions_are_said_and_gone_on_from(backbone, even, tmp_path, ca
     assert "threads was 1 before the stop, is 2 now: the result may differ by rounding" in lines
     assert not any(line.startswith("device") for line in lines)
     assert f"going on from step 5 ({tmp_path / 'part0.safetensors'})" in lines
+
+
+def test_the_seconds_of_all_processes_add_up(backbone, even, tmp_path):
+    def go_on(worked, stop_after=()):
+        """A process that has worked for some seconds already; returns what it knows of those before it."""
+        path, began = tmp_path / "part0.safetensors", time.perf_counter() - worked
+        checkpoint = Checkpoint(path, IDENTITY, {"threads": 1}, seconds=1e9, began=began)
+        checkpoint.stop_on_signal()
+        progress = Stopped(SETTINGS.steps, stop_after)
+        runs = [Run(0, {"prompt": 0.3})]
+        train(backbone, make_pack(backbone, "pt", [0]), even, runs, progress=progress, checkpoint=checkpoint)
+        return checkpoint.seconds_before
+
+    for worked, step in ((1000, 5), (500, 8)):
+        with pytest.raises(Interrupted):
+            go_on(worked, [step])
+    assert 1500 <= go_on(0) < 1600

@@ -1,5 +1,13 @@
 """What a log shows of a long training."""
 
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+
 from ept.training.progress import Progress
 
 
@@ -12,6 +20,42 @@ def test_time_left_is_that_of_the_steps_of_this_process(monkeypatch, capsys):
         now[0] += 0.5
         progress.step(step, examples=32, alive=2, runs=3)
     assert capsys.readouterr().err.splitlines() == [
-        f"ept rte: step {step}/1000, 64 examples/s, {left} s left, best validation nan, 2/3 runs alive"
+        f"ept rte: step {step}/1000, {left} s left, 64 examples/s, best validation none yet, 2/3 runs alive"
         for step, left in ((920, 40), (940, 30))
     ]
+
+
+TRAINING = """
+import time
+from ept.training.progress import Progress
+progress = Progress("ept rte k16", 4)
+for step in (1, 2, 3, 4):
+    time.sleep(0.12)
+    progress.step(step, examples=24, alive=2, runs=3)
+    if step == 2:
+        progress.validated(71.25)
+progress.close()
+"""
+
+
+def test_a_terminal_shows_a_bar_with_the_same():
+    ours, theirs = pty.openpty()
+    # 40 lines of 150 columns; without a size a bar shows nothing.
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 150, 0, 0))
+    process = subprocess.Popen([sys.executable, "-c", TRAINING], stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    # The terminal of a process that has ended reads as an error.
+    while part := _read(ours):
+        shown += part
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "ept rte k16:  75%" in text and "step 3/4, 00:00 left" in text and "examples/s" in text
+    assert "best validation none yet, 2/3 runs alive" in text and "best validation 71.2, 2/3 runs alive" in text
+
+
+def _read(terminal):
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        return b""

@@ -32,8 +32,8 @@ def test_paper_configuration_shows_the_full_grid_without_downloading(workflow, p
     assert planned["train_source"] == 3 * 5 + 4
     assert planned["fetch"] == planned["tokenize"] == 15
     assert planned["download_backbone"] == 1
-    # main, three k, significance, efficiency, gains of transfer, its matrix, ablation, comparison
-    assert planned["table"] == 10
+    # main, three k, significance, efficiency, gains of transfer, its matrix, ablation, learning rates, comparison
+    assert planned["table"] == 11
     assert planned["figures"] == planned["report_pages"] == 1
     assert not (workflow.folder / "data").exists()
 

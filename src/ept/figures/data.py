@@ -67,7 +67,11 @@ class Results:
     @cached_property
     def full_data(self) -> list[PackRecord]:
         """The records behind the main table."""
-        return [PackRecord(pack, read_record(pack.folder, pack.hash)) for pack in self.experiment.table_packs("main")]
+        return self.records("main")
+
+    def records(self, table: str) -> list[PackRecord]:
+        """The records behind a table."""
+        return [PackRecord(pack, read_record(pack.folder, pack.hash)) for pack in self.experiment.table_packs(table)]
 
     def of_method(self, method: str) -> list[PackRecord]:
         """The full-data records of a method, one a task."""

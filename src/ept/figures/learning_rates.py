@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from ept.figures.data import PackRecord, Results
 from ept.figures.style import method_style, new_figure
 from ept.methods import METHODS
+from ept.table_plan import LEARNING_RATES
 
 LINES = ("-", "--", ":", "-.")
 
@@ -16,7 +17,9 @@ def draw(results: Results) -> Figure:
     """One panel a method that tried several rates: its first rate with several values along the axis, one curve a
     combination of the others.
     """
-    scores = {method: scores_by_rates(results.of_method(method)) for method in results.full_data_methods}
+    records = results.records(LEARNING_RATES)
+    methods = dict.fromkeys(record.pack.method for record in records)
+    scores = {name: scores_by_rates([record for record in records if record.pack.method == name]) for name in methods}
     scores = {method: found for method, found in scores.items() if len(found) > 1}
     columns = min(len(scores), 2)
     rows = math.ceil(len(scores) / columns)

@@ -81,3 +81,17 @@ EFFICIENCY = (
     "inference_device",
     "inference_threads",
 )
+LEARNING_RATES = (
+    "backbone",
+    "method",
+    "task",
+    "regime",
+    "source",
+    "learning_rates",
+    "metric",
+    "validation_mean",
+    "validation_std",
+    "seeds",
+    "diverged",
+    "reported",
+)

@@ -7,7 +7,7 @@ from ept.experiment import Experiment
 from ept.pack import Pack
 from ept.results import columns
 from ept.results.layout import Layout
-from ept.table_plan import ABLATION, COMPARISON, EFFICIENCY, SIGNIFICANCE, TRANSFER, TRANSFER_GAINS
+from ept.table_plan import ABLATION, COMPARISON, EFFICIENCY, LEARNING_RATES, SIGNIFICANCE, TRANSFER, TRANSFER_GAINS
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ KINDS = {
     COMPARISON: Kind(columns.COMPARISON, "comparison"),
     SIGNIFICANCE: Kind(columns.SIGNIFICANCE, "significance"),
     EFFICIENCY: Kind(columns.EFFICIENCY, "efficiency"),
+    LEARNING_RATES: Kind(columns.LEARNING_RATES, "learning_rates"),
     TRANSFER: Kind(columns.TRANSFER, "transfer"),
     TRANSFER_GAINS: Kind(columns.TRANSFER, "transfer_gains"),
 }

@@ -67,7 +67,9 @@ class Checkpoint:
 
     `identity` is what must be the same to go on (settings hash, data); `conditions` what must be the same to end bit
     for bit like an undisturbed training (threads, device, versions): a difference is said, not refused. Trainings that
-    follow each other in one job share `stop`, so that no signal between them is lost.
+    follow each other in one job share `stop`, so that no signal between them is lost. `began` is the moment (of
+    time.perf_counter) from which this process works for the training; `seconds_before` is how long former processes
+    did, up to the checkpoint that it goes on from.
     """
 
     def __init__(
@@ -77,10 +79,13 @@ class Checkpoint:
         conditions: dict[str, Any],
         seconds: float = 60.0,
         stop: Event | None = None,
+        began: float | None = None,
     ):
         self.path, self.identity, self.conditions, self.seconds = path, identity, conditions, seconds
         self._written = time.monotonic()
         self._stop = stop or Event()
+        self._began = time.perf_counter() if began is None else began
+        self.seconds_before = 0.0
 
     def stop_on_signal(self) -> None:
         """From now on SIGTERM means: write a checkpoint after the current step and end with `Interrupted`."""
@@ -109,6 +114,7 @@ class Checkpoint:
             "conditions": self.conditions,
             "step": state.step,
             "seconds": state.seconds,
+            "wall_seconds": self.seconds_before + time.perf_counter() - self._began,
             "size": asdict(state.size),
             "optimiser_steps": state.optimiser.steps,
             "results": results,
@@ -137,6 +143,7 @@ class Checkpoint:
             tensor.copy_(tensors[name])
         state.step, state.seconds, state.size = header["step"], header["seconds"], ForwardSize(**header["size"])
         state.optimiser.steps = header["optimiser_steps"]
+        self.seconds_before = header.get("wall_seconds", 0.0)
         device = state.healthy.device
         for run, (result, values) in enumerate(zip(state.results, header["results"], strict=True)):
             for key, value in values.items():

@@ -39,6 +39,7 @@ def distil_job(experiment: Experiment, pack: Pack, threads: int, checkpoint_seco
         identity={"hash": pack.hash, "data": [job.train.fingerprint for job in jobs]},
         conditions=job.conditions(),
         seconds=checkpoint_seconds,
+        began=started,
     )
     checkpoint.stop_on_signal()
     results, seconds = train_runs(
@@ -52,7 +53,8 @@ def distil_job(experiment: Experiment, pack: Pack, threads: int, checkpoint_seco
         Progress(f"{pack.method} source training on {pack.title}", steps),
         checkpoint,
     )
-    costs = {"train_seconds": seconds, "wall_seconds": time.perf_counter() - started}
+    wall_seconds = checkpoint.seconds_before + time.perf_counter() - started
+    costs = {"train_seconds": seconds, "wall_seconds": wall_seconds}
     _write(job, jobs, prompts, runs, results, costs)
     shutil.rmtree(pack.checkpoints, ignore_errors=True)
 

@@ -40,15 +40,18 @@ def train_job(experiment: Experiment, pack: Pack, threads: int, checkpoint_secon
     started = time.perf_counter()
     job = load_job(experiment, pack, threads)
     results: list[RunResult] = []
-    seconds, sources = 0.0, SourceScores()
-    stop = Event()
+    seconds, seconds_before, sources = 0.0, 0.0, SourceScores()
+    began, stop = started, Event()
     for part in parts(job, runs_of(pack)):
-        found, part_seconds, sources = _train_part(job, part, checkpoint_seconds, stop)
+        checkpoint = _checkpoint(job, part, checkpoint_seconds, stop, began)
+        found, part_seconds, sources = _train_part(job, part, checkpoint)
         results += found
         seconds += part_seconds
+        seconds_before += checkpoint.seconds_before
+        began = time.perf_counter()
     costs = {
         "train_seconds": seconds,
-        "wall_seconds": time.perf_counter() - started,
+        "wall_seconds": seconds_before + time.perf_counter() - started,
         "examples_per_second": sum(result.steps for result in results) * job.batch_size / seconds,
     }
     write_results(job, Outcome(runs_of(pack), results, sources, costs))
@@ -61,21 +64,26 @@ def parts(job: Job, runs: list[Run]) -> list[Part]:
     return [Part(number, group) for number, group in enumerate(groups)]
 
 
-def _train_part(
-    job: Job, part: Part, checkpoint_seconds: float, stop: Event
-) -> tuple[list[RunResult], float, SourceScores]:
-    prompts, sources = starting_prompts(job, [run.seed for run in part.runs])
-    rows = np.stack([job.train_rows(run.seed) for run in part.runs])
-    steps = steps_for(job.settings, job.train.metadata["rows_published_train"])
-    checkpoint = Checkpoint(
+def _checkpoint(job: Job, part: Part, seconds: float, stop: Event, began: float) -> Checkpoint:
+    return Checkpoint(
         job.pack.checkpoints / f"part{part.number}.safetensors",
         identity={"hash": job.pack.hash, "data": [job.train.fingerprint, job.validation.fingerprint]},
         conditions=job.conditions(),
-        seconds=checkpoint_seconds,
+        seconds=seconds,
         stop=stop,
+        began=began,
     )
+
+
+def _train_part(job: Job, part: Part, checkpoint: Checkpoint) -> tuple[list[RunResult], float, SourceScores]:
+    # Before anything is loaded, so that no signal is lost.
     checkpoint.stop_on_signal()
+    prompts, sources = starting_prompts(job, [run.seed for run in part.runs])
+    rows = np.stack([job.train_rows(run.seed) for run in part.runs])
+    steps = steps_for(job.settings, job.train.metadata["rows_published_train"])
     title = f"{job.pack.method} {job.pack.task} {job.pack.regime} from {job.pack.initialise_from}"
+    if not job.method.packed:
+        title += f", run {part.number + 1} of {len(runs_of(job.pack))}"
     results, seconds = train_pack(
         job.backbone,
         prompts,

@@ -170,6 +170,5 @@ def _check_places(job: "Job") -> None:
 
 def runs_of(pack: Pack) -> list[Run]:
     """Every combination of learning rates with every seed."""
-    grid = pack.settings["training"]["learning_rates"]
-    combinations = [dict(zip(grid, rates, strict=True)) for rates in itertools.product(*grid.values())]
+    combinations = [dict(zip(pack.grid, rates, strict=True)) for rates in itertools.product(*pack.grid.values())]
     return [Run(seed, rates) for rates in combinations for seed in pack.seeds]

@@ -5,6 +5,9 @@ import time
 
 from tqdm import tqdm
 
+# The rate that tqdm would show is of steps, not of examples.
+BAR = "{desc}: {percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt}, {remaining} left{postfix}"
+
 
 class Progress:
     """Step, examples per second, time left, best validation score so far, runs alive."""
@@ -16,8 +19,8 @@ class Progress:
         self.started = self.last_line = time.monotonic()
         self.steps_before: int | None = None
         self.examples = 0
-        self.best = float("nan")
-        self.bar = tqdm(total=steps, desc=title, leave=False) if sys.stderr.isatty() else None
+        self.best: float | None = None
+        self.bar = tqdm(total=steps, desc=title, bar_format=BAR, leave=False) if sys.stderr.isatty() else None
 
     def step(self, step: int, examples: int, alive: int, runs: int) -> None:
         """Say that `step` steps are done; `examples` were seen in the last one, over all runs."""
@@ -29,10 +32,12 @@ class Progress:
         self.examples += examples
         if self.bar is not None:
             self.bar.update(1)
-            self.bar.set_postfix_str(f"best {self.best:.1f}, {alive}/{runs} runs alive", refresh=False)
+            self.bar.set_postfix_str(self._state(alive, runs), refresh=False)
         elif step == self.steps or time.monotonic() - self.last_line >= self.seconds_between_lines:
             self.last_line = time.monotonic()
-            print(self._line(step, alive, runs), file=sys.stderr, flush=True)
+            left = self._elapsed() / (step - self.steps_before) * (self.steps - step)
+            line = f"{self.title}: step {step}/{self.steps}, {left:.0f} s left, {self._state(alive, runs)}"
+            print(line, file=sys.stderr, flush=True)
 
     def validated(self, best: float) -> None:
         """Remember the best validation score over the runs, for the next line."""
@@ -43,10 +48,10 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
-    def _line(self, step: int, alive: int, runs: int) -> str:
-        elapsed = time.monotonic() - self.started
-        left = elapsed / (step - self.steps_before) * (self.steps - step)
-        return (
-            f"{self.title}: step {step}/{self.steps}, {self.examples / elapsed:.0f} examples/s, "
-            f"{left:.0f} s left, best validation {self.best:.1f}, {alive}/{runs} runs alive"
-        )
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    def _state(self, alive: int, runs: int) -> str:
+        rate = self.examples / max(self._elapsed(), 1e-9)
+        best = "none yet" if self.best is None else f"{self.best:.1f}"
+        return f"{rate:.0f} examples/s, best validation {best}, {alive}/{runs} runs alive"
