@@ -136,7 +136,7 @@ def graph_bytes(shape: Shape, positions: int, dtype: str, checkpointing: bool = 
 
 
 def halving_share(rungs: int) -> float:
-    """The share of all steps that successive halving leaves: after 1/2, 1/4, ... of the steps half of the runs go on."""
+    """The share of all steps that successive halving leaves: at 1/2, 1/4, ... of the steps half of the runs stop."""
     return 2**-rungs * (1 + rungs / 2)
 
 
