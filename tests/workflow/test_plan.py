@@ -130,3 +130,11 @@ def test_ruff_is_clean(project):
             [sys.executable, "-m", "ruff", *command, "src", "tests"], cwd=project, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout
+
+
+def test_another_table_is_planned_where_the_list_of_one_lies_already(workflow):
+    config = workflow.configure({"tasks": {"target": ["cb"]}, "methods": ["pt", "bitfit"], "few_shot": {"k": [4]}})
+    lists = workflow.folder / "results/lists"
+    lists.mkdir(parents=True)
+    (lists / "main.txt").write_text("another configuration's\n")
+    assert workflow.planned("results/main.csv", "results/fewshot_k4.csv", config=config)["table"] == 2

@@ -36,6 +36,10 @@ SEEDS = EXPERIMENT.config.seeds
 RESOURCES = JobResources(EXPERIMENT)
 SOURCE_PACKS = [pack for pack in EXPERIMENT.packs if pack.regime == SOURCE]
 RESOLVED = write_resolved(EXPERIMENT.config, paths.configurations_folder(OUTPUT))
+# Written before Snakemake looks at any file: it reads a folder once and would miss a list that comes later.
+LISTS = {
+    table: write_list(EXPERIMENT, table) for table in [*EXPERIMENT.tables, SUMMARY]
+}
 # For the report's landing page, which sees only this.
 config["output"] = OUTPUT
 
@@ -145,8 +149,10 @@ def table_list(wildcards):
     """The list of a table's packs, written when the workflow is parsed and only if it differs.
 
     Going from configuration A to B and back to A therefore makes A's table again, whatever Snakemake remembers.
+    Raises InputError for a table that this configuration does not have.
     """
-    return write_list(EXPERIMENT, wildcards.table)
+    EXPERIMENT.table_packs(wildcards.table)
+    return LISTS[wildcards.table]
 
 
 def table_runs(wildcards):
@@ -188,8 +194,3 @@ def summarised_tables(wildcards):
     return [
         paths.table_file(OUTPUT, table) for table in headline_tables(EXPERIMENT.config)
     ]
-
-
-def summary_list(wildcards):
-    """The packs behind the summary, a list as that of a table."""
-    return write_list(EXPERIMENT, SUMMARY)

@@ -38,7 +38,7 @@ rule table:
 
 rule summary:
     input:
-        list=summary_list,
+        list=LISTS[SUMMARY],
         tables=summarised_tables,
     output:
         summary=f"{OUTPUT}/summary.json",
