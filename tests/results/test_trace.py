@@ -82,6 +82,13 @@ def test_the_printed_command_is_of_the_same_pack(experiment, capsys):
     assert (again.hash, again.folder) == (pack.hash, pack.folder)
 
 
+def test_a_source_that_was_chosen_by_similarity_is_shown_with_it(experiment, capsys):
+    pack = _pack(experiment, "fewshot_k4", "ept", "rte", "source")
+    write_runs(pack, (150, 170), source="sst2", source_similarities={"sst2": 0.75, "mnli": None})
+    where = ["--method", "ept", "--task", "rte", "--start", "source"]
+    assert "source: sst2 (similarities: sst2 0.7500)" in _trace(capsys, "results/fewshot_k4.csv", *where)
+
+
 def test_every_start_is_shown_unless_one_is_named_and_an_average_shows_all_its_tasks(experiment, capsys):
     both = _trace(capsys, "results/fewshot_k4.csv", "--method", "ept", "--task", "average")
     hashes = {pack.hash for pack in experiment.tables["fewshot_k4"] if pack.method == "ept"}

@@ -17,7 +17,6 @@ from ept.tasks import get_task
 RECORD = (
     "backbone",
     "source",
-    "source_losses",
     "trained_parameters",
     "stored_parameters",
     "data_fingerprints",
@@ -84,9 +83,17 @@ def read_record(folder: Path, hash_: str) -> dict:
     for found in (record.get("hash"), stored.get("hash")):
         if found != hash_:
             raise InputError(f"{folder} holds the record of settings {found}, not of {hash_}; delete it and run again")
-    if missing := [key for key in RECORD if key not in record]:
+    keys = [*RECORD] if "source_similarities" in record else [*RECORD, "source_losses"]
+    if missing := [key for key in keys if key not in record]:
         raise InputError(f"{folder}/runs.json lacks {missing[0]!r}; delete its folder and run again")
     return record
+
+
+def selection_scores(record: dict) -> tuple[str, dict[str, float | None]]:
+    """How a record's source was chosen (loss or similarity) and the score of each candidate, the chosen one first."""
+    if "source_similarities" in record:
+        return "similarity", record["source_similarities"]
+    return "loss", record["source_losses"]
 
 
 def _read(pack: Pack) -> PackResult:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ept.errors import InputError
 from ept.paths import prompt_file
-from ept.results.collect import read_record
+from ept.results.collect import read_record, selection_scores
 from ept.results.read import WrittenTable, read_table
 from ept.results.samples import averaged_tasks
 
@@ -87,9 +87,10 @@ def _pack(table: WrittenTable, run: dict[str, str]) -> list[str]:
     lines = [f"{run['method']} {run['task']} {run['regime']} from {run['start']}: {folder}/runs.json"]
     lines += [f"  {line}" for line in _runs(record, Path(run["prompts"]))]
     if run["start"] == "source":
-        losses = record["source_losses"]
-        known = ", ".join(f"{task} {loss:.4f}" for task, loss in losses.items() if loss is not None)
-        lines.append(f"  source: {record['source']}" + (f" (training losses: {known})" if known else ""))
+        by, scores = selection_scores(record)
+        name = {"loss": "training losses", "similarity": "similarities"}[by]
+        known = ", ".join(f"{task} {score:.4f}" for task, score in scores.items() if score is not None)
+        lines.append(f"  source: {record['source']}" + (f" ({name}: {known})" if known else ""))
     fingerprints = ", ".join(f"{split} {value[:12]}" for split, value in record["data_fingerprints"].items())
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     rows = f"{record['train_rows']} training, {record['validation_rows']} validation, {record['test_rows']} test rows"

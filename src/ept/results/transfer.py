@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ept.experiment import Experiment
 from ept.methods import METHODS
 from ept.pack import Pack
-from ept.results.collect import PackResult, collect
+from ept.results.collect import PackResult, collect, selection_scores
 from ept.results.layout import Layout
 from ept.results.paired import paired_difference
 from ept.results.scores import table_rows
@@ -89,13 +89,6 @@ def transfer_rows(scratch: _Scored, started: list[_Scored], own: bool) -> list[d
             for metric in get_task(task).metrics
         ]
     return rows
-
-
-def selection_scores(record: dict) -> tuple[str, dict[str, float | None]]:
-    """How a record's source was chosen (loss or similarity) and the score of each candidate, the chosen one first."""
-    if "source_similarities" in record:
-        return "similarity", record["source_similarities"]
-    return "loss", record["source_losses"]
 
 
 def _choices(started: list[PackResult]) -> list[str]:
