@@ -65,5 +65,8 @@ def write_runs(pack, right, **record_of):
         ],
         **record_of,
     }
+    if "source_similarities" in record:
+        # A source is chosen by one or the other.
+        del record["source_losses"]
     (pack.folder / "runs.json").write_text(json.dumps(record))
     (pack.folder / "settings.json").write_text(json.dumps({"hash": pack.hash}))

@@ -42,7 +42,7 @@ def write_all(packs, right=RIGHT, losses=LOSSES, key="source_losses"):
             write_runs(pack, right=SCRATCH)
             continue
         scores = {name: losses[name] for name in names}
-        write_runs(pack, right=right[names[0]], source=names[0], **{"source_losses": {}, key: scores})
+        write_runs(pack, right=right[names[0]], source=names[0], **{key: scores})
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from ept.config import load_configuration
 from ept.experiment import Experiment
 from ept.prompts.build import build_pack
 from ept.prompts.save import read_prompt, save_prompt
-from ept.results.transfer import selection_scores
+from ept.results.collect import selection_scores
 from ept.training.choose_source import prompt_similarity, score_sources
 from ept.training.load import load_job
 from ept.training.start import build_prompts, candidate_prompts, starting_prompts
