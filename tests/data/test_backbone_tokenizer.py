@@ -1,6 +1,5 @@
 """Tokenizers are loaded to encode whole texts, whatever their files say."""
 
-import importlib.util
 import shutil
 
 import pytest
@@ -56,12 +55,14 @@ def test_t5_writes_the_labels_as_the_protocol_says(t5_folder):
     ]
 
 
-def test_spiece_model_alone(t5_folder, tmp_path):
-    """It needs sentencepiece, which the project does not: without it the sentence says what to do."""
+@pytest.mark.parametrize("model_type", ["t5", "mt5"])
+def test_spiece_model_alone(t5_folder, tmp_path, model_type):
+    """As T5 v1.1 and mT5 are published."""
     shutil.copy(t5_folder / "spiece.model", tmp_path)
-    if importlib.util.find_spec("sentencepiece") is None:
-        with pytest.raises(InputError, match="spiece.model cannot be converted .*put the model's tokenizer.json"):
-            load_tokenizer(tmp_path)
-    else:
-        text = "It is 0.2 degrees ."
-        assert load_tokenizer(tmp_path).encode(text).ids == load_tokenizer(t5_folder).encode(text).ids
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}"}}')
+    found, expected = load_tokenizer(tmp_path), load_tokenizer(t5_folder)
+    for text in ("It is 0.2 degrees .", "sentence1: A b  c sentence2: \u00e9", "<extra_id_0> two  blanks"):
+        assert found.encode(text).ids == expected.encode(text).ids
+    (tmp_path / "spiece.model").write_bytes(b"torn")
+    with pytest.raises(InputError, match="spiece.model: this is no tokenizer .*copy the model's again"):
+        load_tokenizer(tmp_path)

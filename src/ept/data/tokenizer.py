@@ -59,9 +59,9 @@ def _read(folder: Path) -> Tokenizer:
 
         try:
             return AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
-        except (ImportError, ValueError) as error:
+        except Exception as error:  # transformers and protobuf raise many kinds
             raise InputError(
-                f"{folder}: spiece.model cannot be converted (is sentencepiece installed?); put the model's "
-                "tokenizer.json there"
+                f"{folder / 'spiece.model'}: this is no tokenizer of config.json's model; copy the model's again, or its "
+                "tokenizer.json"
             ) from error
     raise InputError(f"{folder}: there is no tokenizer.json and no spiece.model; copy the model's there")
