@@ -101,7 +101,8 @@ def _write_gguf(path):
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(4)
     writer.add_vocab_size(VOCABULARY)
-    pieces = ["<s>", "<unk>", "</s>", *(chr(ord("A") + number) for number in range(VOCABULARY - 3))]
+    letters = [chr(ord("A") + number) for number in range(VOCABULARY - 4)]
+    pieces = ["<s>", "<unk>", "</s>", *letters, "AB"]
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(pieces)
     writer.add_token_types([TokenType.CONTROL] * 3 + [TokenType.NORMAL] * (VOCABULARY - 3))

@@ -4,8 +4,10 @@ import importlib.util
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
-from ept.backbones.files import read_config
+from ept.backbones.files import SINGLE_FILE, read_config
 from ept.errors import InputError
 from ept.files import write_folder_atomically
 
@@ -34,10 +36,21 @@ def convert_gguf(file: Path, folder: Path) -> None:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{file}: transformers cannot read this model ({reason}); fetch it again") from error
     with write_folder_atomically(folder) as temporary:
-        model.save_pretrained(temporary)
+        # Not save_pretrained, which refuses a model that came from GGUF, though its weights are plain numbers by now.
+        vars(model.config).pop("quantization_config", None)
+        model.config.save_pretrained(temporary)
+        save_file(_untied(model), temporary / SINGLE_FILE, metadata={"format": "pt"})
         tokenizer.save_pretrained(temporary)
         # An architecture that is no backbone is found out here and leaves nothing behind.
         read_config(temporary)
+
+
+def _untied(model: nn.Module) -> dict[str, Tensor]:
+    """Every tensor once, under the first of its names: of tied ones that of the embeddings, where loading looks."""
+    found: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in model.state_dict().items():
+        found.setdefault(tensor.data_ptr(), (name, tensor.contiguous()))
+    return dict(found.values())
 
 
 def _is_gguf(file: Path) -> bool:
