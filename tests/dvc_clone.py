@@ -37,8 +37,9 @@ exec "$EPT_PYTHON" -m ept.cli "$@"
 class Clone:
     """A git repository in `folder`; `calls` notes what was asked of ept in it."""
 
-    def __init__(self, folder: Path, source: Path | None = None):
-        self.folder, self.source = folder, source or folder / "src"
+    def __init__(self, folder: Path, source: Path | None = None, home: Path | None = None):
+        # The program that runs in it, and where DVC keeps what belongs to a user.
+        self.folder, self.source, self.home = folder, source or folder / "src", home or folder.parent / "home"
         self._bin = folder.parent / "bin"
         self._bin.mkdir(exist_ok=True)
         (self._bin / "ept").write_text(_EPT)
@@ -64,7 +65,7 @@ class Clone:
     def clone(self, folder: Path) -> "Clone":
         """`git clone`: what is committed."""
         self.run("git", "clone", "--quiet", ".", folder)
-        return Clone(folder, None if (folder / "src").exists() else self.source)
+        return Clone(folder, None if (folder / "src").exists() else self.source, self.home)
 
     def configure(self, values: dict) -> None:
         """Write config/config.yaml."""
@@ -77,7 +78,6 @@ class Clone:
 
     def run(self, *command: str | Path, fails: bool = False, **environment: str) -> str:
         """Run a command and return what it printed; assert that it succeeds, or that it fails."""
-        folder = self.folder.parent
         isolated = {
             "PATH": os.pathsep.join([str(self._bin), str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": str(self.source),
@@ -85,7 +85,7 @@ class Clone:
             "EPT_PYTHON": sys.executable,
             **{f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
             # Neither settings nor caches of whoever runs the tests.
-            **{f"DVC_{name}_DIR": str(folder / name) for name in ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")},
+            **{f"DVC_{name}_DIR": str(self.home / name) for name in ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")},
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "DVC_"))}
         done = subprocess.run(
@@ -114,10 +114,10 @@ class Clone:
         return hashes_behind(self.read("results/main.settings.json"))
 
     def add_remote(self, url: str | Path, **options: str) -> None:
-        """Set the default remote, as docs/dvc.md shows it."""
-        self.run("dvc", "remote", "add", "--local", "--force", "--default", "store", url)
-        for name, value in options.items():
-            self.run("dvc", "remote", "modify", "--local", "store", name, value)
+        """Set the default remote in .dvc/config.local, as `dvc remote add --local` and `modify --local` do."""
+        lines = ["[core]", "remote = store", "['remote \"store\"']", f"url = {url}"]
+        lines += [f"{name} = {value}" for name, value in options.items()]
+        (self.folder / ".dvc/config.local").write_text("\n".join(lines) + "\n")
 
 
 def hashes_behind(settings: bytes) -> list[str]:

@@ -31,10 +31,9 @@ class Store:
             self.broken_after -= 1
             return self.broken_after < 0
 
-    @property
-    def url(self) -> str:
-        """The remote's URL for DVC."""
-        return f"s3://{BUCKET}/store"
+    def url(self, name: str) -> str:
+        """The URL of a remote of its own, for DVC."""
+        return f"s3://{BUCKET}/{name}"
 
     @property
     def options(self) -> dict[str, str]:

@@ -13,7 +13,7 @@ from ept.table_plan import EFFICIENCY
 
 
 def compared_files(experiment: Experiment) -> list[Path]:
-    """Every table of the configuration in all its forms but `efficiency`, which holds times."""
+    """Every table of the configuration in all its forms, but `efficiency`, which holds times; and the summary."""
     output = experiment.config.output
     files = []
     for table in experiment.default_tables:
@@ -21,7 +21,7 @@ def compared_files(experiment: Experiment) -> list[Path]:
             csv = paths.table_file(output, table)
             files += [csv.with_suffix(f".{ending}") for ending in paths.TABLE_ENDINGS]
             files.append(paths.table_settings_file(output, table))
-    return files
+    return [*files, paths.summary_file(output)]
 
 
 def rebuild(experiment: Experiment) -> Path:

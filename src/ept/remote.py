@@ -13,7 +13,7 @@ SETTING = "`dvc remote add --local --default NAME URL`, see docs/dvc.md"
 
 # Every kind of store reports in its own library's words; names of exceptions are part of them.
 _REASONS = (
-    (r"No space left on device|Disk quota exceeded", "a disk is full; free some space"),
+    (r"No space left on device|Disk quota exceeded|disk is full", "a disk is full; free some space"),
     (
         r"NoCredentials|PartialCredentials|InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|Forbidden|ExpiredToken"
         r"|PermissionDenied|PermissionError|AuthError",
@@ -78,7 +78,7 @@ def _reason(errors: list[BaseException]) -> str:
         for pattern, reason in _REASONS:
             if re.search(pattern, text):
                 return reason
-    return f"{texts[0].strip()}"
+    return texts[0].strip()
 
 
 def _words(error: BaseException) -> Iterator[str]:

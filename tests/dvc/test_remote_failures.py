@@ -19,10 +19,10 @@ stages:
 """
 
 
-@pytest.fixture
-def recorded(project, tmp_path) -> Clone:
+@pytest.fixture(scope="module")
+def recorded(project, tmp_path_factory) -> Clone:
     """A small repository with a dozen recorded files instead of a whole workflow's."""
-    folder = tmp_path / "recorded"
+    folder = tmp_path_factory.mktemp("small") / "recorded"
     folder.mkdir()
     clone = Clone(folder, project / "src")
     (folder / "dvc.yaml").write_text(STAGE)
@@ -77,7 +77,7 @@ def _with_remote(recorded: Clone, folder, url, **options: str) -> Clone:
 
 @pytest.mark.long
 def test_a_remote_that_breaks_off_midway(recorded, s3, tmp_path):
-    clone = _with_remote(recorded, tmp_path / "clone", s3.url, **s3.options)
+    clone = _with_remote(recorded, tmp_path / "clone", s3.url("broken"), **s3.options)
     s3.broken_after = FILES // 3
     try:
         _sentence(recorded, "push", "s3://", "what has arrived stays", AWS_MAX_ATTEMPTS="1")
@@ -91,15 +91,16 @@ def test_a_remote_that_breaks_off_midway(recorded, s3, tmp_path):
 
 @pytest.mark.long
 def test_a_wrong_key(recorded, s3, tmp_path):
-    clone = _with_remote(recorded, tmp_path / "clone", s3.url, **s3.options)
+    url = s3.url("key")
+    clone = _with_remote(recorded, tmp_path / "clone", url, **s3.options)
     for option in ("access_key_id", "secret_access_key"):
-        recorded.add_remote(s3.url, **{**s3.options, option: "AKIAWRONG"})
+        recorded.add_remote(url, **{**s3.options, option: "AKIAWRONG"})
         _sentence(recorded, "push", "refuses the key", "dvc remote modify --local")
-    recorded.add_remote(s3.url, **s3.options)
+    recorded.add_remote(url, **s3.options)
     recorded.run("ept", "push")
-    clone.add_remote(s3.url, **{**s3.options, "access_key_id": "AKIAWRONG"})
+    clone.add_remote(url, **{**s3.options, "access_key_id": "AKIAWRONG"})
     _sentence(clone, "pull", "refuses the key")
-    clone.add_remote(s3.url, **s3.options)
+    clone.add_remote(url, **s3.options)
     _completes(recorded, clone)
 
 
@@ -107,7 +108,7 @@ def test_a_wrong_key(recorded, s3, tmp_path):
 def test_a_bucket_or_a_server_that_is_not_there(recorded, s3):
     recorded.add_remote("s3://no-such-bucket/store", **s3.options)
     _sentence(recorded, "push", "bucket does not exist")
-    recorded.add_remote(s3.url, **{**s3.options, "endpointurl": "http://127.0.0.1:9"})
+    recorded.add_remote(s3.url("elsewhere"), **{**s3.options, "endpointurl": "http://127.0.0.1:9"})
     _sentence(recorded, "push", "cannot be reached", AWS_MAX_ATTEMPTS="1")
 
 
@@ -132,6 +133,7 @@ def test_a_clone_on_a_full_disk(recorded, tmp_path):
 
 
 def test_what_no_remote_can_help_with(recorded, tmp_path):
+    (recorded.folder / ".dvc/config.local").unlink(missing_ok=True)
     _sentence(recorded, "push", "no remote is set", "dvc remote add --local")
     clone = _with_remote(recorded, tmp_path / "clone", tmp_path / "store")
     _sentence(clone, "pull", "it lacks files", "push them")
