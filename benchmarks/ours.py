@@ -85,7 +85,7 @@ class Pack:
         self.optimiser = PackedAdam(groups, rates, CLIP_NORM)
         rows = np.tile(np.arange(len(task.train)), (runs, 1))
         self.order = BatchOrder(task.train.lengths, rows, seeds, plan.batch_size)
-        self.answers = LabelPieces(get_task(task.name), None, tuple(map(tuple, task.label_ids)))
+        self.answers = LabelPieces(get_task(task.name), tuple(map(tuple, task.label_ids)))
 
     def batches(self, steps: int) -> list[np.ndarray]:
         """`steps` batches [runs, rows] whose mean padded length is that of an epoch."""

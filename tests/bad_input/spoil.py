@@ -181,7 +181,7 @@ def source_prompt(without=(), **changes):
 
     def write():
         kept = {name: tensor for name, tensor in tensors.items() if name not in without}
-        save_prompt(source_prompt_file(), kept, {}, {"method": "dept"})
+        save_prompt(source_prompt_file(), kept, {}, {"method": "dept", "hash": source_prompt_file().parent.name})
 
     return write
 

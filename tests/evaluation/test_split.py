@@ -36,10 +36,14 @@ class Limited(EncoderDecoder):
 
 
 class Pieces(Answers):
-    """Labels of two pieces and texts as numbers, without a tokenizer."""
+    """Labels of two pieces, without a tokenizer."""
 
     def label_ids(self):
         return [[2 + number // 6, 2 + number % 6, 1] for number in range(len(self.task.labels))]
+
+
+class Numbers:
+    """Texts as numbers, without a tokenizer."""
 
     def text(self, pieces):
         return " ".join(map(str, pieces))
@@ -125,7 +129,7 @@ def test_predictions_are_those_of_each_row_alone(t5, split, output, scores, most
 
 
 def test_texts_are_those_of_each_row_alone(t5, split, output):
-    found = predict_split(Limited(t5, 9), output, split, np.arange(ROWS), Pieces(get_task("squad"), None), 10**6)
+    found = predict_split(Limited(t5, 9), output, split, np.arange(ROWS), Pieces(get_task("squad"), Numbers()), 10**6)
     alone = _alone(t5, split, output, lambda *inputs: generate(*inputs, MAX_ANSWER_PIECES))
     assert found.tolist() == [[" ".join(map(str, text)) for text in texts] for texts in alone]
     assert len(np.unique(found.astype(str))) > 3

@@ -193,7 +193,7 @@ def test_a_full_disk_leaves_no_half_folder(refused, prompt_file, monkeypatch):
 
     monkeypatch.setattr(torch, "save", fail)
     export = ["export", "--format", "dept", "--from", prompt_file("dept"), "--to", "new"]
-    refused("cannot write the folder new .No space left on device.; name another", *export)
+    refused("new cannot be written: the disk is full; free some space", *export)
 
 
 def words(folder, to="file"):

@@ -61,7 +61,7 @@ def _read(folder: Path) -> Tokenizer:
             return AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
         except Exception as error:  # transformers and protobuf raise many kinds
             raise InputError(
-                f"{folder / 'spiece.model'}: this is no tokenizer of config.json's model; copy it again, or its "
-                "tokenizer.json"
+                f"{folder / 'spiece.model'}: this is no tokenizer of config.json's model; copy the model's again, or "
+                "its tokenizer.json"
             ) from error
     raise InputError(f"{folder}: there is no tokenizer.json and no spiece.model; copy the model's there")
