@@ -35,7 +35,7 @@ CASES = {
     "no piece for the unknown": (
         tokenizer(drop="<unk>"),
         "tokenize --task rte",
-        "model: the tokenizer cannot encode .. use that of a T5 model",
+        "model: the tokenizer cannot encode .. copy the model's again",
     ),
     "torn tokenizer": (
         torn("model/tokenizer.json"),
