@@ -26,7 +26,7 @@ class Submission:
 
     def __init__(self, workflow, values):
         self.workflow = workflow
-        self.config = workflow.configure({**values, **TARGETS, "ablation": {"tasks": []}})
+        self.config = workflow.configure({**values, **TARGETS, "ablation": {}, "transfer": {}})
         experiment = Experiment(load_configuration(self.config))
         pack = next(pack for pack in experiment.packs if pack.task == "cb")
         self.targets = (str(pack.folder / "runs.json"), str(experiment.raw_folder("rte")))
