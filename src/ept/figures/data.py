@@ -9,7 +9,7 @@ from functools import cached_property
 from ept import paths
 from ept.errors import InputError
 from ept.experiment import Experiment
-from ept.pack import FULL, Pack
+from ept.pack import Pack
 from ept.results.collect import read_record
 from ept.results.read import read_rows
 from ept.tasks import get_task
@@ -76,11 +76,6 @@ class Results:
     def of_method(self, method: str) -> list[PackRecord]:
         """The full-data records of a method, one a task."""
         return [record for record in self.full_data if record.pack.method == method]
-
-    @property
-    def full_data_methods(self) -> list[str]:
-        """The methods of the main table in the order of its rows."""
-        return list(dict.fromkeys(record.pack.method for record in self.full_data if record.pack.regime == FULL))
 
 
 def _cell(text: str | None) -> str | float:

@@ -22,8 +22,8 @@ def draw(results: Results) -> Figure:
             if record.pack.task == task:
                 steps, scores = mean_curve(point for run in record.selected for point in run["validation_curve"])
                 style = method_style(record.pack.method)
-                axes.plot(steps, scores, color=style.color, label=METHODS[record.pack.method].title)
-                axes.plot(steps[-1:], scores[-1:], color=style.color, marker=style.marker)
+                title = METHODS[record.pack.method].title
+                axes.plot(steps, scores, color=style.color, marker=style.marker, markevery=[-1], label=title)
         axes.set_title(get_task(task).title)
     for place, axes in enumerate(panels):
         axes.set_visible(place < len(tasks))
