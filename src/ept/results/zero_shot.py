@@ -11,7 +11,7 @@ from ept.files import write_text
 from ept.pack import FULL
 from ept.prompts.base import PromptOutput
 from ept.results.columns import SCORES
-from ept.results.intervals import estimate
+from ept.results.intervals import estimate, resample
 from ept.results.layout import to_latex, to_markdown
 from ept.results.scores_layout import scores_layout
 from ept.results.write import to_csv
@@ -50,7 +50,8 @@ def _rows(job: Job) -> list[dict]:
     rows = []
     for metric in job.task.metrics:
         scorer = metrics.scorer(metric, [found], truth, job.task)
-        estimated = estimate(scorer, 1, metrics.clusters(truth))
+        sample = resample(scorer, 1, metrics.clusters(truth), share=metric in metrics.SHARES)
+        estimated = estimate([sample])
         rows.append(
             {
                 "backbone": job.config.backbone.name,
