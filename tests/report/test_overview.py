@@ -25,7 +25,7 @@ def test_it_names_the_run(text):
 def test_it_says_what_was_left_out_and_why(text):
     left_out = text[text.index("Left out") :]
     assert "- Ablation of EPT (``ablation.tasks`` names no task)\n" in left_out
-    assert "- Learning-rate sensitivity (``training.learning_rates`` gives every method one combination)" in left_out
+    assert "- Learning-rate sensitivity (``training.learning_rates`` gives every method one combination" in left_out
     assert "- Table ``comparison`` (only for the backbone of published scores)\n" in left_out
 
 

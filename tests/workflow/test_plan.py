@@ -90,7 +90,7 @@ def test_every_shipped_configuration_resolves_the_same_alone_and_through_snakema
         experiment = Experiment(config)
         assert lists == {
             name: [str(pack.folder) for pack in experiment.packs_behind(name)]
-            for name in (*experiment.default_tables, "summary")
+            for name in (*experiment.tables, "summary")
         }
         shutil.rmtree(workflow.folder / config.output)
 
@@ -101,8 +101,8 @@ def test_without_a_configuration_file_the_default_is_used_and_nothing_is_merged_
     assert workflow.planned("all", config=None) == with_default
     # One method on one task, no source: were this merged over the default, sources and few-shot tables would be there.
     small = workflow.configure({"tasks": {"target": ["rte"]}, "methods": ["pt"], "few_shot": {"k": [4]}})
-    # main, k = 4, efficiency
-    assert workflow.planned("tables", config=small) == {"fetch": 1, "tokenize": 1, "train": 2, "table": 3, "tables": 1}
+    # main, k = 4, efficiency, learning rates
+    assert workflow.planned("tables", config=small) == {"fetch": 1, "tokenize": 1, "train": 2, "table": 4, "tables": 1}
 
 
 def test_a_mistake_in_the_configuration_is_one_sentence(workflow):
