@@ -20,7 +20,10 @@ _REASONS = (
         "it refuses the key or the password; set the right one with `dvc remote modify --local`",
     ),
     (r"NoSuchBucket|bucket does not exist", "its bucket does not exist; make it or mend the URL"),
-    (r"RemoteMissingDeps|requires? 'dvc-", "DVC's part for such stores is not installed; pip install 'ept[remotes]'"),
+    (
+        r"RemoteMissingDeps|requires? 'dvc-",
+        "DVC's part for such stores is not installed; pip install --editable '.[remotes]'",
+    ),
     (
         r"EndpointConnection|Connect(ion|or|Timeout)|TimeoutError|timed out|gaierror|HostKeyNotVerifiable",
         "it cannot be reached, or the connection broke off; look at its URL and the network",
