@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -59,6 +59,7 @@ def test_false_positives_and_power(seeds, seed_spread):
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+@settings(deadline=None)
 def test_holm_rejects_what_his_procedure_rejects(p_values):
     corrected = holm(p_values)
     for level in (0.01, 0.05, 0.3):
