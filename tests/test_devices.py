@@ -11,20 +11,21 @@ from collections import defaultdict
 import pytest
 import torch
 
-from ept.devices import lock_folder, one_gpu_or_cpu, taken, visible_gpus
+from ept.devices import free_gpus, lock_folder, taken, visible_gpus
 
 # Takes a device, writes when it had it, and holds it for a while.
 HOLDER = """
     import json, sys, time
     from pathlib import Path
     from ept.devices import taken
-    folder, names, seconds, log = Path(sys.argv[1]), sys.argv[2].split(","), float(sys.argv[3]), sys.argv[4]
-    with taken(names, folder) as name:
+    folder, names, count, seconds, log = sys.argv[1:]
+    with taken(names.split(","), int(count), Path(folder)) as found:
         start = time.monotonic()
-        print(name, flush=True)
-        time.sleep(seconds)
+        print(*found, flush=True)
+        time.sleep(float(seconds))
         with open(log, "a") as file:
-            file.write(json.dumps([name, start, time.monotonic()]) + "\\n")
+            for name in found:
+                file.write(json.dumps([name, start, time.monotonic()]) + "\\n")
 """
 THREADS = """
     from ept.devices import limit_threads
@@ -53,25 +54,27 @@ def start(code, *arguments):
 
 def test_eight_processes_on_four_devices_never_share_one(tmp_path):
     log = tmp_path / "log"
-    jobs = [start(HOLDER, tmp_path / "locks", "0,1,2,3", 0.3, log) for _ in range(8)]
+    jobs = [start(HOLDER, tmp_path / "locks", "0,1,2,3", 1, 0.3, log) for _ in range(6)]
+    # And two that want two each.
+    jobs += [start(HOLDER, tmp_path / "locks", "0,1,2,3", 2, 0.3, log) for _ in range(2)]
     for job in jobs:
         assert job.wait(timeout=60) == 0
     held = defaultdict(list)
     for line in log.read_text().splitlines():
         name, begin, end = json.loads(line)
         held[name].append((begin, end))
-    assert set(held) == set("0123") and sum(map(len, held.values())) == 8
+    assert set(held) == set("0123") and sum(map(len, held.values())) == 6 + 2 * 2
     for spans in held.values():
         spans.sort()
         assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
 
 
 def test_a_killed_process_frees_its_device_and_who_waits_says_so(tmp_path):
-    holder = start(HOLDER, tmp_path / "locks", "0", 100, tmp_path / "log")
+    holder = start(HOLDER, tmp_path / "locks", "0", 1, 100, tmp_path / "log")
     assert holder.stdout.readline() == "0\n"
-    waiting = start(HOLDER, tmp_path / "locks", "0", 0, tmp_path / "log")
+    waiting = start(HOLDER, tmp_path / "locks", "0", 1, 0, tmp_path / "log")
     sentence = waiting.stderr.readline()
-    assert sentence.startswith("waiting for a GPU: other jobs train on all that are visible (0);")
+    assert sentence.startswith("waiting for 1 of the GPUs that are visible (0): other jobs train on them;")
     assert "snakemake --resources gpu=1" in sentence
     assert waiting.poll() is None
     holder.kill()
@@ -81,9 +84,9 @@ def test_a_killed_process_frees_its_device_and_who_waits_says_so(tmp_path):
 
 def test_a_device_is_free_again_after_the_block_and_after_an_error(tmp_path):
     for _ in range(2):
-        with contextlib.suppress(RuntimeError), taken(["a", "b"], tmp_path) as first:
-            with taken(["a", "b"], tmp_path) as second:
-                assert (first, second) == ("a", "b")
+        with contextlib.suppress(RuntimeError), taken(["a", "b"], 1, tmp_path) as first:
+            with taken(["a", "b"], 1, tmp_path) as second:
+                assert (first, second) == (["a"], ["b"])
             raise RuntimeError
 
 
@@ -105,13 +108,16 @@ def test_a_job_sees_its_one_device_or_none(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    with one_gpu_or_cpu(1):
+    # A backbone that is spread over three gets the two that there are.
+    with free_gpus(3):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,5"
+    with free_gpus(1):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
         # Another job's process still sees both.
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-        with one_gpu_or_cpu(1):
+        with free_gpus(1):
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
-        with one_gpu_or_cpu(0):
+        with free_gpus(0):
             assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 

@@ -25,15 +25,16 @@ def limit_threads(threads: int) -> None:
 
 
 @contextlib.contextmanager
-def one_gpu_or_cpu(gpus: int) -> Iterator[None]:
-    """Show torch one free GPU of those that are visible (CUDA_VISIBLE_DEVICES), or none where `gpus` is 0 or there is
-    none.
+def free_gpus(count: int) -> Iterator[None]:
+    """Show torch `count` free GPUs of those that are visible (CUDA_VISIBLE_DEVICES), all of them where there are fewer.
 
-    No other job on this machine that goes through here gets the same GPU before this one ends, however it ends. Where
-    all are taken it waits. Call it before anything uses CUDA.
+    No other job of this user on this machine that goes through here gets them before this one ends, however it ends.
+    Where too few are free it waits. With 0, or on a machine without GPUs, torch sees none. Call it before anything uses
+    CUDA.
     """
-    names = visible_gpus() if gpus else []
-    with taken(names, lock_folder()) if names else contextlib.nullcontext("") as name, _environment(VISIBLE, name):
+    names = visible_gpus() if count else []
+    locked = taken(names, min(count, len(names)), lock_folder()) if names else contextlib.nullcontext([])
+    with locked as found, _environment(VISIBLE, ",".join(found)):
         yield
 
 
@@ -57,28 +58,32 @@ def lock_folder() -> Path:
 
 
 @contextlib.contextmanager
-def taken(names: Sequence[str], folder: Path) -> Iterator[str]:
-    """The first free one of `names`, locked in `folder` until the block or the process ends; waits for one to be
-    freed.
-    """
+def taken(names: Sequence[str], count: int, folder: Path) -> Iterator[list[str]]:
+    """The first `count` free ones of `names`, locked in `folder` until block or process ends; waits for them."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    said = False
-    while True:
-        for name in names:
-            lock = FileLock(folder / f"{name.replace('/', '-')}.lock")
-            try:
+    with contextlib.ExitStack() as locks:
+        found = _lock(names, count, folder, locks)
+        if len(found) < count:
+            print(_waiting(names, count), file=sys.stderr, flush=True)
+        while len(found) < count:
+            # All or none, so that no two jobs wait for each other.
+            locks.close()
+            time.sleep(POLL_SECONDS)
+            found = _lock(names, count, folder, locks)
+        yield found
+
+
+def _lock(names: Sequence[str], count: int, folder: Path, locks: contextlib.ExitStack) -> list[str]:
+    """Those of the first `count` free ones of `names` that there are, which `locks` frees."""
+    found: list[str] = []
+    for name in names:
+        lock = FileLock(folder / f"{name.replace('/', '-')}.lock")
+        if len(found) < count:
+            with contextlib.suppress(Timeout):
                 lock.acquire(blocking=False)
-            except Timeout:
-                continue
-            try:
-                yield name
-            finally:
-                lock.release()
-            return
-        if not said:
-            print(_waiting(names), file=sys.stderr, flush=True)
-            said = True
-        time.sleep(POLL_SECONDS)
+                locks.callback(lock.release)
+                found.append(name)
+    return found
 
 
 @contextlib.contextmanager
@@ -93,8 +98,8 @@ def _environment(variable: str, value: str) -> Iterator[None]:
             os.environ[variable] = before
 
 
-def _waiting(names: Sequence[str]) -> str:
+def _waiting(names: Sequence[str], count: int) -> str:
     return (
-        f"waiting for a GPU: other jobs train on all that are visible ({', '.join(names)}); `snakemake --resources "
-        f"gpu={len(names)}` would start no more jobs than there are GPUs"
+        f"waiting for {count} of the GPUs that are visible ({', '.join(names)}): other jobs train on them; `snakemake "
+        f"--resources gpu={len(names)}` would start no more jobs than there are GPUs"
     )

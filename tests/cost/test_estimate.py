@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import AutoModel, LlamaConfig
 
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.backbones.t5 import T5
@@ -70,15 +71,8 @@ def test_on_a_gpu_the_frozen_weights_are_half_as_large_but_for_float32_methods()
     assert cost(plan, "fine_tuning", gpu=True).weight_bytes == cost(plan, "fine_tuning").weight_bytes
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("feed_forward", ["relu", "gated-gelu"])
-def test_what_the_backward_pass_keeps_is_what_autograd_saves(feed_forward, dtype):
-    """Within a tenth: the estimate leaves out the decoder, whose positions are few."""
-    sizes = dict(vocab_size=50, d_model=64, d_kv=16, d_ff=160, num_heads=4, num_layers=6, num_decoder_layers=1)
-    config = T5Config(**sizes, feed_forward_proj=feed_forward)
-    backbone = EncoderDecoder(T5(config).to(getattr(torch, dtype)))
-    inputs = torch.randn(2, 200, 64, dtype=backbone.dtype, requires_grad=True)
-    targets = torch.tensor([[3, 4, 1], [5, 1, -100]])
+def saved_bytes(run, model):
+    """What autograd keeps of a forward pass beside the model's own weights."""
     saved = {}
 
     def keep(tensor):
@@ -86,8 +80,32 @@ def test_what_the_backward_pass_keeps_is_what_autograd_saves(feed_forward, dtype
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        backbone.token_losses(inputs, torch.ones(2, 200, dtype=torch.int64), targets).sum()
-    weights = {parameter.untyped_storage().data_ptr() for parameter in backbone.model.parameters()}
-    found = sum(size for place, size in saved.items() if place not in weights)
+        run()
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    return sum(size for place, size in saved.items() if place not in weights)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("feed_forward", ["relu", "gated-gelu"])
+def test_what_the_backward_pass_of_a_t5_keeps_is_what_autograd_saves(feed_forward, dtype):
+    """Within a tenth: the estimate leaves out the decoder, whose positions are few."""
+    sizes = dict(vocab_size=50, d_model=64, d_kv=16, d_ff=160, num_heads=4, num_layers=6, num_decoder_layers=1)
+    config = T5Config(**sizes, feed_forward_proj=feed_forward)
+    backbone = EncoderDecoder(T5(config).to(getattr(torch, dtype)))
+    inputs = torch.randn(2, 200, 64, dtype=backbone.dtype, requires_grad=True)
+    mask, targets = torch.ones(2, 200, dtype=torch.int64), torch.tensor([[3, 4, 1], [5, 1, -100]])
+    found = saved_bytes(lambda: backbone.token_losses(inputs, mask, targets).sum(), backbone.model)
     shape = shape_of({"model_type": "t5", **vars(config)})
     assert found == pytest.approx(2 * graph_bytes(shape, 200, dtype), rel=0.1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_the_backward_pass_of_a_llama_keeps_is_what_autograd_saves(dtype):
+    """Within a tenth: transformers keeps norms in float32 where the estimate has both precisions."""
+    sizes = dict(hidden_size=64, intermediate_size=176, num_hidden_layers=6, num_attention_heads=4)
+    config = LlamaConfig(vocab_size=50, **sizes)
+    model = AutoModel.from_config(config, attn_implementation="sdpa").requires_grad_(False).to(getattr(torch, dtype))
+    inputs = torch.randn(2, 200, 64, dtype=model.dtype, requires_grad=True)
+    mask = torch.ones(2, 200, dtype=torch.int64)
+    found = saved_bytes(lambda: model(inputs_embeds=inputs, attention_mask=mask, use_cache=False), model)
+    assert found == pytest.approx(2 * graph_bytes(shape_of(config.to_dict()), 200, dtype), rel=0.1)

@@ -24,9 +24,15 @@ def add_verbs(verbs: Verbs) -> None:
 
 def table(options: argparse.Namespace) -> None:
     """Make a table (CSV, Markdown, LaTeX, HTML) from the runs of the configuration."""
+    from ept.cost.resources import JobResources
+    from ept.devices import free_gpus
     from ept.results.write import write_table
+    from ept.table_plan import EFFICIENCY
 
-    write_table(experiment_of(options), options.table)
+    experiment = experiment_of(options)
+    # Only this one measures something: on what its packs were trained.
+    with free_gpus(JobResources(experiment).gpus if options.table == EFFICIENCY else 0):
+        write_table(experiment, options.table)
 
 
 def figures(options: argparse.Namespace) -> None:
@@ -45,9 +51,15 @@ def report_pages(options: argparse.Namespace) -> None:
 
 def zero_shot(options: argparse.Namespace) -> None:
     """Score the backbone without any prompt on the test splits and write the table zero_shot."""
+    from ept.cost.resources import JobResources
+    from ept.devices import free_gpus, limit_threads
+
+    limit_threads(options.threads)
     from ept.results.zero_shot import write_zero_shot
 
-    write_zero_shot(experiment_of(options), options.threads)
+    experiment = experiment_of(options)
+    with free_gpus(JobResources(experiment).gpus):
+        write_zero_shot(experiment, options.threads)
 
 
 def show(options: argparse.Namespace) -> None:

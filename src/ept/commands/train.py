@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 
-from ept.commands.options import Verbs, add_threads, experiment_of
+from ept.commands.options import Verbs, add_threads, experiment_of, gpu_count
 from ept.errors import InputError
 
 
@@ -24,10 +24,9 @@ def add_verbs(verbs: Verbs) -> None:
     add_threads(training)
     training.add_argument(
         "--gpus",
-        type=int,
-        choices=[0, 1],
+        type=gpu_count,
         default=1,
-        help="1: a GPU that no other training uses, if the machine has any; 0: the CPU (%(default)s)",
+        help="GPUs that no other training uses, as far as the machine has them; 0: the CPU (%(default)s)",
     )
     training.add_argument(
         "--checkpoint-seconds",
@@ -46,7 +45,7 @@ def train(options: argparse.Namespace) -> None:
         pack = experiment.pack(options.method, options.task, options.regime, options.initialise_from)
     else:
         raise InputError("name a pack by --hash, or by --method, --task and --regime")
-    from ept.devices import limit_threads, one_gpu_or_cpu
+    from ept.devices import free_gpus, limit_threads
 
     limit_threads(options.threads)
     from ept.pack import MULTITASK
@@ -61,7 +60,7 @@ def train(options: argparse.Namespace) -> None:
     try:
         with alone_with(pack) as open_work:
             if open_work:
-                with one_gpu_or_cpu(options.gpus):
+                with free_gpus(options.gpus):
                     train_job(experiment, pack, options.threads, options.checkpoint_seconds)
     except Interrupted as stop:
         print(stop, file=sys.stderr)

@@ -38,7 +38,11 @@ class JobResources:
 
     @cached_property
     def gpus(self) -> int:
-        """One GPU a job, or none for a backbone that is small enough for a CPU."""
+        """One a job, none for a backbone that is small enough for a CPU, two where it is spread over several; another
+        number through `--set-resources train:gpu=4`.
+        """
+        if self._experiment.config.backbone.device_map == "auto":
+            return 2
         shape = self._shape
         return 0 if shape is not None and shape.parameters < LEAST_PARAMETERS_FOR_GPU else 1
 
