@@ -79,7 +79,7 @@ def figure_files():
 
 
 def figure_outputs():
-    """The same for the rule that draws them: the report shows the page with its caption and the drawing alone."""
+    """The same as outputs, of which the report shows the page with its caption and the drawing alone."""
     files = [paths.figure_settings_file(OUTPUT)]
     for kind in asked_for(EXPERIMENT):
         svg, png, text, page = paths.figure_files(OUTPUT, kind.name)
