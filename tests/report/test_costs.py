@@ -37,6 +37,7 @@ def test_sums_over_jobs_and_the_largest_memory(experiment):
         "train_source": 1,
         "train": 4,
         "table": len(experiment.default_tables),
+        "summary": 1,
         "figures": 1,
     }
     for number, path in enumerate(files["train"][:3]):

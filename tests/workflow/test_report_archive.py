@@ -58,6 +58,7 @@ def test_figures_and_tables_stand_in_it_with_labels_and_captions(unpacked, shown
     assert set(figures) == {f"results/figures/{name}.{form}" for name in SHOWN for form in ("html", "svg")}
     curves = figures["results/figures/few_shot.svg"]
     assert curves["labels"] == {"figure": "Few-shot curves", "form": "vector graphics"}
+    assert curves["job_properties"]["rule"] == "figures"
     assert "Backbone: demo-t5" in curves["caption"] and "Tasks: " not in curves["caption"]
     assert "Task: CB; seeds: 0, 1." in curves["caption"]
     tables = {path for path, entry in shown.items() if entry["labels"].get("form") == "as printed"}

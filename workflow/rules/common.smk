@@ -71,7 +71,15 @@ def table_files():
 
 
 def figure_files():
-    """Every figure of the configuration, in all its forms. The report shows the page and the drawing alone."""
+    """Every figure of the configuration, in all its forms."""
+    files = [paths.figure_settings_file(OUTPUT)]
+    for kind in asked_for(EXPERIMENT):
+        files += paths.figure_files(OUTPUT, kind.name)
+    return files
+
+
+def figure_outputs():
+    """The same as outputs, of which the report shows the page with its caption and the drawing alone."""
     files = [paths.figure_settings_file(OUTPUT)]
     for kind in asked_for(EXPERIMENT):
         svg, png, text, page = paths.figure_files(OUTPUT, kind.name)

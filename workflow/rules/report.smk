@@ -6,7 +6,7 @@ rule figures:
         tables=figure_tables,
         runs=figure_records,
     output:
-        figure_files(),
+        figure_outputs(),
     log:
         f"logs/figures/{OUTPUT}.log",
     benchmark:
@@ -24,6 +24,7 @@ rule report_pages:
     input:
         # Not read: what the run cost is known when all this is there.
         table_files(),
+        paths.summary_file(OUTPUT),
         figure_files(),
     output:
         overview=paths.report_files(OUTPUT)["overview"],

@@ -45,6 +45,8 @@ rule summary:
         settings=f"{OUTPUT}/summary.settings.json",
     log:
         f"logs/tables/{OUTPUT}/summary.log",
+    benchmark:
+        f"logs/benchmarks/summary/{OUTPUT}.tsv"
     resources:
         mem_mb=light_memory,
         runtime=LIGHT_MINUTES,

@@ -63,6 +63,7 @@ def benchmark_files(experiment: Experiment) -> dict[str, list[Path]]:
         "train_source": [folder_of(pack) for pack in experiment.packs if pack.regime == SOURCE],
         "train": [folder_of(pack) for pack in experiment.packs if pack.regime != SOURCE],
         "table": [Path(output) / table for table in experiment.default_tables],
+        "summary": [Path(output)],
         "figures": [Path(output)],
     }
     return {rule: [paths.benchmark_file(rule, job) for job in found] for rule, found in jobs.items()}
