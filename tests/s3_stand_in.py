@@ -45,6 +45,7 @@ class Store:
 def serving() -> Iterator[Store]:
     """Serve until the block ends."""
     import boto3
+    import requests
     from moto import settings
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
@@ -54,6 +55,8 @@ def serving() -> Iterator[Store]:
     store = Store(application, f"http://127.0.0.1:{server.server_port}")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
+        # moto keeps its users and buckets in this process, whichever server made them.
+        requests.post(f"{store.endpoint}/moto-api/reset", timeout=30).raise_for_status()
         session = boto3.Session("AKIATEST", "secret", region_name="us-east-1")
         session.client("s3", endpoint_url=store.endpoint).create_bucket(Bucket=BUCKET)
         iam = session.client("iam", endpoint_url=store.endpoint)

@@ -121,7 +121,7 @@ def test_wheel_holds_every_module_the_backbone_and_the_licence(project, settings
         names = set(file.namelist())
     source = project / "src"
     expected = {str(path.relative_to(source)) for path in source.glob("ept/**/*.py")}
-    for data in ("ept/demo/backbone/*", "ept/results/published.csv"):
+    for data in ("ept/cost/*.json", "ept/cost/*.csv", "ept/demo/backbone/*", "ept/results/published.csv"):
         expected |= {str(path.relative_to(source)) for path in source.glob(data)}
     metadata = f"ept-{settings['project']['version']}.dist-info/"
     assert {name for name in names if not name.startswith(metadata)} == expected

@@ -29,6 +29,7 @@ def paper(project):
         "training": {**TRAINING, "learning_rates": rates},
         "few_shot": {"k": []},
         "ablation": {},
+        "transfer": {},
     }
 
 
