@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ept.ablation import AblationSettings, variants
 from ept.baselines.settings import BaselineSettings, check_baselines
-from ept.config_checks import check_backbone, check_sources, check_training, refuse_repeats
+from ept.config_checks import check_backbone, check_names, check_sources, check_training, refuse_repeats
 from ept.config_sections import (
     BackboneSettings,
     DataSettings,
@@ -20,6 +20,7 @@ from ept.config_sections import (
 from ept.errors import InputError
 from ept.files import digest, write_text
 from ept.methods import get_method
+from ept.pack import FULL, SOURCE
 from ept.prompts.budget import check_budget
 from ept.prompts.settings import EptSettings, PromptSettings
 from ept.tasks import get_task
@@ -77,9 +78,7 @@ class Configuration(Section):
     @field_validator("methods")
     @classmethod
     def _methods_are_known(cls, names: list[str]) -> list[str]:
-        for name in names:
-            get_method(name)
-        refuse_repeats(names)
+        check_names(names, get_method)
         return names
 
     @field_validator("seeds")
@@ -96,8 +95,7 @@ class Configuration(Section):
     @field_validator("ablation")
     @classmethod
     def _ablation_is_a_list_of_variants(cls, ablation: AblationSettings) -> AblationSettings:
-        for name in ablation.tasks:
-            get_task(name)
+        check_names(ablation.tasks, get_task)
         for values in vars(ablation).values():
             refuse_repeats(values)
         return ablation
@@ -123,9 +121,11 @@ class Configuration(Section):
         """Whether published numbers may stand beside this configuration's: their backbone, on published data sets."""
         return self.backbone.public_name.split("/")[-1] == PUBLISHED_BACKBONE and self.data.source != "demo"
 
-    def source_training_settings(self) -> TrainingSettings:
-        """How source prompts are trained."""
-        return self.source_training or self.training
+    def training_settings(self, regime: str) -> TrainingSettings:
+        """How runs of a regime (full, source or k<number>) are trained."""
+        if regime == FULL:
+            return self.training
+        return (self.source_training or self.training) if regime == SOURCE else self.few_shot
 
     def learning_rates(self, section: TrainingSettings, method: str) -> dict[str, list[float]]:
         """The grid of one method in a training section, the defaults filled in."""

@@ -1,6 +1,6 @@
 """Checks of the configuration beyond types. They raise ValueError; the key stands before its sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ept.errors import InputError
@@ -17,6 +17,13 @@ def refuse_repeats(values: Sequence) -> None:
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f"{value} stands there more than once")
+
+
+def check_names(names: Sequence[str], look_up: Callable[[str], object]) -> None:
+    """Refuse a name that `look_up` does not know, and one that stands there twice."""
+    for name in names:
+        look_up(name)
+    refuse_repeats(names)
 
 
 def check_backbone(backbone: "BackboneSettings", method: str) -> None:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ept.config_checks import check_learning_rates, check_transfer, refuse_repeats
+from ept.config_checks import check_learning_rates, check_names, check_transfer
 from ept.tasks import get_task
 from ept.tasks.natural import in_words
 from ept.tasks.record import Task
@@ -109,9 +109,7 @@ class TaskSettings(Section):
     @field_validator("target", "source")
     @classmethod
     def _tasks_are_known(cls, names: list[str]) -> list[str]:
-        for name in names:
-            get_task(name)
-        refuse_repeats(names)
+        check_names(names, get_task)
         return names
 
     @model_validator(mode="after")
@@ -152,9 +150,7 @@ class RateStudySettings(Section):
 
     @model_validator(mode="after")
     def _is_whole(self) -> "RateStudySettings":
-        for name in self.tasks:
-            get_task(name)
-        refuse_repeats(self.tasks)
+        check_names(self.tasks, get_task)
         check_learning_rates("rate_study", self.learning_rates)
         if bool(self.tasks) != bool(self.learning_rates):
             raise ValueError("rate_study needs both tasks and learning_rates, or neither")

@@ -6,7 +6,6 @@ Everything here is known when Snakemake parses the workflow: no download, no tor
 import dataclasses
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ept import paths
 from ept.ablation import Variant
@@ -19,12 +18,12 @@ from ept.data.source import DataSource, identity
 from ept.demo import BACKBONE_FOLDER
 from ept.errors import InputError
 from ept.files import digest
-from ept.methods import METHODS, Rates, get_method
-from ept.pack import FULL, MULTITASK, SOURCE, Pack, check_regime
+from ept.methods import METHODS, Rates, check_start, get_method
+from ept.pack import MULTITASK, SOURCE, Pack, check_regime
+from ept.pack_settings import backbone_settings, choice_settings, method_settings, training_settings
 from ept.prompts.budget import decomposition_rank, ept_rank
 from ept.table_plan import COMPARISON, REMEDIES, SUMMARY, headline_tables, plan_tables
 from ept.tasks import get_task
-from ept.training.settings import FewShotSettings, TrainingSettings
 
 # Raised when a change of the code changes results without any setting having changed.
 RESULTS_VERSION = 1
@@ -114,18 +113,18 @@ class Experiment:
         """
         config = self.config
         variant = variant or Variant("", config.prompt, config.ept)
-        _check_start(method, regime, initialise_from)
+        check_regime(regime)
+        check_start(method, initialise_from)
         check_backbone(config.backbone, method)
         self._check_family(method)
         self._check_rank(method, variant)
-        section = self.training_settings(regime)
         candidates = self._candidates(method, task, source) if initialise_from == "source" else ()
         if initialise_from == "source" and not candidates:
             raise InputError(f"tasks.source has no task other than {task}; add a source task to start {method} from")
         seeds = tuple(config.seeds[:1] if regime == SOURCE else config.seeds)
         settings = {
             "version": RESULTS_VERSION,
-            "backbone": self._backbone_settings(),
+            "backbone": backbone_settings(config.backbone, self.backbone_identity),
             "data": {"identity": self.data_identity(task), "tokenized": self.tokenized_folder(task).name},
             "task": task,
             "method": method,
@@ -133,9 +132,9 @@ class Experiment:
             "seeds": list(seeds),
             "initialise_from": {pack.task: pack.hash for pack in candidates} or "scratch",
             "source_length": config.source_length(task),
-            "training": self._training(section, method, regime, learning_rates),
-            **self._options(method, variant),
-            **self._choice(method, initialise_from),
+            "training": training_settings(config, method, regime, learning_rates),
+            **method_settings(config, method, variant),
+            **choice_settings(config.few_shot, method, initialise_from),
         }
         hash_ = digest(settings)
         where = (config.backbone.name, method, task, regime, hash_)
@@ -169,7 +168,7 @@ class Experiment:
             "task": MULTITASK,
             "method": method,
             "initialise_from": {pack.task: pack.hash for pack in teachers},
-            "training": self._training(self.training_settings(SOURCE), method, SOURCE),
+            "training": training_settings(self.config, method, SOURCE),
             "mpt": dataclasses.asdict(self.config.mpt),
         }
         where = (self.config.backbone.name, method, MULTITASK, SOURCE, digest(settings))
@@ -185,12 +184,6 @@ class Experiment:
             tokenized=None,
             candidates=teachers,
         )
-
-    def training_settings(self, regime: str) -> TrainingSettings:
-        """How runs of a regime are trained."""
-        if regime == FULL:
-            return self.config.training
-        return self.config.source_training_settings() if regime == SOURCE else self.config.few_shot
 
     @cached_property
     def tables(self) -> dict[str, list[Pack]]:
@@ -267,47 +260,3 @@ class Experiment:
         if METHODS[method].sources == "distilled" and packs:
             return (self._distilled_pack(method, packs),)
         return packs
-
-    def _choice(self, method: str, initialise_from: str) -> dict[str, Any]:
-        """How the source is chosen, where that is not the protocol's way."""
-        few_shot = self.config.few_shot
-        if initialise_from == "scratch" or METHODS[method].sources != "best" or few_shot.choose_by == "loss":
-            return {}
-        return {"source_choice": {"choose_by": few_shot.choose_by, "probe_steps": few_shot.probe_steps}}
-
-    def _options(self, method: str, variant: Variant) -> dict[str, dict[str, Any]]:
-        """The sections of the configuration that the method reads, with the keys that it reads."""
-        sections = {"prompt": variant.prompt, "ept": variant.ept, "baselines": self.config.baselines}
-        options: dict[str, dict[str, Any]] = {}
-        for option in get_method(method).options:
-            section, _, key = option.partition(".")
-            values = dataclasses.asdict(sections[section])
-            options.setdefault(section, {}).update({key: values[key]} if key else values)
-        return options
-
-    def _backbone_settings(self) -> dict[str, str]:
-        backbone = self.config.backbone
-        settings = {"name": backbone.name, "identity": self.backbone_identity, "dtype": backbone.dtype}
-        # Only where there is some: hashes of results without it stay what they are.
-        return settings if backbone.quantization == "none" else settings | {"quantization": backbone.quantization}
-
-    def _training(
-        self, section: TrainingSettings, method: str, regime: str, learning_rates: Rates | None = None
-    ) -> dict[str, Any]:
-        values = dataclasses.asdict(section)
-        values["learning_rates"] = learning_rates or self.config.learning_rates(section, method)
-        if isinstance(section, FewShotSettings):
-            for key in ("k", "initialise_from", "source", "choose_by", "probe_steps"):
-                del values[key]
-            values["k"] = int(regime.removeprefix("k"))
-        return values
-
-
-def _check_start(method: str, regime: str, initialise_from: str) -> None:
-    check_regime(regime)
-    source = get_method(method).source
-    if source == "none" and initialise_from == "source":
-        instead = " or choose spot" if method == "pt" else ""
-        raise InputError(f"{method} always starts from scratch; leave out --initialise-from source{instead}")
-    if source == "required" and initialise_from == "scratch":
-        raise InputError(f"{method} always starts from a source prompt; add --initialise-from source")

@@ -102,3 +102,13 @@ def get_method(name: str) -> Method:
     if name not in METHODS:
         raise InputError(f"unknown method {name!r}; known are {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def check_start(method: str, initialise_from: str) -> None:
+    """Raise InputError for a start (scratch or source) that the method cannot have."""
+    source = get_method(method).source
+    if source == "none" and initialise_from == "source":
+        instead = " or choose spot" if method == "pt" else ""
+        raise InputError(f"{method} always starts from scratch; leave out --initialise-from source{instead}")
+    if source == "required" and initialise_from == "scratch":
+        raise InputError(f"{method} always starts from a source prompt; add --initialise-from source")

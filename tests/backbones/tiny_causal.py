@@ -1,6 +1,11 @@
 """Tiny random decoder-only models of each family, made by transformers itself."""
 
+from pathlib import Path
+
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -52,3 +57,18 @@ def causal_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     mask = (torch.arange(7) < torch.tensor([[7], [4], [6]])).long()
     targets = torch.tensor([[3, 4, END], [5, END, -100], [6, 7, END]])
     return torch.randn(3, 7, HIDDEN, generator=torch.Generator().manual_seed(1)), mask, targets
+
+
+def save_byte_llama(folder: Path) -> LlamaForCausalLM:
+    """A random Llama whose pieces are single bytes, saved with its tokenizer as a backbone folder."""
+    alphabet = {piece: number for number, piece in enumerate(["<s>", "</s>", *sorted(ByteLevel.alphabet())])}
+    tokenizer = Tokenizer(BPE(alphabet, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    torch.manual_seed(0)
+    shape = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(alphabet), bos_token_id=0, eos_token_id=1, **shape)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    model.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return model

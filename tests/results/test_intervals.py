@@ -23,8 +23,7 @@ def test_without_variance_over_examples_it_is_scipys_t_interval_over_seeds():
     low, high = stats.t.interval(0.95, 2, loc=scores.mean(), scale=stats.sem(scores))
     assert found.mean == pytest.approx(scores.mean())
     assert found.std == pytest.approx(scores.std(ddof=1))
-    assert found.mean - found.half_width == pytest.approx(low)
-    assert found.mean + found.half_width == pytest.approx(high)
+    assert found.interval == pytest.approx((low, high))
 
 
 def test_one_seed_gives_scipys_interval_of_a_share():

@@ -20,7 +20,7 @@ def test_without_variance_over_examples_it_is_scipys_paired_t_test_over_seeds():
     expected = stats.ttest_rel([60, 72, 66], [50, 63, 60])
     assert found.p == pytest.approx(expected.pvalue)
     low, high = expected.confidence_interval()
-    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx((low, high))
+    assert found.interval == pytest.approx((low, high))
 
 
 @pytest.mark.parametrize("better", [40, 45, 60])

@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from backbones.tiny_causal import save_byte_llama
 from data.task_rows import write_local
 from ept.cli import main
 from ept.config import load_configuration
@@ -25,16 +22,7 @@ from ept.tasks import TASKS
 def model(tmp_path, monkeypatch):
     """A random Llama over bytes and a folder with CB, as the current folder's configuration names them."""
     monkeypatch.chdir(tmp_path)
-    alphabet = {piece: number for number, piece in enumerate(["<s>", "</s>", *sorted(ByteLevel.alphabet())])}
-    tokenizer = Tokenizer(BPE(alphabet, []))
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    torch.manual_seed(0)
-    shape = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(alphabet), bos_token_id=0, eos_token_id=1, **shape)).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    model.save_pretrained("model")
-    tokenizer.save("model/tokenizer.json")
+    model = save_byte_llama(tmp_path / "model")
     write_local(tmp_path / "glue-and-more", TASKS["cb"], rows=24)
     values = {
         "output": "out",

@@ -57,6 +57,11 @@ def test_one_few_shot_table_trains_no_other_k(workflow, project):
     assert not any(f"/{regime}/" in text for regime in ("k4", "k32", "full"))
 
 
+def test_the_table_without_prompts_trains_nothing(workflow, project):
+    planned = workflow.planned("results/zero_shot.csv", config=project / "config/config.yaml")
+    assert planned == {"fetch": 4, "tokenize": 4, "zero_shot": 1}
+
+
 def test_the_table_of_ablations_trains_each_variant_once(workflow, project):
     planned = workflow.planned("results/demo_full/ablation.csv", config=project / "config/demo_full.yaml")
     assert planned["train"] == 4 * (1 + VARIANTS)

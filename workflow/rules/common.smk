@@ -7,6 +7,7 @@ from ept.experiment import Experiment
 from ept.figures.registry import asked_for
 from ept.files import digest
 from ept.pack import SOURCE
+from ept.pack_settings import backbone_settings
 from ept.results.lists import write_list
 from ept.table_plan import EFFICIENCY, MAIN, SUMMARY, headline_tables, measured_packs
 from ept.yaml_file import read_yaml
@@ -50,7 +51,7 @@ wildcard_constraints:
     task=r"[a-z0-9]+",
     regime=r"full|k\d+",
     hash=r"[0-9a-f]{8}",
-    table=r"(?!summary)[a-z]+(_[a-z0-9]+)?",
+    table=r"(?!summary|zero_shot)[a-z]+(_[a-z0-9]+)?",
 
 
 def final_output():
@@ -148,6 +149,12 @@ def light_memory(wildcards, attempt):
     return LIGHT_MB * attempt
 
 
+def target_tokens(wildcards):
+    """The tokenised splits of all target tasks."""
+    folders = map(EXPERIMENT.tokenized_folder, EXPERIMENT.config.tasks.target)
+    return ancient([path for folder in folders for path in splits(folder)])
+
+
 def candidate_prompts(wildcards):
     """The source prompts that a pack may start from, or that MPT's source training distils."""
     return ancient([pack.source_prompt for pack in PACKS[wildcards.hash].candidates])
@@ -189,6 +196,12 @@ def packs_to_measure(wildcards):
 def table_gpus(wildcards):
     """A GPU for the table that measures on one."""
     return RESOURCES.gpus if packs_to_measure(wildcards) else 0
+
+
+def zero_shot_memory(wildcards, attempt):
+    """MB of main memory, more at each attempt: no more than training takes."""
+    packs = EXPERIMENT.table_packs(MAIN)
+    return max(RESOURCES.memory_mb(pack, attempt) for pack in packs)
 
 
 def table_memory(wildcards, attempt):

@@ -54,3 +54,28 @@ rule summary:
         config=resolved_configuration,
     shell:
         "ept summary --config {params.config} > {log} 2>&1"
+
+
+# What the backbone answers without any prompt: on demand, not part of `all`.
+rule zero_shot:
+    input:
+        tokens=target_tokens,
+        backbone=ancient(EXPERIMENT.backbone_files),
+    output:
+        [f"{OUTPUT}/zero_shot.{ending}" for ending in paths.TABLE_ENDINGS],
+    log:
+        f"logs/tables/{OUTPUT}/zero_shot.log",
+    benchmark:
+        f"logs/benchmarks/zero_shot/{OUTPUT}.tsv"
+    threads: RESOURCES.threads
+    resources:
+        gpu=RESOURCES.gpus,
+        mem_mb=zero_shot_memory,
+        runtime=LIGHT_MINUTES,
+    params:
+        config=resolved_configuration,
+        weights=backbone_settings(
+            EXPERIMENT.config.backbone, EXPERIMENT.backbone_identity
+        ),
+    shell:
+        "ept zero-shot --config {params.config} --threads {threads} > {log} 2>&1"

@@ -90,7 +90,7 @@ def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> Pa
     """The cost of `pack` over a backbone of this shape, on a GPU or a CPU. MPT's source training takes a batch of each
     of its tasks in every step, and has its teachers read each once.
     """
-    config, settings = experiment.config, experiment.training_settings(pack.regime)
+    config, settings = experiment.config, experiment.config.training_settings(pack.regime)
     tasks = [pack.task] if pack.tokenized else [candidate.task for candidate in pack.candidates]
     sizes = {task: _size(task) for task in tasks}
     longest = max(config.source_length(task) for task in tasks)

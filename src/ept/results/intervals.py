@@ -63,6 +63,11 @@ class Estimate:
         return float(stats.t.ppf(0.975, self.freedom)) * self.error
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """The ends of the 95 % interval."""
+        return self.mean - self.half_width, self.mean + self.half_width
+
+    @property
     def p(self) -> float:
         """Two-sided p value of the hypothesis that the mean is 0."""
         if self.error == 0:

@@ -73,18 +73,21 @@ def _average_row(name: str, results: list[PackResult], samples: list[Sample]) ->
 
 
 def _common(result: PackResult, samples: Sequence[Sample]) -> dict:
-    found = estimate(samples)
     return {
         "backbone": result.record["backbone"],
         "method": result.pack.method,
         "variant": result.pack.variant.name,
         "regime": result.pack.regime,
-        "mean": found.mean,
-        "std": found.std,
+        **estimate_columns(samples),
         "seeds": len(result.pack.seeds),
-        "ci_low": found.mean - found.half_width,
-        "ci_high": found.mean + found.half_width,
         "trained_parameters": result.record["trained_parameters"],
         "stored_parameters": result.record["stored_parameters"],
         "samples": samples,
     }
+
+
+def estimate_columns(samples: Sequence[Sample]) -> dict[str, float]:
+    """Mean, spread over seeds and interval of the average of samples, one a task."""
+    found = estimate(samples)
+    low, high = found.interval
+    return {"mean": found.mean, "std": found.std, "ci_low": low, "ci_high": high}

@@ -89,12 +89,13 @@ def _columns(samples: dict[str, Sample]) -> list[tuple[str, str, list[str]]]:
 
 def _test(a: list[Sample], b: list[Sample]) -> dict:
     difference = paired_difference(a, b)
+    low, high = difference.interval
     return {
         "mean_a": estimate(a).mean,
         "mean_b": estimate(b).mean,
         "difference": difference.mean,
-        "ci_low": difference.mean - difference.half_width,
-        "ci_high": difference.mean + difference.half_width,
+        "ci_low": low,
+        "ci_high": high,
         "p": difference.p,
         "seeds": len(a[0].scores),
     }

@@ -59,7 +59,7 @@ def transfer_rows(scratch: _Scored, started: list[_Scored], own: bool) -> list[d
         by, scores = selection_scores(record)
         for metric, row in scored.rows.items():
             gain = paired_difference(row["samples"], scratch.rows[metric]["samples"])
-            low, high = gain.mean - gain.half_width, gain.mean + gain.half_width
+            low, high = gain.interval
             rows.append(
                 {
                     **row,

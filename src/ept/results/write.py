@@ -12,7 +12,7 @@ from ept.experiment import Experiment
 from ept.files import DIGESTS, sha256_file, write_json, write_text
 from ept.results.html import table_page
 from ept.results.kinds import kind_of
-from ept.results.layout import to_latex, to_markdown
+from ept.results.layout import Layout, to_latex, to_markdown
 
 
 def write_table(experiment: Experiment, table: str) -> None:
@@ -20,12 +20,18 @@ def write_table(experiment: Experiment, table: str) -> None:
     packs = experiment.table_packs(table)
     kind = kind_of(table)
     rows, layout = kind.make(experiment, packs)
-    path = paths.table_file(experiment.config.output, table)
-    texts = (to_csv(kind.columns, rows), to_markdown(layout), to_latex(layout), table_page(table, to_markdown(layout)))
+    files = write_forms(experiment.config.output, table, kind.columns, rows, layout)
+    write_table_settings(experiment, table, files)
+
+
+def write_forms(output: str, table: str, columns: tuple[str, ...], rows: list[dict], layout: Layout) -> list[Path]:
+    """Write the CSV of the rows and the layout as Markdown, LaTeX and HTML; the files."""
+    path = paths.table_file(output, table)
+    texts = (to_csv(columns, rows), to_markdown(layout), to_latex(layout), table_page(table, to_markdown(layout)))
     files = [path.with_suffix(f".{ending}") for ending in paths.TABLE_ENDINGS]
     for file, text in zip(files, texts, strict=True):
         write_text(file, text)
-    write_table_settings(experiment, table, files)
+    return files
 
 
 def write_table_settings(experiment: Experiment, table: str, files: list[Path]) -> None:

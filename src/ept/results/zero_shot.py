@@ -3,25 +3,23 @@
 import numpy as np
 import torch
 
-from ept import paths
 from ept.evaluation import metrics
 from ept.evaluation.split import Answers, majority_predictions, predict_split, references, score
 from ept.experiment import Experiment
-from ept.files import write_text
 from ept.pack import FULL
 from ept.prompts.base import PromptOutput
 from ept.results.columns import SCORES
-from ept.results.intervals import estimate, resample
-from ept.results.layout import to_latex, to_markdown
+from ept.results.intervals import resample
+from ept.results.scores import estimate_columns
 from ept.results.scores_layout import scores_layout
-from ept.results.write import to_csv
+from ept.results.write import write_forms
 from ept.training.load import Job, load_job
 
 ZERO_SHOT = "zero_shot"
 
 
 def write_zero_shot(experiment: Experiment, threads: int) -> None:
-    """Write zero_shot.csv, .md and .tex: the likeliest label of every test row, by its pieces without the end piece.
+    """Write the table in all its forms: the likeliest label of every test row, by its pieces without the end piece.
 
     No example is seen and nothing is chosen. The tasks must be tokenised.
     """
@@ -29,10 +27,7 @@ def write_zero_shot(experiment: Experiment, threads: int) -> None:
     for task in experiment.config.tasks.target:
         # Any pack of the task has its data; its method plays no part.
         rows += _rows(load_job(experiment, experiment.pack("pt", task, FULL, "scratch"), threads))
-    layout = scores_layout(rows)
-    path = paths.table_file(experiment.config.output, ZERO_SHOT)
-    for ending, text in (("csv", to_csv(SCORES, rows)), ("md", to_markdown(layout)), ("tex", to_latex(layout))):
-        write_text(path.with_suffix(f".{ending}"), text)
+    write_forms(experiment.config.output, ZERO_SHOT, SCORES, rows, scores_layout(rows))
 
 
 def zero_shot_predictions(job: Job) -> np.ndarray:
@@ -51,7 +46,6 @@ def _rows(job: Job) -> list[dict]:
     for metric in job.task.metrics:
         scorer = metrics.scorer(metric, [found], truth, job.task)
         sample = resample(scorer, 1, metrics.clusters(truth), share=metric in metrics.SHARES)
-        estimated = estimate([sample])
         rows.append(
             {
                 "backbone": job.config.backbone.name,
@@ -61,11 +55,8 @@ def _rows(job: Job) -> list[dict]:
                 "regime": ZERO_SHOT,
                 "source": "scratch",
                 "metric": metric,
-                "mean": estimated.mean,
-                "std": estimated.std,
+                **estimate_columns([sample]),
                 "seeds": 1,
-                "ci_low": estimated.mean - estimated.half_width,
-                "ci_high": estimated.mean + estimated.half_width,
                 "trained_parameters": 0,
                 "stored_parameters": 0,
                 "majority_baseline": majority[metric],

@@ -113,7 +113,7 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
     file = measured_file(config.backbone.name, device, form, threads)
     jobs = []
     for pack in packs:
-        settings = experiment.training_settings(pack.regime)
+        settings = experiment.config.training_settings(pack.regime)
         if settings.pack == "auto":
             size = ForwardSize(forward_positions(backbone, experiment.backbone_identity, file))
         else:
