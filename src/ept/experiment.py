@@ -24,6 +24,7 @@ from ept.pack_settings import backbone_settings, choice_settings, method_setting
 from ept.prompts.budget import decomposition_rank, ept_rank
 from ept.table_plan import COMPARISON, REMEDIES, SUMMARY, headline_tables, plan_tables
 from ept.tasks import get_task
+from ept.tasks.record import Task
 
 # Raised when a change of the code changes results without any setting having changed.
 RESULTS_VERSION = 1
@@ -91,6 +92,9 @@ class Experiment:
             for key, value in dataclasses.asdict(self.config.tasks.record(task)).items()
             if not callable(value) and key not in ("metrics", "title", "source_length")
         }
+        # The usual one is left out, so that hashes stay what they were before tasks had a cue.
+        if record["cue"] == Task.cue:
+            del record["cue"]
         hash_ = digest([self.data_identity(task), record, self.config.source_length(task), self.backbone_identity])
         return paths.tokenized_folder(self.config.backbone.name, task, hash_)
 

@@ -43,6 +43,11 @@ def test_a_text_stands_between_start_and_cue_and_is_cut_at_its_end(folder):
         pieces.sources(["good"], 9)
 
 
+def test_a_task_may_ask_with_another_cue(folder):
+    pieces = load_pieces(folder, "Sentiment:")
+    assert _written(pieces, pieces.sources(["good"], 20)[0][0]) == "<s>good\nSentiment:"
+
+
 def test_a_label_follows_the_cue_and_ends(folder):
     pieces = load_pieces(folder)
     assert _written(pieces, pieces.label("yes")) == " yes</s>"

@@ -11,6 +11,7 @@ from ept.tasks import TASKS
 # About a minute: nine jobs.
 pytestmark = pytest.mark.long
 
+
 def test_few_shot_table_of_a_llama_beside_zero_shot(workflow):
     folder = workflow.folder
     save_byte_llama(folder / "llama")

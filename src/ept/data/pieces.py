@@ -10,9 +10,7 @@ from ept.backbones.families import family_of
 from ept.backbones.files import read_config
 from ept.data.tokenizer import END, PAD, load_tokenizer, read_tokenizer
 from ept.errors import InputError
-
-# [ours] What a decoder-only model reads between a text and its label.
-CUE = "\nAnswer:"
+from ept.tasks.record import Task
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,8 @@ class Pieces:
         return self.tokenizer.decode(pieces, skip_special_tokens=True).strip()
 
 
-def load_pieces(folder: str | Path) -> Pieces:
-    """The tokenizer of a backbone's folder and how its family writes texts and labels.
+def load_pieces(folder: str | Path, cue: str = Task.cue) -> Pieces:
+    """The tokenizer of a backbone's folder and how its family writes the texts and labels of a task with this cue.
 
     A folder with a tokenizer and no config.json counts as an encoder-decoder's. Raises InputError where the tokenizer
     is missing, cannot be read, or lacks the pieces that the family needs.
@@ -63,10 +61,10 @@ def load_pieces(folder: str | Path) -> Pieces:
         tokenizer = load_tokenizer(folder)
         end_id, pad_id = tokenizer.token_to_id(END), tokenizer.token_to_id(PAD)
         return Pieces(tokenizer, front=[], back=[end_id], cue="", end_id=end_id, pad_id=pad_id)
-    return _causal(read_tokenizer(folder), read_config(folder), folder)
+    return _causal(read_tokenizer(folder), read_config(folder), folder, f"\n{cue}")
 
 
-def _causal(tokenizer: Tokenizer, config: dict, folder: Path) -> Pieces:
+def _causal(tokenizer: Tokenizer, config: dict, folder: Path, cue: str) -> Pieces:
     """[ours] The text, a line that asks for the answer, and the label behind it; [known, PEFT] what the tokenizer puts
     before a text stays there, behind the prompt.
     """
@@ -84,8 +82,8 @@ def _causal(tokenizer: Tokenizer, config: dict, folder: Path) -> Pieces:
     return Pieces(
         tokenizer,
         front=front,
-        back=following(tokenizer, "x", CUE),
-        cue=CUE,
+        back=following(tokenizer, "x", cue),
+        cue=cue,
         end_id=end_id,
         # Padding is never looked at.
         pad_id=end_id if pad_id is None else pad_id,

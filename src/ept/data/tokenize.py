@@ -43,7 +43,7 @@ def tokenize_task(
     `source_length` is the longest source in pieces, with `</s>` or what else stands round a text. Raises InputError
     for missing or torn files, a tokenizer that does not fit, and rows that contradict themselves.
     """
-    pieces = load_pieces(tokenizer_folder)
+    pieces = load_pieces(tokenizer_folder, task.cue)
     published = read_raw(task, Path(raw_folder))
     parts, rule = split(task, published)
     common = {

@@ -46,6 +46,8 @@ class Task:
     """Rule that makes validation and test out of the published splits (ept.data.splits)."""
     labels: tuple[str, ...] = ()
     """What is written for each class; for regression the strings of the grid; empty for extraction."""
+    cue: str = "Answer:"
+    """The line between text and label that a decoder-only model reads [ours]; an encoder-decoder reads none."""
     source_length: int = 256
     """Longest source text in pieces, `</s>` included."""
     groups: tuple[str, ...] = ()
