@@ -22,7 +22,7 @@ LOCK = Path("/run/ept-tests-slurm.lock")
 
 # auth/none: whoever reaches the port may run jobs as root, so it must listen on loopback alone (NoCtldInAddrAny,
 # NoInAddrAny). cred_expire is how long a requeued job waits before it starts again. Memory is enforced by a look at the
-# processes every second, which needs no cgroups. `urgent` takes the node from jobs in `spare`.
+# processes every second, which needs no cgroups. `urgent` alone takes the node from jobs in `spare`.
 TEMPLATE = """\
 ClusterName=ept-tests
 SlurmctldHost={host}(127.0.0.1)
@@ -54,7 +54,7 @@ SlurmdParameters=config_overrides
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=16000 State=UNKNOWN
-PartitionName=main Nodes=ALL Default=YES PriorityTier=5 PreemptMode=OFF
+PartitionName=main Nodes=ALL Default=YES PriorityTier=1 PreemptMode=OFF
 PartitionName=spare Nodes=ALL PriorityTier=1
 PartitionName=urgent Nodes=ALL PriorityTier=9 PreemptMode=OFF
 """
