@@ -16,6 +16,6 @@ def draw(results: Results) -> Figure:
         plot_method(axes, row["method"], [seconds[row["method"]]], [row["mean"]], intervals([row]), linestyle="")
     majority_line(axes, rows[0]["majority_baseline"])
     axes.set(xlabel="training time (seconds a run)", ylabel="average test score (%)")
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.1 * max(seconds[row["method"]] for row in rows))
     legend_below(figure, 4)
     return figure

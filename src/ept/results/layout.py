@@ -37,6 +37,11 @@ class Layout:
     notes: Sequence[str] = ()
 
 
+def signed(difference: float) -> str:
+    """A difference in points, with its sign: +1.5, −0.3, +0.0."""
+    return f"{round(difference, 1) + 0.0:+.1f}".replace("-", "−")
+
+
 def to_markdown(layout: Layout) -> str:
     """A Markdown table; notes follow after an empty line."""
     lines = [list(layout.head), ["---"] + ["---:"] * (len(layout.head) - 1)]

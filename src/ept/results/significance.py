@@ -7,7 +7,7 @@ from ept.methods import METHODS
 from ept.pack import Pack
 from ept.results.collect import PackResult, collect
 from ept.results.intervals import Sample, estimate
-from ept.results.layout import Cell, Layout
+from ept.results.layout import Cell, Layout, signed
 from ept.results.paired import LEVEL, holm, paired_difference
 from ept.results.samples import averaged_tasks, group, metric_sample
 from ept.results.scores_layout import column_order, column_title
@@ -107,9 +107,7 @@ def significance_layout(rows: list[dict]) -> Layout:
     lines: dict[tuple[str, str], dict] = {}
     for row in rows:
         line = lines.setdefault((row["regime"], _title(row)), {})
-        line[row["task"], row["metric"]] = Cell(
-            f"{round(row['difference'], 1) + 0.0:+.1f}", bold=row["p_corrected"] < LEVEL
-        )
+        line[row["task"], row["metric"]] = Cell(signed(row["difference"]), bold=row["p_corrected"] < LEVEL)
     return Layout(
         head=["regime", "comparison", *(column_title(*column) for column in columns)],
         lines=[

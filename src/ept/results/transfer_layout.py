@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ept.methods import METHODS
-from ept.results.layout import Cell, Layout
+from ept.results.layout import Cell, Layout, signed
 from ept.results.scores_layout import column_title
 from ept.tasks import get_task
 
@@ -69,7 +69,7 @@ def lower_means(rows: list[dict]) -> str:
 
 
 def _case(row: dict) -> str:
-    return f"{METHODS[row['method']].title} {row['regime']} {row['source']} to {row['task']} ({_signed(row['gain'])})"
+    return f"{METHODS[row['method']].title} {row['regime']} {row['source']} to {row['task']} ({signed(row['gain'])})"
 
 
 def _is_first_metric(row: dict) -> bool:
@@ -83,12 +83,8 @@ def _task_title(task: str) -> str:
 def _matrix_cell(row: dict) -> Cell:
     if row["choice"] == OWN:
         return Cell("—")
-    return Cell(_signed(row["gain"]), bold=row["choice"] == CHOSEN, signs=SIGNS.get(row["effect"], ""))
+    return Cell(signed(row["gain"]), bold=row["choice"] == CHOSEN, signs=SIGNS.get(row["effect"], ""))
 
 
 def _gain_cell(row: dict) -> Cell:
-    return Cell(f"{_signed(row['gain'])} ({row['source']})", signs=SIGNS.get(row["effect"], ""))
-
-
-def _signed(gain: float) -> str:
-    return f"{gain:+.1f}".replace("-", "−")
+    return Cell(f"{signed(row['gain'])} ({row['source']})", signs=SIGNS.get(row["effect"], ""))
