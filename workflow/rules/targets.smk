@@ -11,7 +11,7 @@ rule backbone_identity:
     params:
         identity=EXPERIMENT.backbone_identity,
     shell:
-        "echo {params.identity:q} > {output} 2> {log}"
+        "(echo {params.identity:q} > {output}.part && mv {output}.part {output}) 2> {log}"
 
 
 rule data:
@@ -33,8 +33,9 @@ rule source_prompts:
         "logs/source_prompts.log",
     shell:
         """
-        : >{output}
-        for prompt in {input}; do sha256sum $prompt >>{output} 2>{log}; done
+        : >{output}.part
+        for prompt in {input}; do sha256sum $prompt >>{output}.part 2>{log}; done
+        mv {output}.part {output}
         """
 
 
