@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from ept.files import digest
+
 TABLE_ENDINGS = ("csv", "md", "tex", "html")
 
 
@@ -108,3 +110,10 @@ def report_files(output: str) -> dict[str, Path]:
 def benchmark_file(rule: str, job: Path) -> Path:
     """What Snakemake measured of a job, which is named as its result below the rule's folder."""
     return Path("logs/benchmarks") / rule / job.parent / f"{job.name}.tsv"
+
+
+def lock_file(folder: Path) -> Path:
+    """What a process locks while it alone works on `folder`. In the working directory, which all nodes of a cluster
+    see, and among the logs, which may be deleted while nothing runs.
+    """
+    return Path("logs/locks") / f"{digest(str(folder))}.lock"

@@ -1,15 +1,12 @@
-"""One process of a machine trains a pack at a time, even where a workflow that died has left its jobs running."""
+"""One process trains a pack at a time, on whatever node, even where a workflow that died has left its jobs running."""
 
 import contextlib
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from filelock import FileLock
 
-from ept.files import digest
+from ept import paths
 from ept.pack import Pack
 
 
@@ -19,10 +16,8 @@ def alone_with(pack: Pack) -> Iterator[bool]:
 
     Yields whether there is still something to do: not where that other process has made every file of the pack.
     """
-    # Not beside the checkpoints, which leave nothing behind.
-    folder = Path(tempfile.gettempdir()) / f"ept-packs-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{digest(str(pack.checkpoints.resolve()))}.lock"
+    path = paths.lock_file(pack.checkpoints)
+    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     with contextlib.suppress(TimeoutError):
         lock.acquire(blocking=False)
