@@ -6,10 +6,18 @@ import re
 import pytest
 import yaml
 
+from ept import paths
 from ept.config import load_configuration
 from ept.experiment import Experiment
 
-TARGETS = {"tasks": {"target": ["cb", "rte"]}, "methods": ["pt"], "few_shot": {"k": []}}
+TARGETS = {
+    "tasks": {"target": ["cb"]},
+    "methods": ["pt"],
+    "few_shot": {"k": [4], "initialise_from": ["scratch"]},
+}
+
+# `efficiency` measures predictions.
+ON_GPUS = ("train", "table efficiency", "zero_shot")
 
 # Keeps its words and fails, so that Snakemake ends when all that is ready was submitted.
 SBATCH = """\
@@ -22,20 +30,25 @@ OTHERS = {"squeue": "", "sacct": "", "sinfo": "main*", "scontrol": "MinJobAge = 
 
 
 class Submission:
-    """One training (what it needs is there) and one fetching, submitted by profiles/slurm."""
+    """Few-shot training, a fetching and tables of full-data results, submitted by profiles/slurm: what they need is
+    there.
+    """
 
     def __init__(self, workflow, values):
         self.workflow = workflow
         self.config = workflow.configure({**values, **TARGETS, "ablation": {}, "transfer": {}})
         experiment = Experiment(load_configuration(self.config))
-        pack = next(pack for pack in experiment.packs if pack.task == "cb")
-        self.targets = (str(pack.folder / "runs.json"), str(experiment.raw_folder("rte")))
+        full, few = (experiment.pack("pt", "cb", regime, "scratch") for regime in ("full", "k4"))
+        tables = [str(paths.table_file(experiment.config.output, name)) for name in ("main", "efficiency", "zero_shot")]
+        self.targets = (str(few.folder / "runs.json"), str(experiment.raw_folder("rte")), *tables)
         self._pretend(experiment.raw_folder("cb") / "train.parquet")
         for path in experiment.backbone_files + experiment.tokenizer_files:
             if not path.is_absolute():
                 self._pretend(path)
         for split in ("train", "validation", "test"):
-            self._pretend(pack.token_folders[0] / f"{split}.arrow")
+            self._pretend(few.token_folders[0] / f"{split}.arrow")
+        for path in full.files:
+            self._pretend(path)
 
     def _pretend(self, path):
         """Make an empty file, for Snakemake to find."""
@@ -43,15 +56,18 @@ class Submission:
         (self.workflow.folder / path).touch()
 
     def options(self, profile="slurm") -> dict[str, str]:
-        """What sbatch was called with, by rule."""
+        """What sbatch was called with, by rule; `table` with the table's name."""
         snakemake = self.workflow.start(*self.targets, "--retries", "0", config=self.config, profile=profile)
         said = snakemake.communicate()[0]
         found = {}
         for path in self.workflow.folder.glob("submitted.*"):
             words = path.read_text().split("\0")
-            rule = re.match(r"rule_([a-z_]+?)_wildcards", words[words.index("--comment") + 1])[1]
-            found[rule] = " ".join(word for word in words if not word.startswith("--wrap"))
-        assert set(found) == {"train", "fetch"}, said
+            comment = words[words.index("--comment") + 1]
+            rule, values = re.fullmatch(r"rule_([a-z_]+?)(?:_wildcards_(.*))?", comment).groups()
+            found[f"table {values}" if rule == "table" else rule] = " ".join(
+                word for word in words if not word.startswith("--wrap")
+            )
+        assert set(found) == {"train", "fetch", "table main", "table efficiency", "zero_shot"}, said
         return found
 
 
@@ -76,8 +92,9 @@ def paper(project):
 
 def test_a_training_gets_one_gpu_and_what_needs_none_gets_none(workflow, paper):
     jobs = Submission(workflow, paper).options()
-    assert re.findall(r"--gpus\S*", jobs["train"]) == ["--gpus=1"]
-    assert "--gpu" not in jobs["fetch"]
+    for name in ON_GPUS:
+        assert re.findall(r"--gpus\S*", jobs[name]) == ["--gpus=1"]
+    assert not any("--gpu" in words for name, words in jobs.items() if name not in ON_GPUS)
     for words in jobs.values():
         assert re.search(r"--mem \d{4,} ", words) and re.search(r"-t \d+ ", words)
         assert "--requeue" in words and "--signal=TERM@120" in words
@@ -94,9 +111,10 @@ def test_a_site_fills_in_partitions_account_and_gpu_model(workflow, paper, proje
     profile = workflow.folder / "profile"
     profile.mkdir()
     # What docs/cluster.md tells a site to do.
-    keys = "slurm_partition|slurm_account|gpu_model|set-resources|train|train_source"
+    keys = "slurm_partition|slurm_account|gpu_model|set-resources|train|train_source|zero_shot|table"
     (profile / "profile.yaml").write_text(re.sub(rf"# (?= *({keys}):)", "", text))
     jobs = Submission(workflow, paper).options(profile)
-    assert "--gpus=a100:1" in jobs["train"] and "-p gpu" in jobs["train"]
-    assert "--gpu" not in jobs["fetch"] and "-p cpu" in jobs["fetch"]
+    for name, words in jobs.items():
+        assert ("--gpus=a100:1 " in words, "-p gpu " in words) == (name in ON_GPUS, name in ON_GPUS)
+        assert ("--gpu" not in words, "-p cpu " in words) == (name not in ON_GPUS, name not in ON_GPUS)
     assert all("-A my_account" in words for words in jobs.values())
