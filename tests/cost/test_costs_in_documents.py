@@ -1,5 +1,7 @@
 """The numbers in docs/costs.md and docs/cluster.md are those that the code gives today."""
 
+import math
+
 import pytest
 
 from ept.config import load_configuration
@@ -17,12 +19,12 @@ def experiment(project, name):
 
 
 def row(project, name):
-    """A line of the table in docs/cluster.md."""
+    """A line of the table in docs/cluster.md; the last number: the times that a day must be had for the longest job."""
     plan = experiment(project, name)
     packs = priced(plan, backbone_shape(plan), gpu=True)
     memory = max(JobResources(plan).memory_mb(pack) for pack in plan.packs) / 1000
     hours = [
-        sum(found.hours(A100) for found in packs if belongs(found.pack))
+        sum(found.cost.hours(A100) for found in packs if belongs(found.pack))
         for belongs in (
             lambda pack: pack.regime == "source",
             lambda pack: pack.regime == "full",
@@ -30,8 +32,10 @@ def row(project, name):
         )
     ]
     sizes = [max(getattr(found.cost, name) for found in packs) / GIB for name in ("least_bytes", "batch_bytes")]
+    longest = max(found.cost.hours(A100) for found in packs)
     cells = [f"`{name}.yaml`", f"{len(packs):,}", *(f"{size:.1f}" for size in sizes), f"{memory:g}"]
-    return f"| {' | '.join([*cells, *(f'{time:,.0f}' for time in hours)])} |"
+    cells += [*(f"{time:,.0f}" for time in hours), f"{longest:,.0f}", f"{math.ceil(longest / 24)}"]
+    return f"| {' | '.join(cells)} |"
 
 
 @pytest.mark.parametrize(

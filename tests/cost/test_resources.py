@@ -1,9 +1,14 @@
-"""What the workflow asks for: little for the demonstration, a GPU for large backbones, more at each attempt."""
+"""What the workflow asks for: little for the demonstration, a GPU for large backbones, more at later attempts."""
 
 import subprocess
 import sys
 
+import pytest
+
 from ept.config import load_configuration, parse_configuration
+from ept.cost.estimate import backbone_shape, task_sizes
+from ept.cost.hardware import GPUS
+from ept.cost.plan import priced
 from ept.cost.resources import LONGEST_MINUTES, JobResources
 from ept.experiment import Experiment
 
@@ -30,14 +35,51 @@ def test_the_demonstration_needs_no_gpu_and_as_many_jobs_as_cores_fit_into_littl
     assert all(resources.minutes(pack) <= 60 for pack in plan.packs)
 
 
-def test_each_attempt_gets_more_up_to_a_day(project):
+def test_later_attempts_get_more_up_to_twice_the_memory_and_a_day(project):
     for plan in (experiment(project, "config"), paper()):
         resources = JobResources(plan)
         for pack in plan.packs[::5]:
-            first, second, third = (resources.memory_mb(pack, attempt) for attempt in (1, 2, 3))
-            assert first > 0 and (second, third) == (2 * first, 3 * first)
-            minutes = [resources.minutes(pack, attempt) for attempt in (1, 2, 3)]
-            assert minutes == [min(LONGEST_MINUTES, number * minutes[0]) for number in (1, 2, 3)]
+            first, second, last = (resources.memory_mb(pack, attempt) for attempt in (1, 2, 20))
+            assert first > 0 and second == last == 2 * first
+            minutes = [resources.minutes(pack, attempt) for attempt in (1, 2, 20)]
+            assert minutes == [min(24 * 60, number * minutes[0]) for number in (1, 2, 20)]
+
+
+def test_time_limits_are_three_times_what_the_plan_says(project, tmp_path, monkeypatch):
+    """Of every method, also of those that compute in float32; or a day."""
+    config = project / "config/paper.yaml"
+    # Where no backbone has been downloaded.
+    monkeypatch.chdir(tmp_path)
+    plan = Experiment(load_configuration(config))
+    resources = JobResources(plan)
+    (a100,) = [gpu for gpu in GPUS if gpu.name == "A100"]
+    shares = []
+    for found in priced(plan, backbone_shape(plan), gpu=True):
+        minutes, hours = resources.minutes(found.pack), found.cost.hours(a100)
+        assert minutes >= min(3 * 60 * hours, 24 * 60)
+        shares.append((found.pack.method, minutes < 24 * 60, hours))
+    # Both sides of the limit are there, in float32 too.
+    assert {under for method, under, _ in shares if method == "fine_tuning"} == {True, False}
+
+
+def test_zero_shot_gets_three_times_its_predictions():
+    """Two operations a parameter and piece, at 30 % of an A100's peak; and 20 minutes a task to start."""
+    llama = {"name": "x", "source": "hub", "id": "meta-llama/Llama-2-7b-hf", "revision": "0" * 40}
+    plan = paper(backbone=llama, methods=["pt"], tasks={"target": ["mnli", "record"]})
+    pieces = sum(task_sizes()[task].test_rows * task_sizes()[task].pieces for task in ("mnli", "record"))
+    needed = 3 * 2 * 6.6e9 * pieces / (0.3 * 312e12) / 60
+    minutes = JobResources(plan).zero_shot_minutes()
+    assert needed > 20 and 2 * 20 + needed <= minutes <= 2 * 20 + 1.2 * needed + 10
+    assert [JobResources(plan).zero_shot_minutes(attempt) for attempt in (2, 99)] == [2 * minutes, 24 * 60]
+
+
+@pytest.mark.parametrize(("name", "megabytes"), [("t5-3b", 4_000), ("t5-11b", 45_000)])
+def test_a_backbone_without_safetensors_may_have_to_be_read_whole(project, name, megabytes, tmp_path, monkeypatch):
+    plan = experiment(project, name)
+    monkeypatch.chdir(tmp_path)
+    resources = JobResources(plan)
+    assert megabytes <= resources.download_mb() < megabytes + 3_000
+    assert resources.download_mb(2) == resources.download_mb(9) == 2 * resources.download_mb()
 
 
 def test_larger_backbones_and_longer_tasks_ask_for_more():

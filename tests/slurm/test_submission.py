@@ -30,8 +30,8 @@ OTHERS = {"squeue": "", "sacct": "", "sinfo": "main*", "scontrol": "MinJobAge = 
 
 
 class Submission:
-    """Few-shot training, a fetching and tables of full-data results, submitted by profiles/slurm: what they need is
-    there.
+    """Few-shot training, a fetching, tables of full-data results and a job that asks for nothing itself, submitted by
+    profiles/slurm: what they need is there.
     """
 
     def __init__(self, workflow, values):
@@ -40,7 +40,7 @@ class Submission:
         experiment = Experiment(load_configuration(self.config))
         full, few = (experiment.pack("pt", "cb", regime, "scratch") for regime in ("full", "k4"))
         tables = [str(paths.table_file(experiment.config.output, name)) for name in ("main", "efficiency", "zero_shot")]
-        self.targets = (str(few.folder / "runs.json"), str(experiment.raw_folder("rte")), *tables)
+        self.targets = (str(few.folder / "runs.json"), str(experiment.raw_folder("rte")), "backbone_identity", *tables)
         self._pretend(experiment.raw_folder("cb") / "train.parquet")
         for path in experiment.backbone_files + experiment.tokenizer_files:
             if not path.is_absolute():
@@ -67,7 +67,7 @@ class Submission:
             found[f"table {values}" if rule == "table" else rule] = " ".join(
                 word for word in words if not word.startswith("--wrap")
             )
-        assert set(found) == {"train", "fetch", "table main", "table efficiency", "zero_shot"}, said
+        assert set(found) == {"fetch", "table main", "backbone_identity", *ON_GPUS}, said
         return found
 
 

@@ -10,8 +10,8 @@ rule download_backbone:
         revision=r"[0-9a-f]{8}",
     retries: 2
     resources:
-        mem_mb=light_memory,
-        runtime=DOWNLOAD_MINUTES,
+        mem_mb=download_memory,
+        runtime=download_minutes,
     params:
         config=resolved_configuration,
     shell:
@@ -26,6 +26,6 @@ rule backbone:
     threads: workflow.cores
     resources:
         mem_mb=light_memory,
-        runtime=LIGHT_MINUTES,
+        runtime=light_minutes,
     shell:
         "ept rebuild-demo-backbone --folder {output} --threads {threads} 2>&1 | tee {log}"

@@ -2,6 +2,7 @@
 from ept import paths
 from ept.config import load_configuration, parse_configuration, write_resolved
 from ept.cost.resources import DOWNLOAD_MINUTES, LIGHT_MB, LIGHT_MINUTES, JobResources
+from ept.cost.resources import grown_memory, grown_minutes
 from ept.errors import InputError
 from ept.experiment import Experiment
 from ept.figures.registry import asked_for
@@ -135,7 +136,7 @@ def tokenized_files(wildcards):
 
 
 def training_memory(wildcards, attempt):
-    """MB of main memory, more at each attempt."""
+    """MB of main memory, more at the second attempt."""
     return RESOURCES.memory_mb(PACKS[wildcards.hash], attempt)
 
 
@@ -145,8 +146,23 @@ def training_minutes(wildcards, attempt):
 
 
 def light_memory(wildcards, attempt):
-    """MB of main memory for a rule that trains nothing, more at each attempt."""
-    return LIGHT_MB * attempt
+    """MB of main memory for a rule that trains nothing, more at the second attempt."""
+    return grown_memory(LIGHT_MB, attempt)
+
+
+def light_minutes(wildcards, attempt):
+    """A time limit for a rule that trains nothing, longer at each attempt."""
+    return grown_minutes(LIGHT_MINUTES, attempt)
+
+
+def download_memory(wildcards, attempt):
+    """MB of main memory for the backbone's download and conversion, more at the second attempt."""
+    return RESOURCES.download_mb(attempt)
+
+
+def download_minutes(wildcards, attempt):
+    """A time limit for the backbone's download, longer at each attempt."""
+    return grown_minutes(DOWNLOAD_MINUTES, attempt)
 
 
 def target_tokens(wildcards):
@@ -199,15 +215,20 @@ def table_gpus(wildcards):
 
 
 def zero_shot_memory(wildcards, attempt):
-    """MB of main memory, more at each attempt: no more than training takes."""
+    """MB of main memory, more at the second attempt: no more than training takes."""
     packs = EXPERIMENT.table_packs(MAIN)
     return max(RESOURCES.memory_mb(pack, attempt) for pack in packs)
 
 
+def zero_shot_minutes(wildcards, attempt):
+    """A time limit, longer at each attempt."""
+    return RESOURCES.zero_shot_minutes(attempt)
+
+
 def table_memory(wildcards, attempt):
-    """MB of main memory, more at each attempt; measuring takes no more than training."""
+    """MB of main memory, more at the second attempt; measuring takes no more than training."""
     needed = [RESOURCES.memory_mb(pack) for pack in packs_to_measure(wildcards)]
-    return max([LIGHT_MB, *needed]) * attempt
+    return grown_memory(max([LIGHT_MB, *needed]), attempt)
 
 
 def summarised_tables(wildcards):

@@ -11,7 +11,7 @@ rule fetch:
     retries: 2 if EXPERIMENT.data.kind == "hub" else 0
     resources:
         mem_mb=light_memory,
-        runtime=LIGHT_MINUTES,
+        runtime=light_minutes,
     params:
         config=resolved_configuration,
     shell:
@@ -32,7 +32,7 @@ rule tokenize:
         "logs/benchmarks/tokenize/{backbone}/{task}/{hash}.tsv"
     resources:
         mem_mb=light_memory,
-        runtime=LIGHT_MINUTES,
+        runtime=light_minutes,
     params:
         config=resolved_configuration,
     shell:

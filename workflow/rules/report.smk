@@ -13,7 +13,7 @@ rule figures:
         f"logs/benchmarks/figures/{OUTPUT}.tsv"
     resources:
         mem_mb=light_memory,
-        runtime=LIGHT_MINUTES,
+        runtime=light_minutes,
     params:
         config=resolved_configuration,
     shell:
@@ -38,7 +38,7 @@ rule report_pages:
         f"logs/report_pages/{OUTPUT}.log",
     resources:
         mem_mb=light_memory,
-        runtime=LIGHT_MINUTES,
+        runtime=light_minutes,
     params:
         config=resolved_configuration,
     shell:

@@ -29,7 +29,7 @@ rule table:
     resources:
         gpu=table_gpus,
         mem_mb=table_memory,
-        runtime=LIGHT_MINUTES,
+        runtime=light_minutes,
     params:
         config=resolved_configuration,
     shell:
@@ -49,7 +49,7 @@ rule summary:
         f"logs/benchmarks/summary/{OUTPUT}.tsv"
     resources:
         mem_mb=light_memory,
-        runtime=LIGHT_MINUTES,
+        runtime=light_minutes,
     params:
         config=resolved_configuration,
     shell:
@@ -71,7 +71,7 @@ rule zero_shot:
     resources:
         gpu=RESOURCES.gpus,
         mem_mb=zero_shot_memory,
-        runtime=LIGHT_MINUTES,
+        runtime=zero_shot_minutes,
     params:
         config=resolved_configuration,
         weights=backbone_settings(

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.resources import files
 
 from ept.backbones.files import read_config
+from ept.cost.hardware import Device
 from ept.cost.shapes import BYTES, Shape, known_configs, shape_of
 from ept.cost.trained import trained_parameters
 from ept.experiment import Experiment
@@ -59,11 +60,17 @@ class PackCost:
     """Weights, what is trained, and a pass of one row of the longest text: with less, training cannot go on."""
     batch_bytes: int
     """The same with the batch of one run in one pass."""
+    dtype: str
+    """The precision that it computes in."""
 
     @property
     def flops(self) -> int:
         """Of everything."""
         return self.training_flops + self.evaluation_flops
+
+    def hours(self, device: Device) -> float:
+        """Of everything, on one such device."""
+        return self.flops / device.rate(self.dtype) / 3600
 
 
 @cache
@@ -104,7 +111,7 @@ def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> Pa
     for task, size in sizes.items():
         positions = prompt + min(size.pieces, config.source_length(task))
         step = shape.training_flops(batch, positions, LABEL_PIECES, batch * LABEL_PIECES)
-        row = shape.prediction_flops(1, positions, max(LEAST_PREFIXES, len(get_task(task).labels)))
+        row = row_flops(task, shape, positions)
         validated = math.ceil(steps / settings.evaluate_every) * min(settings.validation_rows, size.train_rows)
         training += runs * steps * step * effort
         evaluation += runs * validated * row
@@ -119,9 +126,22 @@ def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> Pa
     held = weights + COPIES * BYTES["float32"] * trained * together
     graph = graph_bytes(shape, prompt + longest, dtype, config.backbone.gradient_checkpointing)
     graph += UNDER_WAY * (prompt + longest) * shape.kept_bytes(dtype)
-    return PackCost(
-        runs, steps, trained, round(training), round(evaluation), weights, held + graph, held + batch * graph
-    )
+    least, whole = held + graph, held + batch * graph
+    return PackCost(runs, steps, trained, round(training), round(evaluation), weights, least, whole, dtype)
+
+
+def zero_shot_flops(experiment: Experiment, shape: Shape) -> int:
+    """Multiplications and additions of predicting the test rows of every target task without a prompt."""
+    config, total = experiment.config, 0
+    for task in config.tasks.target:
+        size = _size(task)
+        total += size.test_rows * row_flops(task, shape, min(size.pieces, config.source_length(task)))
+    return total
+
+
+def row_flops(task: str, shape: Shape, positions: int) -> int:
+    """Of predicting one row of a task that has so many positions."""
+    return shape.prediction_flops(1, positions, max(LEAST_PREFIXES, len(get_task(task).labels)))
 
 
 def graph_bytes(shape: Shape, positions: int, dtype: str, checkpointing: bool = False) -> int:

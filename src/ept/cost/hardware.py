@@ -47,6 +47,9 @@ GPUS = (
 )
 # Measured by `make bench` on two threads of an AMD EPYC (benchmarks/performance.json).
 CPU_THREAD = Device("CPU thread", None, 0.037, 0.037)
+# What time limits count on (ept.cost.resources): an A100, and a thread less than half as fast as the measured one.
+LIMIT_GPU = next(gpu for gpu in GPUS if gpu.name == "A100")
+LIMIT_CPU = Device("slow CPU thread", None, 0.015, 0.015)
 
 
 def with_rates(devices: tuple[Device, ...], rates: list[str]) -> tuple[Device, ...]:

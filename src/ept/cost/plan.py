@@ -20,15 +20,10 @@ NO_ROOM = "no room"
 
 @dataclass(frozen=True)
 class Priced:
-    """A pack, what it costs, and the precision that it computes in."""
+    """A pack and what it costs."""
 
     pack: Pack
     cost: PackCost
-    dtype: str
-
-    def hours(self, device: Device) -> float:
-        """On one such device."""
-        return self.cost.flops / device.rate(self.dtype) / 3600
 
 
 def plan_text(experiment: Experiment, rates: Sequence[str] = ()) -> str:
@@ -61,15 +56,7 @@ def plan_text(experiment: Experiment, rates: Sequence[str] = ()) -> str:
 
 def priced(experiment: Experiment, shape: Shape, gpu: bool) -> list[Priced]:
     """Every pack of the configuration with its cost on a GPU or a CPU."""
-    backbone = experiment.config.backbone
-    return [
-        Priced(
-            pack,
-            pack_cost(experiment, pack, shape, gpu),
-            backbone.used_dtype(get_method(pack.method).float32, gpu),
-        )
-        for pack in experiment.packs
-    ]
+    return [Priced(pack, pack_cost(experiment, pack, shape, gpu)) for pack in experiment.packs]
 
 
 def measured(packs: Sequence[Priced]) -> tuple[Device, ...]:
@@ -115,7 +102,7 @@ def _cells(group: Sequence[Priced], devices: Sequence[Device]) -> list[str]:
     cells = []
     for device in devices:
         fitting = [found for found in group if device.holds(found.cost.least_bytes)]
-        hours = sum(found.hours(device) for found in fitting)
+        hours = sum(found.cost.hours(device) for found in fitting)
         star = "" if device.holds(_most_bytes(fitting or group)) else "*"
         cells.append(f"{_hours(hours)}{star}" if fitting else NO_ROOM)
     return cells

@@ -1,9 +1,10 @@
-"""What the workflow asks for each training job: GPUs, threads, memory, time. Cheap: it runs whenever rules are read."""
+"""What the workflow asks for each job: GPUs, threads, memory, time. Cheap: it runs whenever rules are read."""
 
 import math
 from functools import cached_property
 
-from ept.cost.estimate import PackCost, backbone_shape, pack_cost
+from ept.cost.estimate import PackCost, backbone_shape, pack_cost, zero_shot_flops
+from ept.cost.hardware import LIMIT_CPU, LIMIT_GPU, Device
 from ept.cost.shapes import BYTES
 from ept.experiment import Experiment
 from ept.pack import Pack
@@ -17,9 +18,6 @@ THREADS_BESIDE_GPU = 2
 CPU_BASE_MB, GPU_BASE_MB = 1_500, 6_000
 # Where the sizes are not known before the download.
 UNKNOWN_MB = 32_000
-# Operations per second that time limits count on: less than half of what one thread of an AMD EPYC does (37e9, by
-# benchmarks/performance.json and by the demonstration's runs); 30 % of an A100's published peak, an assumption.
-CPU_RATE, GPU_RATE = 15e9, 0.3 * 312e12
 # Starting and loading take minutes; a slower machine three times as long. A job that is cut goes on from its
 # checkpoint, so that no limit needs to be longer than a day, which many partitions have as their own.
 START_MINUTES, MARGIN, LONGEST_MINUTES = 20, 3, 24 * 60
@@ -27,10 +25,23 @@ START_MINUTES, MARGIN, LONGEST_MINUTES = 20, 3, 24 * 60
 LIGHT_MB, LIGHT_MINUTES = 4_000, 60
 # T5-11B is a download of 45 GB.
 DOWNLOAD_MINUTES = 6 * 60
+# Times the first attempt's memory. Estimates are right within 1.5, and a job that its time limit has cut twenty times
+# must not end up asking for memory that no node has.
+MOST_MEMORY = 2
+
+
+def grown_memory(megabytes: int, attempt: int) -> int:
+    """MB for an attempt (1, 2, ...) of a job that first asks for `megabytes`."""
+    return megabytes * min(attempt, MOST_MEMORY)
+
+
+def grown_minutes(minutes: int, attempt: int) -> int:
+    """A time limit for an attempt (1, 2, ...) of a job that first asks for `minutes`: a day at most."""
+    return min(LONGEST_MINUTES, minutes * attempt)
 
 
 class JobResources:
-    """Of the packs of one configuration. Memory and time grow with each attempt (1, 2, ...)."""
+    """Of the jobs of one configuration. Memory and time grow with the attempt (1, 2, ...), each up to a limit."""
 
     def __init__(self, experiment: Experiment):
         self._experiment = experiment
@@ -55,20 +66,43 @@ class JobResources:
         """Main memory in MB. With a GPU the float32 weights pass through it; without one training happens there."""
         shape = self._shape
         if shape is None:
-            return UNKNOWN_MB * attempt
+            return grown_memory(UNKNOWN_MB, attempt)
         if self.gpus:
             needed = GPU_BASE_MB + shape.parameters * BYTES["float32"] / 1e6
         else:
             needed = CPU_BASE_MB + self._cost(pack).batch_bytes / 1e6
-        return round_up(needed, 500) * attempt
+        return grown_memory(round_up(needed, 500), attempt)
 
     def minutes(self, pack: Pack, attempt: int = 1) -> int:
         """Time limit in minutes."""
         if self._shape is None:
             return LONGEST_MINUTES
-        rate = GPU_RATE if self.gpus else CPU_RATE
-        needed = START_MINUTES + MARGIN * self._cost(pack).flops / rate / 60
-        return min(LONGEST_MINUTES, round_up(needed, 10) * attempt)
+        needed = START_MINUTES + MARGIN * self._cost(pack).hours(self._device) * 60
+        return grown_minutes(round_up(needed, 10), attempt)
+
+    def zero_shot_minutes(self, attempt: int = 1) -> int:
+        """Time limit in minutes of predicting every target task's test rows; each task loads the backbone."""
+        shape, config = self._shape, self._experiment.config
+        if shape is None:
+            return LONGEST_MINUTES
+        rate = self._device.rate(config.backbone.used_dtype(False, bool(self.gpus)))
+        needed = START_MINUTES * len(config.tasks.target)
+        needed += MARGIN * zero_shot_flops(self._experiment, shape) / rate / 60
+        return grown_minutes(round_up(needed, 10), attempt)
+
+    def download_mb(self, attempt: int = 1) -> int:
+        """Main memory in MB of downloading the backbone. A .bin file may have to be read whole, in float32."""
+        if self._experiment.config.backbone.weights == "safetensors":
+            return grown_memory(LIGHT_MB, attempt)
+        if self._shape is None:
+            return grown_memory(UNKNOWN_MB, attempt)
+        needed = CPU_BASE_MB + self._shape.parameters * BYTES["float32"] / 1e6
+        return grown_memory(max(LIGHT_MB, round_up(needed, 500)), attempt)
+
+    @property
+    def _device(self) -> Device:
+        """What time limits count on."""
+        return LIMIT_GPU if self.gpus else LIMIT_CPU
 
     @cached_property
     def _shape(self):
