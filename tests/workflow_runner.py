@@ -34,9 +34,17 @@ class Workflow:
         return output
 
     def start(
-        self, *arguments: str, config: Path | None, profile: str | Path = "default", output: IO | int = subprocess.PIPE
+        self,
+        *arguments: str,
+        config: Path | None,
+        profile: str | Path = "default",
+        output: IO | int = subprocess.PIPE,
+        programs: Path | None = None,
     ) -> subprocess.Popen:
-        """The same, without waiting for its end; what it prints goes into `output`."""
+        """The same, without waiting for its end; what it prints goes into `output`. Programs in the folder `programs`
+        come before those of the environment.
+        """
+        path = [*([programs] if programs else []), Path(sys.executable).parent, os.environ["PATH"]]
         return subprocess.Popen(
             [sys.executable, "-m", "snakemake", "--snakefile", self.project / "Snakefile", "--directory", self.folder]
             + ["--workflow-profile", self.project / "profiles" / profile, "--cores", "2", *arguments]
@@ -44,7 +52,7 @@ class Workflow:
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+            env={**os.environ, "PATH": os.pathsep.join(map(str, path))},
             cwd=self.folder,
         )
 
