@@ -29,12 +29,13 @@ lint: env
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-# After a crash or a kill: unlock, remove what is not whole, and go on. CONFIG=config/paper.yaml for another run.
+# After a crash or a kill: remove what is not whole, unlock, and go on. CONFIG=config/paper.yaml for another run.
+# `experiments` and `data` beside `all`, because Snakemake misses nothing that is behind a finished table.
 CONFIG := config/config.yaml
 resume: env
-	snakemake --unlock --configfile $(CONFIG)
 	ept mend --config $(CONFIG)
-	snakemake --cores all all --configfile $(CONFIG)
+	snakemake --unlock --configfile $(CONFIG)
+	snakemake --cores all all data experiments --configfile $(CONFIG)
 	snakemake --quiet all --report report.zip --configfile $(CONFIG)
 	@ept show --config $(CONFIG)
 

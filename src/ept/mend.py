@@ -16,10 +16,19 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from ept import paths
+from ept.errors import InputError
 from ept.files import DIGESTS, digest, sha256_file
 
+# Bytes.
+LEAST_FREE = 1_000_000
 # The names that ept.files gives to temporary files and folders: the final name between a dot and eight characters.
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+
+
+def require_room(folder: Path) -> None:
+    """Raise InputError where a disk is so full that Snakemake could not even write its own notes."""
+    if shutil.disk_usage(folder).free < LEAST_FREE:
+        raise InputError(f"{folder} has no room left: the disk is full; free some space and run the same again")
 
 
 def remove_damaged(folders: Iterable[Path]) -> list[str]:

@@ -1,6 +1,7 @@
 """The verb that cleans up after a crash."""
 
 import argparse
+from pathlib import Path
 
 from ept.commands.options import Verbs, experiment_of
 
@@ -13,8 +14,9 @@ def add_verbs(verbs: Verbs) -> None:
 def mend(options: argparse.Namespace) -> None:
     """After a crash: remove files that are not whole, so that the workflow makes them again."""
     from ept import paths
-    from ept.mend import remove_damaged
+    from ept.mend import remove_damaged, require_room
 
+    require_room(Path.cwd())
     output = experiment_of(options).config.output
     for line in remove_damaged(paths.produced_folders(output)):
         print(line)
