@@ -126,6 +126,41 @@ def test_other_data_are_refused(experiment, table):
         write_table(experiment, table)
 
 
+def test_a_source_prompt_of_other_data_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = {"tasks": {"target": ["rte", "sst2"], "source": ["sst2", "mnli"]}, "methods": ["spot", "mpt"]}
+    packs = Experiment(parse_configuration(values | {"seeds": [0, 1], "few_shot": {"k": []}})).tables["main"]
+    for pack in packs:
+        write_runs(pack, (100, 100))
+    # Without the source prompts' records, as after a fetch of the results alone.
+    assert len(collect(packs)) == 4
+    by_task = {pack.task: pack for pack in packs[0].candidates}
+    for pack in by_task.values():
+        write_runs(pack, (100, 100))
+    assert len(collect(packs)) == 4
+    source = by_task["sst2"].folder / "runs.json"
+    _edit(source, data_fingerprints={"train": "of another day", "validation": "b", "test": "c"})
+    with pytest.raises(
+        InputError, match=f"{source}: the train split of sst2 has the fingerprint of anoth, but .* from a;"
+    ):
+        collect(packs)
+    _edit(source, data_fingerprints={"train": "a", "validation": "b", "test": "c"})
+    (distilled,) = (pack.candidates[0] for pack in packs if (pack.method, pack.task) == ("mpt", "rte"))
+    write_runs(by_task["mnli"], (100, 100))
+    _write_distilled(distilled, sst2="a", mnli="older")
+    # MNLI is no target: the teacher of the distilled prompt says what its data are.
+    with pytest.raises(InputError, match="the train split of mnli has the fingerprint"):
+        collect(packs)
+    _write_distilled(distilled, sst2="a", mnli="a")
+    assert len(collect(packs)) == 4
+
+
+def _write_distilled(pack, **trained_on):
+    pack.folder.mkdir(parents=True, exist_ok=True)
+    fingerprints = {task: {"train": train, "validation": "b"} for task, train in trained_on.items()}
+    (pack.folder / "runs.json").write_text(json.dumps({"data_fingerprints": fingerprints}))
+
+
 @pytest.mark.parametrize("content", ["", "{", None])
 def test_a_torn_or_absent_record_is_refused(experiment, content):
     path = experiment.tables["main"][0].folder / "runs.json"
