@@ -24,7 +24,7 @@ def hub_backbone_folder(name: str, revision: str) -> Path:
 
 
 def prompt_folder(backbone: str, method: str, task: str, regime: str, hash_: str) -> Path:
-    """seed<seed>.safetensors of every reported seed, and settings.json."""
+    """seed<seed>.safetensors of every reported seed, and settings.json (settings, data and validation scores)."""
     return Path("prompts") / backbone / method / task / regime / hash_
 
 

@@ -67,6 +67,8 @@ def test_captions_say_what_is_shown_and_on_what(experiment):
         text = caption(kind, experiment)
         assert "Backbone: demo-t5; data: a benchmark generated with seed 0 (a demonstration, not science)." in text
         assert text.endswith("Tasks: RTE, CB; seeds: 0, 1.\n")
+        # Of figures that move points on the horizontal axis.
+        assert ("side by side" in text or "shifted" in text) == (kind.name in ("parameters", "few_shot"))
 
 
 def test_a_missing_table_is_one_sentence(experiment, folder, capsys):

@@ -32,6 +32,8 @@ def _write(path, *rows):
 def test_sums_over_jobs_and_the_largest_memory(experiment):
     files = benchmark_files(experiment)
     assert {rule: len(found) for rule, found in files.items()} == {
+        # The demonstration's ships with the project.
+        "download_backbone": 0,
         "fetch": 3,
         "tokenize": 3,
         "train_source": 1,
@@ -56,6 +58,18 @@ def test_sums_over_jobs_and_the_largest_memory(experiment):
     lines = {line[0].text: [cell.text for cell in line[1:]] for line in cost_layout(costs(experiment)).lines}
     assert lines["train"] == ["4", "3", "33", "16", "302"]
     assert lines["tokenize"] == ["3", "0", "0", "0", ""]
+
+
+def test_a_backbone_of_the_hub_is_downloaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hub = {"name": "t5", "source": "hub", "id": "google-t5/t5-base", "revision": "0123abcd" * 5}
+    experiment = Experiment(parse_configuration(CONFIGURATION | {"backbone": hub, "data": {"source": "hub"}}))
+    (path,) = benchmark_files(experiment)["download_backbone"]
+    # As workflow/rules/backbone.smk writes it.
+    assert str(path) == "logs/benchmarks/download_backbone/t5-0123abcd.tsv"
+    _write(path, (12, 3, 250))
+    found = {cost.rule: cost for cost in costs(experiment)}
+    assert (found["download_backbone"].jobs, found["download_backbone"].seconds, found["total"].seconds) == (1, 12, 12)
 
 
 @pytest.mark.parametrize(

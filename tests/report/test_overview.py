@@ -24,9 +24,15 @@ def test_it_names_the_run(text):
 
 def test_it_says_what_was_left_out_and_why(text):
     left_out = text[text.index("Left out") :]
-    assert "- Ablation of EPT (``ablation.tasks`` names no task)\n" in left_out
-    assert "- Learning-rate sensitivity (``training.learning_rates`` gives every method one combination" in left_out
+    assert "- Figure Ablation of EPT (``ablation.tasks`` names no task)\n" in left_out
+    assert (
+        "- Figure Learning-rate sensitivity (``training.learning_rates`` gives every method one combination" in left_out
+    )
     assert "- Table ``comparison`` (only for the backbone of published scores)\n" in left_out
+    assert "- Table ``ablation`` (to have it, name tasks in ``ablation.tasks``)\n" in left_out
+    assert "- Table ``transfer`` (to have it, name methods in ``transfer.methods``)\n" in left_out
+    assert "name several rates in ``training.learning_rates``, or a ``rate_study``)\n" in left_out
+    assert [line.split()[1] for line in left_out.splitlines()[2:]] == ["Table"] * 4 + ["Figure"] * 4
 
 
 def test_docutils_finds_nothing_wrong(text):

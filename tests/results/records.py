@@ -69,4 +69,4 @@ def write_runs(pack, right, **record_of):
         # A source is chosen by one or the other.
         del record["source_losses"]
     (pack.folder / "runs.json").write_text(json.dumps(record))
-    (pack.folder / "settings.json").write_text(json.dumps({"hash": pack.hash}))
+    (pack.folder / "settings.json").write_text(json.dumps({"hash": pack.hash, "settings": pack.settings}))

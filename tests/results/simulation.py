@@ -1,4 +1,4 @@
-"""Right and wrong answers drawn from a model whose true accuracy is known."""
+"""Answers drawn from models whose true scores are known."""
 
 import numpy as np
 
@@ -22,11 +22,88 @@ def true_accuracy(mean, seed_spread, row_spread):
 def samples_of(right, share=True):
     """The sample that `resample` would give of each run's accuracy (tests compare one with it), all at once."""
     runs, seeds, rows = right.shape
-    generator = np.random.default_rng(0)
-    drawn = [np.bincount(generator.integers(rows, size=rows), minlength=rows) for _ in range(RESAMPLES)]
     values = 100 * right.reshape(-1, rows).astype(float)
-    resampled = (np.array(drawn) @ values.T / rows).reshape(RESAMPLES, runs, seeds)
+    resampled = (_drawn(rows) @ values.T / rows).reshape(RESAMPLES, runs, seeds)
     scores = values.mean(1).reshape(runs, seeds)
     smoothed = (scores.mean(1) / 100 * rows + 0.5) / (rows + 1)
     least = 1e4 * smoothed * (1 - smoothed) / (rows + 1) * share
     return [Sample(scores[run], resampled[:, run], rows, least[run]) for run in range(runs)]
+
+
+def _drawn(rows):
+    """How often each row is in each bootstrap sample, [resamples, rows]."""
+    generator = np.random.default_rng(0)
+    return np.array([np.bincount(generator.integers(rows, size=rows), minlength=rows) for _ in range(RESAMPLES)])
+
+
+def draw_classes(generator, runs, seeds, rows, shares, mean, seed_spread, row_spread):
+    """Gold classes [runs, 1, rows] in these shares, and predictions [runs, seeds, rows]: right as `draw_right` has it,
+    else another class by its share.
+    """
+    shares = np.array(shares)
+    gold = generator.choice(len(shares), size=(runs, 1, rows), p=shares)
+    right = draw_right(generator, runs, seeds, rows, mean, seed_spread, row_spread)
+    # A wrong answer is another class: drawn until it is not the gold one.
+    wrong = np.broadcast_to(gold, right.shape).copy()
+    while (same := wrong == gold).any():
+        wrong[same] = generator.choice(len(shares), size=int(same.sum()), p=shares)
+    return gold, np.where(right, gold, wrong)
+
+
+def draw_scores(generator, runs, seeds, rows, noise, seed_spread, row_share):
+    """Normal scores [runs, 1, rows] and predictions [runs, seeds, rows] that have them with noise.
+
+    `row_share` of the variance of the noise is of the example, which all seeds get alike; its size differs between
+    seeds by the factor exp(`seed_spread` times a normal number).
+    """
+    gold = generator.normal(size=(runs, 1, rows))
+    shared, own = generator.normal(size=(runs, 1, rows)), generator.normal(size=(runs, seeds, rows))
+    size = noise * np.exp(seed_spread * generator.normal(size=(runs, seeds, 1)))
+    return gold, gold + size * (np.sqrt(row_share) * shared + np.sqrt(1 - row_share) * own)
+
+
+def samples_of_metric(metric, gold, predictions):
+    """As `samples_of`, of `metric` (a function of METRICS)."""
+    runs, seeds, rows = predictions.shape
+    scores = 100 * metric(np.ones((1, rows)), gold, predictions)[0]
+    resampled = 100 * metric(_drawn(rows), gold, predictions)
+    return [Sample(scores[run], resampled[:, run], rows) for run in range(runs)]
+
+
+def true_metric(metric, draw):
+    """In percent, the mean over many seeds of the metric on many rows; `draw(runs, seeds, rows)` draws them."""
+    return 100 * float(np.mean([metric(np.ones((1, 20_000)), *draw(1, 25, 20_000)) for _ in range(20)]))
+
+
+def _sums(weights, values):
+    """Weighted sums over rows: weights [resamples, rows], values [runs, seeds, rows] -> [resamples, runs, seeds]."""
+    return np.tensordot(weights, values.astype(float), axes=(1, 2))
+
+
+def _macro_f1(weights, gold, predictions):
+    total, number = 0, 0
+    for class_ in np.unique(gold):
+        mine, theirs = predictions == class_, np.broadcast_to(gold == class_, predictions.shape)
+        either = _sums(weights, mine) + _sums(weights, theirs)
+        total = total + 2 * _sums(weights, mine & theirs) / np.maximum(either, 1)
+        number = number + (either > 0)
+    return total / number
+
+
+def _f1(weights, gold, predictions):
+    either = _sums(weights, predictions == 1) + _sums(weights, np.broadcast_to(gold == 1, predictions.shape))
+    return 2 * _sums(weights, (predictions == 1) & (gold == 1)) / np.maximum(either, 1)
+
+
+def _correlation(weights, gold, predictions):
+    """Pearson's; of two classes 0 and 1 Matthews'."""
+    gold = np.broadcast_to(gold, predictions.shape)
+    rows = weights.sum(1)[:, None, None]
+    a, b, aa, bb, ab = (
+        _sums(weights, values) / rows for values in (gold, predictions, gold**2, predictions**2, gold * predictions)
+    )
+    spread = np.sqrt(np.maximum(aa - a**2, 0) * np.maximum(bb - b**2, 0))
+    return np.where(spread > 1e-9, (ab - a * b) / np.maximum(spread, 1e-9), 0)
+
+
+METRICS = {"macro_f1": _macro_f1, "f1": _f1, "matthews": _correlation, "pearson": _correlation}

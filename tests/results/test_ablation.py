@@ -116,7 +116,7 @@ def test_rows_are_variants_with_their_averages(tmp_path, monkeypatch):
     lines = (tmp_path / "results/ablation.md").read_text().splitlines()
     rows_shown = lines[2 : lines.index("")]
     assert [line.split("|")[1].strip() for line in rows_shown] == ["majority", *names]
-    assert "without fusion & 1,000 & \\underline{55.0" in (tmp_path / "results/ablation.tex").read_text()
+    assert "without fusion & 1,000 & 900 & \\underline{55.0" in (tmp_path / "results/ablation.tex").read_text()
     runs = json.loads((tmp_path / "results/ablation.settings.json").read_text())["runs"]
     assert [run["variant"] for run in runs[::2]] == list(names)
 

@@ -20,7 +20,7 @@ VALUES = {
     "seeds": [3],
     "prompt": {"length": 16, "short_length": 10, "reference_length": 64},
     "training": {"batch_size": 2, "steps": 2, "warmup_steps": 1, "evaluate_every": 2, "validation_rows": 4, "pack": 1}
-    | {"learning_rates": {"pt": {"prompt": [0.1]}, "ept": {"prompt": [0.1], "low_rank": [0.01]}}},
+    | {"learning_rates": {"pt": {"prompt": [0.1, 0.2, 0.3]}, "ept": {"prompt": [0.1], "low_rank": [0.01]}}},
     "few_shot": {"k": [], "initialise_from": ["scratch"]},
 }
 
@@ -59,6 +59,7 @@ def test_costs_are_those_of_the_records_and_one_batch_is_timed(trained, monkeypa
         record, row = json.loads((pack.folder / "runs.json").read_text()), rows[pack.method]
         runs = len(record["runs"])
         assert (row["tasks"], row["runs"]) == ("1", str(runs))
+        assert row["runs_together"] == {"pt": "3", "ept": "1", "lora": "1", "fine_tuning": "1"}[pack.method]
         assert float(row["train_seconds"]) == pytest.approx(record["train_seconds"], abs=1e-4)
         assert float(row["train_seconds_per_run"]) == pytest.approx(record["train_seconds"] / runs, abs=1e-4)
         assert float(row["examples_per_second"]) == pytest.approx(record["examples_per_second"], abs=1e-4)

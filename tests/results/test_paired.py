@@ -75,7 +75,24 @@ def test_what_is_not_told_from_the_best_is_marked():
     rows = []
     for mean in (2.0, 1.9, -1.0):
         samples = samples_of(draw_right(generator, 1, 3, 200, mean, 0.1, 0.5))
-        rows.append({"task": "rte", "metric": "accuracy", "mean": samples[0].scores.mean(), "samples": samples})
+        row = {"task": "rte", "metric": "accuracy", "mean": samples[0].scores.mean(), "samples": samples}
+        rows.append(row | {"trainings": (str(mean),)})
     mark_not_separated(rows)
     best = max(rows, key=lambda row: row["mean"])
     assert [row["not_separated"] for row in rows] == [row is not best and row is not rows[2] for row in rows]
+
+
+def test_a_training_that_stands_in_several_rows_is_tested_once():
+    def row(name, right):
+        samples = samples_of(np.array(right)[None, None])
+        mean = samples[0].scores.mean()
+        return {"task": "rte", "metric": "accuracy", "trainings": (name,), "mean": mean, "samples": samples}
+
+    # Of 400 examples 62 that only the best has right and 40 that only the other has: p = 0.03 by McNemar.
+    best = row("best", np.arange(400) < 302)
+    other = row("other", (np.arange(400) < 240) | (np.arange(400) >= 360))
+    assert LEVEL / 3 < paired_difference(best["samples"], other["samples"]).p < LEVEL
+    rows = [best, dict(best), other, dict(other), dict(other)]
+    mark_not_separated(rows)
+    # Three tests of the same would not tell it from the best, and the best's second row would not be told from itself.
+    assert [row["not_separated"] for row in rows] == [False] * 5

@@ -53,13 +53,32 @@ def test_rows_hold_means_spreads_and_averages(experiment):
 
 def test_readers_see_the_best_in_bold_and_the_second_underlined(experiment):
     layout = scores_layout(table_rows(collect(experiment.tables["main"])))
-    assert layout.head == ["method", "parameters", "RTE acc.", "GLUE", "CB acc.", "SuperGLUE", "All"]
+    assert layout.head == ["method", "parameters", "stored", "RTE acc.", "GLUE", "CB acc.", "SuperGLUE", "All"]
     assert [line[0].text for line in layout.lines] == ["majority", "PT", "EPT"]
     lines = to_markdown(layout).splitlines()
-    assert lines[3].startswith("| PT | 1,000 | <u>55.0 ± 7.1</u> |")
-    assert lines[4].startswith("| EPT | 1,000 | **80.0 ± 7.1** |")
-    assert r"EPT & 1,000 & \textbf{80.0 $\pm$ 7.1}" in to_latex(layout)
+    assert lines[3].startswith("| PT | 1,000 | 900 | <u>55.0 ± 7.1</u> |")
+    assert lines[4].startswith("| EPT | 1,000 | 900 | **80.0 ± 7.1** |")
+    assert r"EPT & 1,000 & 900 & \textbf{80.0 $\pm$ 7.1}" in to_latex(layout)
     assert "majority" in align("\n".join(lines[:5])).splitlines()[2]
+
+
+def test_stored_parameters_have_a_column_where_they_are_not_the_trained_ones(experiment):
+    packs = experiment.tables["main"]
+    for pack in packs:
+        _edit(pack.folder / "runs.json", stored_parameters=1000)
+    layout = scores_layout(table_rows(collect(packs)))
+    assert "stored" not in layout.head and "stored" not in " ".join(layout.notes)
+    for pack in packs:
+        if pack.method == "ept":
+            _edit(pack.folder / "runs.json", stored_parameters=600)
+    layout = scores_layout(table_rows(collect(packs)))
+    place = layout.head.index("stored")
+    assert [(line[0].text, line[place].text) for line in layout.lines] == [
+        ("majority", ""),
+        ("PT", "1,000"),
+        ("EPT", "600"),
+    ]
+    assert any("stored" in note for note in layout.notes)
 
 
 def test_cells_are_escaped_and_notes_stand_below():
@@ -86,7 +105,7 @@ def test_a_diverged_run_is_marked(experiment):
     record["runs"][1]["status"] = "diverged"
     _edit(pack.folder / "runs.json", runs=record["runs"])
     layout = scores_layout(table_rows(collect(experiment.tables["main"])))
-    assert to_markdown(layout).splitlines()[3].startswith("| PT | 1,000 | <u>55.0 ± 7.1 †</u> | ")
+    assert to_markdown(layout).splitlines()[3].startswith("| PT | 1,000 | 900 | <u>55.0 ± 7.1 †</u> | ")
     assert "†" not in to_markdown(layout).splitlines()[4]
     assert r"55.0 $\pm$ 7.1$^\dagger$" in to_latex(layout)
 
@@ -124,6 +143,41 @@ def test_other_data_are_refused(experiment, table):
     _edit(pack.folder / "runs.json", data_fingerprints={"train": "a", "validation": "b", "test": "other"})
     with pytest.raises(InputError, match="test split of cb has the fingerprint other"):
         write_table(experiment, table)
+
+
+def test_a_source_prompt_of_other_data_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = {"tasks": {"target": ["rte", "sst2"], "source": ["sst2", "mnli"]}, "methods": ["spot", "mpt"]}
+    packs = Experiment(parse_configuration(values | {"seeds": [0, 1], "few_shot": {"k": []}})).tables["main"]
+    for pack in packs:
+        write_runs(pack, (100, 100))
+    # Without the source prompts' records, as after a fetch of the results alone.
+    assert len(collect(packs)) == 4
+    by_task = {pack.task: pack for pack in packs[0].candidates}
+    for pack in by_task.values():
+        write_runs(pack, (100, 100))
+    assert len(collect(packs)) == 4
+    source = by_task["sst2"].folder / "runs.json"
+    _edit(source, data_fingerprints={"train": "of another day", "validation": "b", "test": "c"})
+    with pytest.raises(
+        InputError, match=f"{source}: the train split of sst2 has the fingerprint of anoth, but .* from a;"
+    ):
+        collect(packs)
+    _edit(source, data_fingerprints={"train": "a", "validation": "b", "test": "c"})
+    (distilled,) = (pack.candidates[0] for pack in packs if (pack.method, pack.task) == ("mpt", "rte"))
+    write_runs(by_task["mnli"], (100, 100))
+    _write_distilled(distilled, sst2="a", mnli="older")
+    # MNLI is no target: the teacher of the distilled prompt says what its data are.
+    with pytest.raises(InputError, match="the train split of mnli has the fingerprint"):
+        collect(packs)
+    _write_distilled(distilled, sst2="a", mnli="a")
+    assert len(collect(packs)) == 4
+
+
+def _write_distilled(pack, **trained_on):
+    pack.folder.mkdir(parents=True, exist_ok=True)
+    fingerprints = {task: {"train": train, "validation": "b"} for task, train in trained_on.items()}
+    (pack.folder / "runs.json").write_text(json.dumps({"data_fingerprints": fingerprints}))
 
 
 @pytest.mark.parametrize("content", ["", "{", None])

@@ -76,10 +76,47 @@ def test_the_printed_command_is_of_the_same_pack(experiment, capsys):
     text = _trace(capsys, "results/fewshot_k4.csv", *where)
     assert "macro_f1 8" not in text.splitlines()[0]
     assert "source: mnli (chosen by loss: mnli 1.5000, sst2 1.5000)" in text
+    (source,) = (candidate for candidate in pack.candidates if candidate.task == "mnli")
+    assert [line for line in text.splitlines() if "source prompt:" in line] == [
+        f"  source prompt: {source.source_prompt}"
+    ]
     (command,) = (line.split() for line in text.splitlines() if "ept train" in line)
     config, hash_ = command[command.index("--config") + 1], command[command.index("--hash") + 1]
     again = Experiment(parse_configuration(yaml.safe_load(Path(config).read_text()))).find(hash_)
     assert (again.hash, again.folder) == (pack.hash, pack.folder)
+    assert f"  again: snakemake --cores all {pack.folder}/runs.json --configfile {config}\n" in text
+
+
+def test_of_a_mixture_and_of_a_distilled_start_every_source_prompt_is_named(experiment, capsys):
+    values = VALUES | {"methods": ["attempt", "mpt"], "few_shot": {"k": []}}
+    # Both name all that they were made of.
+    other = Experiment(parse_configuration(values))
+    for pack in other.tables["main"]:
+        write_runs(pack, (100, 100), source="mnli+sst2")
+    write_table(other, "main")
+    for method, number in (("attempt", 2), ("mpt", 1)):
+        pack = _pack(other, "main", method, "rte", "source")
+        text = _trace(capsys, "results/main.csv", "--method", method, "--task", "rte")
+        named = [line.split()[-1] for line in text.splitlines() if "source prompt:" in line]
+        assert named == [str(candidate.source_prompt) for candidate in pack.candidates] and len(named) == number
+
+
+def test_costs_lead_to_all_packs_of_the_method(experiment, capsys):
+    # By hand: the product would measure predictions.
+    Path("results/efficiency.csv").write_text(
+        "backbone,method,regime,train_seconds\ndemo-t5,pt,full,8\ndemo-t5,ept,full,9\n"
+    )
+    shutil.copy("results/main.settings.json", "results/efficiency.settings.json")
+    text = _trace(capsys, "results/efficiency.csv", "--method", "ept")
+    assert text.splitlines()[0] == "results/efficiency.csv: ept full: backbone demo-t5, train_seconds 9"
+    for pack in experiment.tables["main"]:
+        assert (pack.hash in text) == (pack.method == "ept")
+    alone = _trace(capsys, "results/efficiency.csv", "--method", "ept", "--task", "cb")
+    assert _pack(experiment, "main", "ept", "cb").hash in alone
+    assert _pack(experiment, "main", "ept", "rte").hash not in alone
+    assert "has no task 'sst2'; it has rte, cb" in _refusal(
+        capsys, "trace", "results/efficiency.csv", "--method", "ept", "--task", "sst2"
+    )
 
 
 def test_a_source_that_was_chosen_by_similarity_is_told(experiment, capsys):
@@ -129,10 +166,10 @@ def test_what_cannot_be_traced_is_one_sentence(experiment, capsys, path, argumen
     assert words in _refusal(capsys, "trace", path, *arguments)
 
 
-def test_a_table_of_comparisons_has_no_scores_to_trace(experiment, capsys):
+def test_a_table_of_differences_says_where_the_scores_are(experiment, capsys):
     write_table(experiment, "significance")
     error = _refusal(capsys, "trace", "results/significance.csv", "--method", "ept", "--task", "rte")
-    assert "results/significance.csv holds no scores of single methods; trace one that does" in error
+    assert "results/significance.csv holds differences between methods; trace their scores in" in error
 
 
 def test_a_table_whose_record_is_gone_or_of_other_settings_is_not_traced(experiment, capsys):

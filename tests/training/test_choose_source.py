@@ -58,7 +58,7 @@ def changed(experiment, **few_shot):
 
 
 @pytest.mark.parametrize("method", ["spot", "ept"])
-def test_the_source_most_similar_to_a_briefly_trained_prompt_is_chosen(project, method):
+def test_the_source_most_similar_to_a_briefly_trained_prompt_is_chosen(project, capsys, method):
     experiment = changed(project, choose_by="similarity", probe_steps=3)
     pack = experiment.pack(method, "rte", "k4", "source")
     job = load_job(experiment, pack, 1)
@@ -66,6 +66,8 @@ def test_the_source_most_similar_to_a_briefly_trained_prompt_is_chosen(project, 
     probe = build_prompts(job, [0], source_method)
     untrained = probe().prompt[0].detach().clone()
     found = score_sources(job, candidate_prompts(job), probe)
+    said = capsys.readouterr().err
+    assert f"{method} rte k4: prompt to compare sources with: step 3/3" in said and "best validation none yet" in said
     assert not torch.equal(probe().prompt[0], untrained)
     for candidate in pack.candidates:
         own = build_pack(source_method, job.backbone.embedding, job.config.prompt, job.config.ept, 256, [0])

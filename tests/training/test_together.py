@@ -132,6 +132,9 @@ def test_mpt_targets_start_from_what_source_training_distilled(finished, record)
         best = max(run["best_validation"] for run in found["runs"])
         assert [run["best_validation"] for run in found["runs"] if run["selected"]] == [best]
         assert set(found["data_fingerprints"]) == set(teachers)
+        beside = json.loads((source.prompts / "settings.json").read_text())
+        assert beside["settings"] == source.settings and beside["best_validation"] == {"0": best}
+        assert beside["data_fingerprints"] == found["data_fingerprints"]
         assert found["trained_parameters"] == 5 * 16 + len(teachers) * (5 + 16)
         assert {name: tuple(tensor.shape) for name, tensor in read_prompt(source.source_prompt).tensors.items()} == {
             "prompt": (5, 16),

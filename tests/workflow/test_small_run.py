@@ -71,6 +71,11 @@ def test_prompts_are_saved_with_their_settings(finished):
     settings = json.loads((prompts / "settings.json").read_text())
     assert settings["hash"] == prompts.name
     assert settings["settings"]["training"]["learning_rates"] == RATES["ept"]
+    (record_file,) = folder.glob("results/runs/demo-t5/ept/cb/full/*/runs.json")
+    record = json.loads(record_file.read_text())
+    assert settings["data_fingerprints"] == record["data_fingerprints"]
+    reported = {str(run["seed"]): run["best_validation"] for run in record["runs"] if run["selected"]}
+    assert settings["best_validation"] == reported and len(reported) == 2
     with safe_open(prompts / "seed1.safetensors", framework="pt") as file:
         assert file.get_tensor("prompt").shape == (6, 128)
 

@@ -6,6 +6,8 @@ rule download_backbone:
         directory("data/backbones/{name}-{revision}"),
     log:
         "logs/backbones/{name}-{revision}.log",
+    benchmark:
+        "logs/benchmarks/download_backbone/{name}-{revision}.tsv"
     wildcard_constraints:
         revision=r"[0-9a-f]{8}",
     retries: 2

@@ -17,7 +17,9 @@ def add_verbs(verbs: Verbs) -> None:
     tracing = verbs.add(trace)
     tracing.add_argument("table", help="a table's CSV file, for example results/main.csv")
     tracing.add_argument("--method", required=True, help="for example ept")
-    tracing.add_argument("--task", required=True, help="a task or an average as in the table, for example rte")
+    tracing.add_argument(
+        "--task", help="a task or an average as in the table, for example rte; all where it is left out"
+    )
     for name in ("regime", "start", "metric", "variant"):
         tracing.add_argument(f"--{name}", help="only that one")
 

@@ -69,6 +69,7 @@ FIGURES = (
         (MAIN,),
         "rows `average`",
         "Average test score of each method against the number of its trained parameters (logarithmic), full data. "
+        "Methods with the same number stand side by side, a little to the right of it. "
         f"{INTERVALS}; {BASELINE}.",
     ),
     FigureKind(
@@ -77,6 +78,7 @@ FIGURES = (
         ("fewshot_k*",),
         "rows `average`",
         "Average test score over the number of training examples k, started from scratch and from source prompts. "
+        "Curves are shifted a little to either side of k, so that no interval hides another. "
         f"{INTERVALS}; {BASELINE}.",
         "few_shot.k names no k",
     ),

@@ -57,7 +57,9 @@ def benchmark_files(experiment: Experiment) -> dict[str, list[Path]]:
     def folder_of(pack: Pack) -> Path:
         return pack.folder.relative_to(Path(output) / "runs")
 
+    downloaded = experiment.config.backbone.source == "hub"
     jobs = {
+        "download_backbone": [experiment.backbone_folder.relative_to("data/backbones")] if downloaded else [],
         "fetch": [experiment.raw_folder(task).relative_to("data/raw") for task in experiment.tasks],
         "tokenize": [experiment.tokenized_folder(task).relative_to("data/tokenized") for task in experiment.tasks],
         "train_source": [folder_of(pack) for pack in experiment.packs if pack.regime == SOURCE],

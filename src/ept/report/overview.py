@@ -1,10 +1,13 @@
 """The part of the report's landing page that depends on the run, as reStructuredText."""
 
+import re
+
 from ept.experiment import Experiment
 from ept.figures.captions import conditions
 from ept.figures.registry import left_out
 from ept.methods import METHODS
 from ept.pack import SOURCE
+from ept.table_plan import COMPARISON, REMEDIES
 from ept.tasks import get_task
 
 DEMONSTRATION = (
@@ -21,7 +24,8 @@ def overview(experiment: Experiment) -> str:
     if config.data.source == "demo":
         lines += [DEMONSTRATION, ""]
     lines += [f"- {name}: {text}" for name, text in _facts(experiment).items()]
-    missing = _missing_tables(experiment) | left_out(experiment)
+    missing = _missing_tables(experiment)
+    missing |= {f"Figure {title}": reason for title, reason in left_out(experiment).items()}
     if missing:
         lines += ["", "Left out, because the configuration does not ask for it:", ""]
         lines += [f"- {title} ({_literal(reason)})" for title, reason in missing.items()]
@@ -48,11 +52,13 @@ def _titles(tasks: list[str]) -> str:
 
 
 def _missing_tables(experiment: Experiment) -> dict[str, str]:
-    """Tables that could be made and are not."""
-    missing = [table for table in experiment.tables if table not in experiment.default_tables]
-    return {f"Table ``{table}``": "only for the backbone of published scores" for table in missing}
+    """Tables that this configuration does not have, each with what it would have to say."""
+    missing = {table: f"to have it, {remedy}" for table, remedy in REMEDIES.items() if table not in experiment.tables}
+    if COMPARISON not in experiment.default_tables:
+        missing[COMPARISON] = "only for the backbone of published scores"
+    return {f"Table ``{table}``": reason for table, reason in missing.items()}
 
 
 def _literal(reason: str) -> str:
     """Keys of the configuration as literals: what has a dot or an underscore is no word to docutils."""
-    return " ".join(f"``{word}``" if "." in word or "_" in word else word for word in reason.split())
+    return re.sub(r"\w*[a-z][._][a-z]\w*(\.\w+)*", r"``\g<0>``", reason)

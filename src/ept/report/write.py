@@ -12,6 +12,11 @@ from ept.results.layout import Cell, Layout, to_markdown
 
 HEAD = ("rule", "jobs", "measured here", "seconds", "CPU seconds", "peak memory (MB)")
 
+NOTES = (
+    "Seconds are sums over jobs, which may have run at the same time.",
+    "Not counted: what `snakemake all` does not make (the table zero_shot, tables asked for by name), and this page.",
+)
+
 
 def write_report_pages(experiment: Experiment) -> None:
     """Write the landing page's part on this run, and the costs by rule. Raises InputError for a torn benchmark file."""
@@ -23,7 +28,7 @@ def write_report_pages(experiment: Experiment) -> None:
 def cost_layout(found: list[Cost]) -> Layout:
     """One line a rule; the last is the total."""
     lines = [[_cell(value, cost.rule == "total") for value in vars(cost).values()] for cost in found]
-    return Layout(HEAD, lines, notes=["Seconds are sums over jobs, which may have run at the same time."])
+    return Layout(HEAD, lines, notes=NOTES)
 
 
 def _cell(value: str | float, bold: bool) -> Cell:

@@ -60,20 +60,52 @@ class PackResult:
 
 
 def collect(packs: list[Pack]) -> list[PackResult]:
-    """Read all packs. Raises InputError for a foreign hash, a missing seed, or data that differ between methods."""
+    """Read all packs.
+
+    Raises InputError for a foreign hash, a missing seed, or data that differ between methods, or between a source
+    prompt and what the table holds of its task.
+    """
     results = [_read(pack) for pack in packs]
-    seen: dict[str, PackResult] = {}
+    seen: dict[tuple[str, str], tuple[Path, str]] = {}
     for result in results:
-        first = seen.setdefault(result.pack.task, result)
-        mine, theirs = result.record["data_fingerprints"], first.record["data_fingerprints"]
-        for split, fingerprint in mine.items():
-            if fingerprint != theirs[split]:
-                raise InputError(
-                    f"{result.pack.folder}/runs.json: the {split} split of {result.pack.task} has the fingerprint "
-                    f"{fingerprint[:8]}, but {first.pack.folder} was made from {theirs[split][:8]}; delete the older "
-                    "folder and run again"
-                )
+        _check_data(seen, result.pack.folder, result.pack.task, result.record["data_fingerprints"], "the older folder")
+    for source in _source_packs(packs):
+        # Results that were fetched may lie here without their source prompts.
+        if (source.folder / "runs.json").is_file():
+            for task, fingerprints in _source_data(source).items():
+                what = "the older folder, with every run that started from this source prompt,"
+                _check_data(seen, source.folder, task, fingerprints, what)
     return results
+
+
+def _source_packs(packs: list[Pack]) -> list[Pack]:
+    """Every source prompt that these packs may have started from, each once, and the teachers of distilled ones."""
+    found: dict[str, Pack] = {}
+    for pack in packs:
+        for source in pack.candidates:
+            found |= {each.hash: each for each in (source, *source.candidates)}
+    return list(found.values())
+
+
+def _source_data(source: Pack) -> dict[str, dict[str, str]]:
+    """The fingerprints by task and split of the data that a source prompt was trained on."""
+    found = _read_json(source.folder / "runs.json").get("data_fingerprints")
+    if not isinstance(found, dict):
+        raise InputError(f"{source.folder}/runs.json lacks 'data_fingerprints'; delete its folder and run again")
+    return {source.task: found} if source.tokenized else found
+
+
+def _check_data(
+    seen: dict[tuple[str, str], tuple[Path, str]], folder: Path, task: str, fingerprints: dict[str, str], remove: str
+) -> None:
+    """Raise InputError where a split has another fingerprint than `seen` has of it, else remember it there."""
+    for split, mine in fingerprints.items():
+        other, theirs = seen.setdefault((task, split), (folder, mine))
+        if mine != theirs:
+            raise InputError(
+                f"{folder}/runs.json: the {split} split of {task} has the fingerprint {mine[:8]}, but {other} was made "
+                f"from {theirs[:8]}; delete {remove} and run again"
+            )
 
 
 def read_record(folder: Path, hash_: str) -> dict:
@@ -81,16 +113,30 @@ def read_record(folder: Path, hash_: str) -> dict:
     if not (folder / "runs.json").is_file():
         raise InputError(f"{folder}/runs.json is not there; make it with `ept train --hash {hash_}`")
     record = _read_json(folder / "runs.json")
-    stored = _read_json(folder / "settings.json")
-    for found in (record.get("hash"), stored.get("hash")):
-        if found != hash_:
-            raise InputError(f"{folder} holds the record of settings {found}, not of {hash_}; delete it and run again")
+    _check_hash(folder, record, hash_)
+    read_settings(folder, hash_)
     missing = [key for key in RECORD if key not in record]
     if not any(key in record for key in SELECTION):
         missing += [SELECTION[-1]]
     if missing:
         raise InputError(f"{folder}/runs.json lacks {missing[0]!r}; delete its folder and run again")
     return record
+
+
+def read_settings(folder: Path, hash_: str) -> dict:
+    """The settings of a pack (Pack.settings). Raises InputError for a file that is missing, torn or of another pack."""
+    stored = _read_json(folder / "settings.json")
+    _check_hash(folder, stored, hash_)
+    if not isinstance(stored.get("settings"), dict):
+        raise InputError(f"{folder}/settings.json lacks 'settings'; delete its folder and run again")
+    return stored["settings"]
+
+
+def _check_hash(folder: Path, found: dict, hash_: str) -> None:
+    if found.get("hash") != hash_:
+        raise InputError(
+            f"{folder} holds the record of settings {found.get('hash')}, not of {hash_}; delete it and run again"
+        )
 
 
 def selection_scores(record: dict) -> tuple[str, dict[str, float | None]]:

@@ -65,6 +65,7 @@ EFFICIENCY = (
     "regime",
     "tasks",
     "runs",
+    "runs_together",
     "train_seconds",
     "train_seconds_per_run",
     "examples_per_second",

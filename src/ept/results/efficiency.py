@@ -12,8 +12,10 @@ from ept.table_plan import measured_packs
 REFERENCE = "pt"
 NOTES = (
     "Times are of this machine and change from run to run; no other table holds any.",
-    "Training: seconds of all runs (learning rates and seeds) of all tasks, and per run; methods that change the "
-    "backbone's weights train one run after the other, all others together. Source prompts are not counted.",
+    "Training: seconds of all runs (learning rates and seeds) of all tasks, and per run. Runs together: how many train "
+    "in one process at a time, all of a task, or one of a method that changes the backbone's weights; seconds per run, "
+    "examples / s and peak memory are those of so many, and compare methods where their number is the same. Source "
+    "prompts are not counted.",
 )
 
 
@@ -29,7 +31,8 @@ def make_table(experiment: Experiment, packs: list[Pack]) -> tuple[list[dict], L
 
 def _row(members: list[PackResult], times: dict[str, InferenceTime]) -> dict:
     records = [result.record for result in members]
-    runs = sum(len(record["runs"]) for record in records)
+    numbers = [len(record["runs"]) for record in records]
+    runs = sum(numbers)
     seconds = sum(record["train_seconds"] for record in records)
     examples = sum(record["examples_per_second"] * record["train_seconds"] for record in records)
     (time,) = (times[result.pack.hash] for result in members if result.pack.hash in times)
@@ -39,6 +42,7 @@ def _row(members: list[PackResult], times: dict[str, InferenceTime]) -> dict:
         "regime": members[0].pack.regime,
         "tasks": len(members),
         "runs": runs,
+        "runs_together": max(numbers) if METHODS[members[0].pack.method].packed else 1,
         "train_seconds": seconds,
         "train_seconds_per_run": seconds / runs,
         "examples_per_second": examples / seconds,
@@ -62,7 +66,8 @@ def efficiency_layout(rows: list[dict]) -> Layout:
     batch = f"{first['inference_rows']} texts of {first['inference_task']} padded to {first['inference_length']} pieces"
     inference = (
         f"Inference: {batch} (the prompt before them not counted) on {first['inference_device']}; medians, all methods "
-        "in turn in one process."
+        f"in turn in one process. × {METHODS[REFERENCE].title} is the ratio of these times: it speaks of prediction "
+        "alone. What papers claim of training time is to be compared with s per run."
     )
     return Layout(
         head=[
@@ -71,6 +76,7 @@ def efficiency_layout(rows: list[dict]) -> Layout:
             "stored parameters",
             "training s",
             "s per run",
+            "runs together",
             "examples / s",
             "peak MiB",
             "inference ms",
@@ -83,6 +89,7 @@ def efficiency_layout(rows: list[dict]) -> Layout:
                 Cell(f"{row['stored_parameters']:,}"),
                 Cell(f"{row['train_seconds']:.1f}"),
                 Cell(f"{row['train_seconds_per_run']:.1f}"),
+                Cell(f"{row['runs_together']}"),
                 Cell(f"{row['examples_per_second']:.1f}"),
                 Cell(f"{row['peak_memory_bytes'] / 2**20:,.0f}"),
                 Cell(f"{1000 * row['inference_seconds']:.1f}"),

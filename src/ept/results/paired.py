@@ -27,16 +27,17 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 def mark_not_separated(rows: list[dict]) -> None:
     """Set `not_separated` in every row: whether a paired test does not tell it from the best of its column.
 
-    A column is a task and a metric; every other row's `samples` are compared with those of the row with the best mean,
-    with Holm's correction within the column.
+    A column is a task and a metric; every other training's `samples` are compared with those of the row with the best
+    mean, with Holm's correction within the column. Rows of the same `trainings` (EPT and N = 4) are one test.
     """
     columns: dict[tuple[str, str], list[dict]] = {}
     for row in rows:
         columns.setdefault((row["task"], row["metric"]), []).append(row)
     for column in columns.values():
-        best = max(column, key=lambda row: row["mean"])
-        others = [row for row in column if row is not best]
-        corrected = holm([paired_difference(best["samples"], row["samples"]).p for row in others])
-        best["not_separated"] = False
-        for row, p in zip(others, corrected, strict=True):
-            row["not_separated"] = bool(p >= LEVEL)
+        trainings = {row["trainings"]: row for row in column}
+        best = max(trainings.values(), key=lambda row: row["mean"])
+        others = {name: row for name, row in trainings.items() if row is not best}
+        corrected = holm([paired_difference(best["samples"], row["samples"]).p for row in others.values()])
+        not_separated = dict(zip(others, corrected >= LEVEL, strict=True))
+        for row in column:
+            row["not_separated"] = bool(not_separated.get(row["trainings"], False))

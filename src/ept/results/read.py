@@ -46,7 +46,7 @@ def read_table(path: Path) -> WrittenTable:
         complete = all(run.keys() >= RUN for run in runs)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{beside} is missing or damaged, so that {path} is no table; make it again") from error
-    if not complete or not rows or "task" not in rows[0]:
+    if not complete or not rows or not rows[0].keys() & {"method", "method_a"}:
         raise InputError(f"{path} or {beside.name} beside it is not what `ept table` writes; make it again")
     return WrittenTable(path, rows, runs, configuration)
 

@@ -26,7 +26,8 @@ def table_rows(results: list[PackResult]) -> list[dict]:
     """One row a method, variant, start, task and metric, then the averages over tasks. Scores in percent.
 
     Beside its columns a row holds `variant`, its name in the table `ablation`; `diverged`, the number of its runs that
-    count as the majority baseline; and `samples`, from which it is estimated, one a task.
+    count as the majority baseline; `samples`, from which it is estimated, and `trainings`, the hashes of their packs,
+    one a task.
     """
     rows = []
     for members in group(results):
@@ -46,7 +47,7 @@ def table_rows(results: list[PackResult]) -> list[dict]:
 def _row(result: PackResult, metric: str, sample: Sample) -> dict:
     record = result.record
     return {
-        **_common(result, [sample]),
+        **_common([result], [sample]),
         "task": result.pack.task,
         "source": record["source"],
         "metric": metric,
@@ -61,7 +62,7 @@ def _average_row(name: str, results: list[PackResult], samples: list[Sample]) ->
     firsts = [get_task(result.pack.task).metrics[0] for result in results]
     baselines = [record["majority_baseline"][metric] for record, metric in zip(records, firsts, strict=True)]
     return {
-        **_common(results[0], samples),
+        **_common(results, samples),
         "task": name,
         "source": results[0].start,
         "metric": "average",
@@ -72,7 +73,8 @@ def _average_row(name: str, results: list[PackResult], samples: list[Sample]) ->
     }
 
 
-def _common(result: PackResult, samples: Sequence[Sample]) -> dict:
+def _common(results: Sequence[PackResult], samples: Sequence[Sample]) -> dict:
+    result = results[0]
     return {
         "backbone": result.record["backbone"],
         "method": result.pack.method,
@@ -83,6 +85,7 @@ def _common(result: PackResult, samples: Sequence[Sample]) -> dict:
         "trained_parameters": result.record["trained_parameters"],
         "stored_parameters": result.record["stored_parameters"],
         "samples": samples,
+        "trainings": tuple(result.pack.hash for result in results),
     }
 
 

@@ -12,6 +12,7 @@ AVERAGE_TITLES = {"average_glue": "GLUE", "average_super_glue": "SuperGLUE", "av
 METRIC_TITLES = {"accuracy": "acc.", "matthews": "Matthews", "pearson": "Pearson", "f1": "F1", "exact_match": "EM"}
 DIVERGED, NOT_SEPARATED = "†", "≈"
 SPREAD_NOTE = "Mean ± standard deviation over seeds, in percent."
+STORED_NOTE = "Parameters are those that are trained; stored are those that use needs."
 MARKS_NOTE = "Best in bold, second underlined."
 DIVERGED_NOTE = f"{DIVERGED} a run diverged; it counts as the majority baseline."
 NOT_SEPARATED_NOTE = (
@@ -49,10 +50,14 @@ class Score:
 
 @dataclass
 class Line:
-    """A row before it is laid out. Lines that are not `ranked` take no part in the marks."""
+    """A row before it is laid out, with its trained `parameters` and, where they are known, the `stored` ones.
+
+    Lines that are not `ranked` take no part in the marks.
+    """
 
     title: str
     parameters: int | None
+    stored: int | None = None
     ranked: bool = True
     scores: dict[Column, Score] = field(default_factory=dict)
 
@@ -64,7 +69,8 @@ def scores_layout(rows: list[dict]) -> Layout:
     for row in rows:
         column = (row["task"], row["metric"])
         firsts.setdefault(row["task"], column)
-        line = lines.setdefault(_row_title(row), Line(_row_title(row), row["trained_parameters"]))
+        title, parameters = _row_title(row), (row["trained_parameters"], row["stored_parameters"])
+        line = lines.setdefault(title, Line(title, *parameters))
         line.scores[column] = Score.of(row)
         lines["majority"].scores[column] = Score(row["majority_baseline"])
     notes = [SPREAD_NOTE, MARKS_NOTE]
@@ -74,14 +80,19 @@ def scores_layout(rows: list[dict]) -> Layout:
 
 
 def lay_out(columns: list[Column], lines: list[Line], notes: list[str]) -> Layout:
-    """Lines with their parameters below the columns' titles, the two best ranked scores of a column marked."""
+    """Lines with their parameters below the columns' titles, the two best ranked scores of a column marked.
+
+    A column has the stored parameters where those of a line are not the trained ones.
+    """
+    stored = any(line.stored not in (None, line.parameters) for line in lines)
     best = {column: _two_best([line.scores[column] for line in lines if _ranked(line, column)]) for column in columns}
     return Layout(
-        head=["method", "parameters", *(column_title(*column) for column in columns)],
+        head=["method", "parameters", *["stored"] * stored, *(column_title(*column) for column in columns)],
         lines=[
             [
                 Cell(line.title),
-                Cell("" if line.parameters is None else f"{line.parameters:,}"),
+                _count(line.parameters),
+                *[_count(line.stored)] * stored,
                 *(
                     line.scores[column].cell(best[column] if line.ranked else ()) if column in line.scores else Cell()
                     for column in columns
@@ -89,8 +100,12 @@ def lay_out(columns: list[Column], lines: list[Line], notes: list[str]) -> Layou
             ]
             for line in lines
         ],
-        notes=notes,
+        notes=[*notes, *[STORED_NOTE] * stored],
     )
+
+
+def _count(parameters: int | None) -> Cell:
+    return Cell("" if parameters is None else f"{parameters:,}")
 
 
 def _ranked(line: Line, column: Column) -> bool:

@@ -82,9 +82,13 @@ def _samples(members: list[PackResult]) -> dict[str, Sample]:
 
 
 def _columns(samples: dict[str, Sample]) -> list[tuple[str, str, list[str]]]:
-    """Each task and each average with its metric and the tasks in it."""
+    """Each task and each average over several with its metric and the tasks in it.
+
+    The average over one task would be the same test again, in another family.
+    """
     single = [(task, get_task(task).metrics[0], [task]) for task in samples]
-    return single + [(name, "average", tasks) for name, tasks in averaged_tasks(samples).items()]
+    averages = averaged_tasks(samples).items()
+    return single + [(name, "average", tasks) for name, tasks in averages if len(tasks) > 1]
 
 
 def _test(a: list[Sample], b: list[Sample]) -> dict:

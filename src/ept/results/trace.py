@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ept.errors import InputError
+from ept.methods import METHODS
+from ept.pack import MULTITASK, SOURCE
 from ept.paths import prompt_file
-from ept.results.collect import read_record, selection_scores
+from ept.results.collect import read_record, read_settings, selection_scores
 from ept.results.read import WrittenTable, read_table
 from ept.results.samples import averaged_tasks
 
@@ -15,7 +17,7 @@ class Cell:
     """What is asked for; what is None matches everything."""
 
     method: str
-    task: str
+    task: str | None = None
     regime: str | None = None
     start: str | None = None
     metric: str | None = None
@@ -29,15 +31,20 @@ class Cell:
 def trace(path: Path, cell: Cell) -> list[str]:
     """The lines that explain a cell: its numbers, then every pack behind it. Of several cells that match, all.
 
-    Raises InputError for a file that is no table, a table that has no scores of single methods, a cell that is not in
-    it, and records that are missing or not the table's.
+    Raises InputError for a file that is no table, a table of differences between methods, a cell that is not in it, and
+    records that are missing or not the table's.
     """
     table = read_table(path)
-    if "method" not in table.rows[0] or "mean" not in table.rows[0]:
-        raise InputError(f"{path} holds no scores of single methods; trace one that does, for example main.csv")
-    rows = [row | {"start": _start(row)} for row in table.rows]
+    if "method" not in table.rows[0]:
+        raise InputError(
+            f"{path} holds differences between methods; trace their scores in the tables of one regime beside it, "
+            "main.csv (full data) or fewshot_k<k>.csv"
+        )
+    rows = [row | {"start": _start(row)} if "source" in row else row for row in table.rows]
     for name in ("method", "task", "regime", "start", "metric", "variant"):
-        _check(path, rows, name, getattr(cell, name))
+        # A table without tasks is made of the packs of all of them.
+        found = table.runs if name == "task" and "task" not in rows[0] else rows
+        _check(path, found, name, getattr(cell, name))
     rows = [row for row in rows if cell.matches(row)]
     if not rows:
         raise InputError(f"{path} has no row with all of these values together; leave some of them out")
@@ -61,7 +68,11 @@ def _check(path: Path, rows: list[dict[str, str]], name: str, wanted: str | None
 
 
 def _numbers(path: Path, row: dict[str, str]) -> str:
-    what = " ".join(row[name] for name in ("method", "variant", "task", "regime") if row.get(name))
+    said = ("method", "variant", "task", "regime")
+    what = " ".join(row[name] for name in said if row.get(name))
+    if "mean" not in row:
+        others = ", ".join(f"{name} {value}" for name, value in row.items() if name not in said and value)
+        return f"{path}: {what}: {others}"
     spread = f"standard deviation {row['std']}, " if row["std"] else ""
     interval = f"95 % interval {row['ci_low']} to {row['ci_high']}"
     return (
@@ -71,12 +82,14 @@ def _numbers(path: Path, row: dict[str, str]) -> str:
 
 def _runs_behind(table: WrittenTable, cell: Cell, rows: list[dict[str, str]]) -> list[dict[str, str]]:
     """The table's runs that have a row's method, variant, regime, start and task, or one of an average's tasks."""
-    tasks = averaged_tasks(dict.fromkeys(run["task"] for run in table.runs)).get(cell.task, [cell.task])
-    keys = {tuple(row.get(name, "") for name in ("method", "variant", "regime", "start")) for row in rows}
+    tasks = averaged_tasks(dict.fromkeys(run["task"] for run in table.runs))
+    wanted = None if cell.task is None else tasks.get(cell.task, [cell.task])
+    names = ("method", "variant", "regime", "start")
     return [
         run
         for run in table.runs
-        if run["task"] in tasks and (run["method"], run["variant"], run["regime"], run["start"]) in keys
+        if (wanted is None or run["task"] in wanted)
+        and any(all(row.get(name, run[name]) == run[name] for name in names) for row in rows)
     ]
 
 
@@ -90,6 +103,8 @@ def _pack(table: WrittenTable, run: dict[str, str]) -> list[str]:
         by, scores = selection_scores(record)
         known = ", ".join(f"{task} {score:.4f}" for task, score in scores.items() if score is not None)
         lines.append(f"  source: {record['source']}" + (f" (chosen by {by}: {known})" if known else ""))
+        prompts = _source_prompts(run, record["source"], read_settings(folder, run["hash"]))
+        lines += [f"  source prompt: {file}" for file in prompts]
     fingerprints = ", ".join(f"{split} {value[:12]}" for split, value in record["data_fingerprints"].items())
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     rows = f"{record['train_rows']} training, {record['validation_rows']} validation, {record['test_rows']} test rows"
@@ -98,9 +113,28 @@ def _pack(table: WrittenTable, run: dict[str, str]) -> list[str]:
         f"  data: {rows}, split rule {record['split_rule']}; fingerprints {fingerprints}",
         f"  settings: hash {run['hash']}, {folder}/settings.json",
         f"  made with: {versions}; {record['dtype']} on {record['device']}, threads {record['threads']}",
-        f"  again: ept train --config {table.configuration} --hash {run['hash']} --threads {record['threads']}",
+        # A target behind --configfile would be taken for another configuration.
+        f"  again: snakemake --cores all {run['folder']}/runs.json --configfile {table.configuration}",
+        "         (with its data and source prompts; where these are there already, the training and the table alone:)",
+        f"         ept train --config {table.configuration} --hash {run['hash']} --threads {record['threads']}",
         f"         ept table --config {table.configuration} --table {table.path.stem}",
     ]
+
+
+def _source_prompts(run: dict[str, str], source: str, settings: dict) -> list[Path]:
+    """The files of the source prompts that a pack started from: the one that was chosen, or all that were mixed."""
+    candidates = settings["initialise_from"]
+    taken = [source] if source in candidates else list(candidates)
+    backbone = Path(run["prompts"]).parents[3]
+    return [
+        prompt_file(_source_folder(backbone, run["method"], task, candidates[task]), settings["seeds"][0])
+        for task in taken
+    ]
+
+
+def _source_folder(backbone: Path, method: str, task: str, hash_: str) -> Path:
+    # A prompt that was distilled for a method is its own, the others are those of the method that trains them.
+    return backbone / (method if task == MULTITASK else METHODS[method].source_method) / task / SOURCE / hash_
 
 
 def _runs(record: dict, prompts: Path) -> list[str]:

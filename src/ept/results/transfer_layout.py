@@ -15,7 +15,8 @@ HELPS, HURTS, OPEN = "helps", "hurts", "open"
 SIGNS = {HELPS: "↑", HURTS: "↓"}
 GAIN_NOTE = (
     f"Gain over the start from scratch, in percentage points (mean over seeds). {SIGNS[HELPS]} and {SIGNS[HURTS]}: the "
-    "95 % interval of the gain, paired by seed and test example, lies above or below 0."
+    "95 % interval of the gain, paired by seed and test example, lies above or below 0. These intervals are not "
+    "corrected for many comparisons: of twenty gains that are nothing one is expected to be marked."
 )
 SEED_NOTE = "All seeds share one source prompt, trained with one seed: the intervals hold for this source prompt."
 MATRIX_NOTE = "Bold: the source that the protocol chooses. A target's own task is never its source (—)."

@@ -101,6 +101,7 @@ def _train_probe(job: Job, probe: PromptPack) -> None:
         steps,
         settings,
         job.size,
-        lambda _, alive: np.zeros(len(alive)),
+        # Nothing is validated: the prompt is taken as it stands after the last step.
+        lambda _, alive: np.full(len(alive), -np.inf),
         Progress(f"{job.pack.method} {job.pack.task} {job.pack.regime}: prompt to compare sources with", steps),
     )

@@ -94,7 +94,6 @@ def _write(
         prompts.load_tensors(best, results[best].best_tensors)
     tensors = prompts.target_tensors(best)
     save_prompt(pack.source_prompt, tensors, prompts.collapse(best), prompt_metadata(job, runs[best].seed))
-    write_settings(pack)
     record = {
         **record_head(pack, job.config.backbone.name),
         "source": pack.title,
@@ -111,4 +110,5 @@ def _write(
             for number, (run, result) in enumerate(zip(runs, results, strict=True))
         ],
     }
+    write_settings(pack, record)
     write_json(pack.folder / "runs.json", record)

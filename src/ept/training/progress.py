@@ -19,7 +19,7 @@ class Progress:
         self.started = self.last_line = time.monotonic()
         self.steps_before: int | None = None
         self.examples = 0
-        self.best: float | None = None
+        self.best = float("-inf")
         self.bar = tqdm(total=steps, desc=title, bar_format=BAR, leave=False) if sys.stderr.isatty() else None
 
     def step(self, step: int, examples: int, alive: int, runs: int) -> None:
@@ -40,7 +40,7 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
     def validated(self, best: float) -> None:
-        """Remember the best validation score over the runs, for the next line."""
+        """Remember the best validation score over the runs, minus infinity without one, for the next line."""
         self.best = best
 
     def close(self) -> None:
@@ -53,5 +53,5 @@ class Progress:
 
     def _state(self, alive: int, runs: int) -> str:
         rate = self.examples / max(self._elapsed(), 1e-9)
-        best = "none yet" if self.best is None else f"{self.best:.1f}"
+        best = "none yet" if self.best == float("-inf") else f"{self.best:.1f}"
         return f"{rate:.0f} examples/s, best validation {best}, {alive}/{runs} runs alive"

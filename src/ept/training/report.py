@@ -74,7 +74,7 @@ def write_results(job: Job, outcome: Outcome) -> None:
             for index, (run, result) in enumerate(zip(runs, results, strict=True))
         ],
     }
-    write_settings(pack)
+    write_settings(pack, record)
     if predictions:
         by_seed = {runs[index].seed: prediction for index, prediction in predictions.items()}
         with write_atomically(pack.folder / "predictions.parquet") as path:
@@ -114,10 +114,18 @@ def record_head(pack: Pack, backbone: str) -> dict[str, str]:
     }
 
 
-def write_settings(pack: Pack) -> None:
-    """settings.json beside a pack's prompts and beside its runs."""
-    for folder in (pack.prompts, pack.folder):
-        write_json(folder / "settings.json", {"hash": pack.hash, "settings": pack.settings})
+def write_settings(pack: Pack, record: dict) -> None:
+    """settings.json beside a pack's runs, and beside its prompts with what its record says of their data and scores.
+
+    `best_validation` is the first metric on the validation split in percent by seed (None: diverged before that).
+    """
+    settings = {"hash": pack.hash, "settings": pack.settings}
+    write_json(pack.folder / "settings.json", settings)
+    origin = {
+        "data_fingerprints": record["data_fingerprints"],
+        "best_validation": {str(run["seed"]): run["best_validation"] for run in record["runs"] if run["selected"]},
+    }
+    write_json(pack.prompts / "settings.json", settings | origin)
 
 
 def prompt_metadata(job: Job, seed: int) -> dict[str, Any]:
