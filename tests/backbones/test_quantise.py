@@ -126,6 +126,9 @@ def test_the_same_numbers_as_through_transformers(folder, quantised, quantizatio
         folder, quantization_config=BitsAndBytesConfig(**options), dtype=torch.float32, device_map="cpu"
     )
     layers, compared = _linears(theirs), 0
+    for layer in layers.values():
+        # Without gradients and on some processors it would compute in bfloat16.
+        layer.support_avx512bf16_for_cpu = False
     for name, own in _linears(quantised.model).items():
         if type(layers[name]) is nn.Linear:
             assert name.endswith("wo")
