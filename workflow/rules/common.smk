@@ -1,8 +1,14 @@
 # The configuration and the functions that rules look their files up with. No rule stands here.
 from ept import paths
 from ept.config import load_configuration, parse_configuration, write_resolved
-from ept.cost.resources import DOWNLOAD_MINUTES, LIGHT_MB, LIGHT_MINUTES, JobResources
-from ept.cost.resources import grown_memory, grown_minutes
+from ept.cost.resources import (
+    DOWNLOAD_MINUTES,
+    LIGHT_MB,
+    LIGHT_MINUTES,
+    JobResources,
+    grown_memory,
+    grown_minutes,
+)
 from ept.errors import InputError
 from ept.experiment import Experiment
 from ept.figures.registry import asked_for

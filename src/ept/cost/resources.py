@@ -81,7 +81,7 @@ class JobResources:
         return grown_minutes(round_up(needed, 10), attempt)
 
     def zero_shot_minutes(self, attempt: int = 1) -> int:
-        """Time limit in minutes of predicting every target task's test rows; each task loads the backbone."""
+        """Time limit in minutes of predicting every target task's test rows, with time to start for each."""
         shape, config = self._shape, self._experiment.config
         if shape is None:
             return LONGEST_MINUTES

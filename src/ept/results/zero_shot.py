@@ -13,7 +13,7 @@ from ept.results.intervals import resample
 from ept.results.scores import estimate_columns
 from ept.results.scores_layout import scores_layout
 from ept.results.write import write_forms
-from ept.training.load import Job, load_job
+from ept.training.load import Job, load_jobs
 
 ZERO_SHOT = "zero_shot"
 
@@ -23,10 +23,9 @@ def write_zero_shot(experiment: Experiment, threads: int) -> None:
 
     No example is seen and nothing is chosen. The tasks must be tokenised.
     """
-    rows = []
-    for task in experiment.config.tasks.target:
-        # Any pack of the task has its data; its method plays no part.
-        rows += _rows(load_job(experiment, experiment.pack("pt", task, FULL, "scratch"), threads))
+    # Any pack of a task has its data; its method plays no part.
+    packs = tuple(experiment.pack("pt", task, FULL, "scratch") for task in experiment.config.tasks.target)
+    rows = [row for job in load_jobs(experiment, packs, threads) for row in _rows(job)]
     write_forms(experiment.config.output, ZERO_SHOT, SCORES, rows, scores_layout(rows))
 
 

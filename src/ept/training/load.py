@@ -108,12 +108,14 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
     gpus = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
     spread_over = gpus if config.backbone.device_map == "auto" else ()
     backbone = load_backbone(experiment.backbone_folder, device=device, spread_over=spread_over, **form)
+    # One of each cue: reading a tokenizer takes longer than anything below.
+    cues = {config.tasks.record(pack.task).cue for pack in packs}
+    pieces = {cue: load_pieces(experiment.backbone_folder, cue) for cue in cues}
+    _check_pieces(next(iter(pieces.values())), backbone, experiment.backbone_folder)
     file = measured_file(config.backbone.name, device, form, threads)
     jobs = []
     for pack in packs:
         settings, task = config.training_settings(pack.regime), config.tasks.record(pack.task)
-        pieces = load_pieces(experiment.backbone_folder, task.cue)
-        _check_pieces(pieces, backbone, experiment.backbone_folder)
         if settings.pack == "auto":
             size = ForwardSize(forward_positions(backbone, experiment.backbone_identity, file))
         else:
@@ -125,7 +127,7 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
                 config=config,
                 settings=settings,
                 backbone=backbone,
-                answers=Answers(task, pieces),
+                answers=Answers(task, pieces[task.cue]),
                 train=TokenizedSplit(pack.tokenized / "train.arrow"),
                 validation=TokenizedSplit(pack.tokenized / "validation.arrow"),
                 test=TokenizedSplit(pack.tokenized / "test.arrow"),
