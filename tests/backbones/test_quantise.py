@@ -1,5 +1,5 @@
-"""Quantised backbones, the demonstration's T5 and a small Llama, against transformers' and against themselves in
-float32.
+"""Quantised backbones, the demonstration's T5, a small Llama and GPT-2, against transformers' and against themselves
+in float32.
 """
 
 import copy
@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     BitsAndBytesConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     T5ForConditionalGeneration,
@@ -21,7 +24,7 @@ from transformers import (
 
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.backbones.load import load_backbone
-from ept.backbones.quantise import weight_of
+from ept.backbones.quantise import quantised_linear, weight_of
 from ept.baselines.build import build_weights
 from ept.baselines.settings import BaselineSettings
 from ept.demo import BACKBONE_FOLDER
@@ -40,9 +43,10 @@ LLAMA = LlamaConfig(
     bos_token_id=1,
     eos_token_id=2,
 )
+GPT2 = GPT2Config(vocab_size=96, n_embd=128, n_layer=6, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2)
 
 
-@pytest.fixture(scope="module", params=["t5", "llama"])
+@pytest.fixture(scope="module", params=["t5", "llama", "gpt2"])
 def kind(request):
     return request.param
 
@@ -54,16 +58,17 @@ def quantization(request):
 
 @pytest.fixture(scope="module")
 def folder(kind, tmp_path_factory):
-    """The backbone's folder; the Llama is random."""
+    """The backbone's folder; Llama and GPT-2 are random."""
     if kind == "t5":
         return BACKBONE_FOLDER
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LLAMA)
+    model = LlamaForCausalLM(LLAMA) if kind == "llama" else GPT2LMHeadModel(GPT2)
     for parameter in model.parameters():
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=0.1)
-    model.save_pretrained(tmp_path_factory.mktemp("llama"))
-    return tmp_path_factory.getbasetemp() / "llama0"
+    saved = tmp_path_factory.mktemp(kind)
+    model.save_pretrained(saved)
+    return saved
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +87,12 @@ def _linears(model):
     return {
         name: module for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"
     }
+
+
+def _weight(plain, name):
+    """The float32 weight [outputs, inputs] of a layer, a view that can be written; GPT-2 holds it turned."""
+    layer = plain.model.get_submodule(name)
+    return layer.weight.data if isinstance(layer, nn.Linear) else layer.weight.data.T
 
 
 def _batch(backbone, seed=0, rows=8):
@@ -156,6 +167,18 @@ def test_the_same_numbers_as_through_transformers(folder, quantised, quantizatio
     torch.testing.assert_close(found, expected, rtol=close, atol=close)
 
 
+def test_transformers_quantises_as_we_do(plain, quantised, quantization, kind):
+    """Decoder-only models come from there, T5 from `quantised_linear`."""
+    if kind == "t5":
+        pytest.skip("not quantised by transformers")
+    layers = _linears(quantised.model)
+    assert len(layers) >= 20
+    for name, layer in layers.items():
+        own = quantised_linear(_weight(plain, name).contiguous(), quantization)
+        assert torch.equal(layer.weight.data, own.weight.data)
+        torch.testing.assert_close(weight_of(layer), weight_of(own), rtol=0, atol=0)
+
+
 def test_memory_of_the_linear_layers(folder, quantization):
     """Against float32, from the bytes of the tensors."""
     backbone = load_backbone(folder, "bfloat16", quantization=quantization)
@@ -173,7 +196,7 @@ def test_memory_of_the_linear_layers(folder, quantization):
 def test_the_model_is_that_of_the_weights_which_4_bits_stand_for(folder, plain):
     quantised, same = load_backbone(folder, quantization="nf4"), copy.deepcopy(plain)
     for name, layer in _linears(quantised.model).items():
-        same.model.get_submodule(name).weight = nn.Parameter(weight_of(layer), requires_grad=False)
+        _weight(same, name).copy_(weight_of(layer))
     ids, mask, targets = _batch(plain)
     found, expected = (plain.embed(ids).requires_grad_() for _ in range(2))
     losses = quantised.token_losses(found, mask, targets), same.token_losses(expected, mask, targets)
@@ -200,8 +223,8 @@ def test_the_loss_is_as_close_as_errors_of_that_size_must_leave_it(plain, quanti
     for draw in range(6):
         noisy, generator = copy.deepcopy(plain), torch.Generator().manual_seed(draw)
         for name, layer in layers.items():
-            weight, x = noisy.model.get_submodule(name).weight, inputs[name]
-            error = layer(x) - x @ weight.T
+            weight, x = _weight(noisy, name), inputs[name]
+            error = layer(x) - functional.linear(x, weight, layer.bias)
             noise = torch.randn(weight.shape, generator=generator)
             weight.add_(noise * (error.norm() / (x @ noise.T).norm()))
         changes.append(abs(_loss(noisy) - expected))

@@ -36,7 +36,7 @@ class DecoderOnly(Backbone):
         self.pad_id = self.eos_id if config.pad_token_id is None else config.pad_token_id
         self._layer_count = config.num_hidden_layers
         self._body, self._head = model.base_model, model.get_output_embeddings()
-        self._blocks = _blocks(self._body)
+        self._blocks = blocks_of(self._body)
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             for block in self._blocks:
@@ -145,7 +145,8 @@ class CausalState:
         """The state of `rows` (indices or a boolean mask, [rows]); this state stays as it is."""
         cache = DynamicCache()
         for number, layer in enumerate(self._cache.layers):
-            cache.update(layer.keys[rows], layer.values[rows], number)
+            own = rows.to(layer.keys.device)
+            cache.update(layer.keys[own], layer.values[own], number)
         return CausalState(self._backbone, cache, self._mask[rows], self.logits[rows])
 
 
@@ -184,5 +185,6 @@ def _recomputed(forward: Callable, *inputs: Any, **options: Any) -> Any:
     return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **options)
 
 
-def _blocks(body: nn.Module) -> nn.ModuleList:
+def blocks_of(body: nn.Module) -> nn.ModuleList:
+    """The blocks of a model without its head."""
     return body.h if hasattr(body, "h") else body.layers

@@ -1,7 +1,7 @@
 """Load a frozen backbone from a local folder: config.json and safetensors."""
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.backbones.families import family_of
 from ept.backbones.files import read_config, weight_files
 from ept.backbones.quantise import quantised_linear
+from ept.backbones.spread import spread
 from ept.backbones.t5 import T5
 from ept.backbones.t5_config import T5Config
 from ept.errors import InputError
@@ -57,7 +58,7 @@ def load_t5(config: dict, folder: Path, form: Form) -> EncoderDecoder:
     """
     model = _empty(config, folder)
     devices = form.spread_over or (form.device,)
-    places = spread(model, devices)
+    places = spread(blocks_of(model), devices)
     with WeightFiles(folder) as weights:
         embedding = next((name for name in (*EMBEDDING_NAMES, "lm_head.weight") if name in weights), "shared.weight")
         for name, module in list(model.named_modules()):
@@ -77,20 +78,10 @@ def load_t5(config: dict, folder: Path, form: Form) -> EncoderDecoder:
     return EncoderDecoder(model, form.gradient_checkpointing)
 
 
-def spread(model: T5, devices: Sequence[str]) -> dict[str, str]:
-    """A device for every block by its name, in their order: each holds about as many parameters as the others."""
+def blocks_of(model: T5) -> dict[str, nn.Module]:
+    """The blocks of encoder and decoder by name, in the order in which they run."""
     stacks = {"encoder": model.encoder, "decoder": model.decoder}
-    blocks = {
-        f"{name}.block.{number}": sum(parameter.numel() for parameter in block.parameters())
-        for name, stack in stacks.items()
-        for number, block in enumerate(stack.block)
-    }
-    total, before, places = sum(blocks.values()), 0, {}
-    for name, size in blocks.items():
-        # Where the middle of the block falls.
-        places[name] = devices[(2 * before + size) * len(devices) // (2 * total)]
-        before += size
-    return places
+    return {f"{name}.block.{i}": block for name, stack in stacks.items() for i, block in enumerate(stack.block)}
 
 
 def _empty(config: dict, folder: Path) -> T5:
