@@ -3,12 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from ept.backbones.families import family_of
 from ept.errors import InputError
 from ept.methods import METHODS, get_method
 from ept.pack import FULL, SOURCE, check_regime
+from ept.prompts.budget import decomposition_rank, ept_rank
 from ept.training.settings import FewShotSettings, LearningRates, TrainingSettings
 
 if TYPE_CHECKING:
+    from ept.ablation import Variant
     from ept.config import Configuration
     from ept.config_sections import BackboneSettings
 
@@ -38,6 +41,24 @@ def check_backbone(backbone: "BackboneSettings", method: str) -> None:
             f"backbone.device_map is auto, but {method} trains inside the backbone, which must then be on one device; "
             f"set it to one, or leave {method} out"
         )
+
+
+def check_family(backbone: "BackboneSettings", model: dict, method: str) -> None:
+    """Raise InputError for a method that the kind of backbone cannot have; `model` is its config.json."""
+    if get_method(method).encoder_decoder and not family_of(model).encoder_decoder:
+        raise InputError(
+            f"methods names {method}, which needs a backbone with encoder and decoder, but {backbone.name} is a "
+            "decoder-only model; remove it from methods"
+        )
+
+
+def check_rank(method: str, variant: "Variant", hidden_size: int) -> None:
+    """Raise InputError for a rank or budget that cannot be, before anything is trained."""
+    with variant.named_in_errors():
+        if method == "dept":
+            decomposition_rank(variant.prompt, hidden_size)
+        elif method == "ept":
+            ept_rank(variant.prompt, variant.ept, hidden_size)
 
 
 def check_training(section: str, settings: TrainingSettings) -> None:

@@ -9,19 +9,17 @@ from pathlib import Path
 
 from ept import paths
 from ept.ablation import Variant
-from ept.backbones.families import family_of
 from ept.backbones.files import hidden_size, read_config
 from ept.backbones.identity import backbone_identity
 from ept.config import Configuration
-from ept.config_checks import check_backbone
+from ept.config_checks import check_backbone, check_family, check_rank
 from ept.data.source import DataSource, identity
 from ept.demo import BACKBONE_FOLDER
 from ept.errors import InputError
 from ept.files import digest
-from ept.methods import METHODS, Rates, check_start, get_method
+from ept.methods import METHODS, Rates, check_start
 from ept.pack import MULTITASK, SOURCE, Pack, check_regime
 from ept.pack_settings import backbone_settings, choice_settings, method_settings, training_settings
-from ept.prompts.budget import decomposition_rank, ept_rank
 from ept.table_plan import COMPARISON, REMEDIES, SUMMARY, headline_tables, plan_tables
 from ept.tasks import get_task
 from ept.tasks.record import Task
@@ -120,8 +118,9 @@ class Experiment:
         check_regime(regime)
         check_start(method, initialise_from)
         check_backbone(config.backbone, method)
-        self._check_family(method)
-        self._check_rank(method, variant)
+        if self.backbone_folder.is_dir():
+            check_family(config.backbone, read_config(self.backbone_folder), method)
+            check_rank(method, variant, self.hidden_size)
         candidates = self._candidates(method, task, source) if initialise_from == "source" else ()
         if initialise_from == "source" and not candidates:
             raise InputError(f"tasks.source has no task other than {task}; add a source task to start {method} from")
@@ -236,26 +235,6 @@ class Experiment:
             if pack.hash == hash_:
                 return pack
         raise InputError(f"no run of this configuration has the settings hash {hash_}; is it another configuration's?")
-
-    def _check_family(self, method: str) -> None:
-        """Raise InputError for a method that the kind of backbone cannot have."""
-        if not get_method(method).encoder_decoder or not self.backbone_folder.is_dir():
-            return
-        if not family_of(read_config(self.backbone_folder)).encoder_decoder:
-            raise InputError(
-                f"methods names {method}, which needs a backbone with encoder and decoder, but "
-                f"{self.config.backbone.name} is a decoder-only model; remove it from methods"
-            )
-
-    def _check_rank(self, method: str, variant: Variant) -> None:
-        """Raise InputError for a rank or budget that cannot be, before anything is trained."""
-        if self.hidden_size is None:
-            return
-        with variant.named_in_errors():
-            if method == "dept":
-                decomposition_rank(variant.prompt, self.hidden_size)
-            elif method == "ept":
-                ept_rank(variant.prompt, variant.ept, self.hidden_size)
 
     def _candidates(self, method: str, target: str, source: str | None) -> tuple[Pack, ...]:
         named, together = source or self.config.few_shot.source, METHODS[method].sources != "best"

@@ -9,7 +9,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ept.backbones.backbone import Backbone, LabelStates, Layer, LayerStack, tree_lineages
 from ept.backbones.families import FAMILIES
-from ept.backbones.t5 import T5, LayerCache, Norm, Stack
+from ept.backbones.t5 import T5, LayerCache, Stack
+from ept.backbones.t5_norm import Norm
 
 
 class EncoderDecoder(Backbone):

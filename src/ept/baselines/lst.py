@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from ept.backbones.t5 import T5, Block, LayerCache, Norm
+from ept.backbones.t5 import T5, Block, LayerCache
 from ept.backbones.t5_config import T5Config
+from ept.backbones.t5_norm import Norm
 from ept.baselines.base import WeightPack
 from ept.baselines.prune import kept_hidden_units, prune_block, prune_norm
 from ept.errors import InputError

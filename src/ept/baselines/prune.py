@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ept.backbones.quantise import weight_of
-from ept.backbones.t5 import Attention, Block, FeedForward, Norm
+from ept.backbones.t5 import Attention, Block, FeedForward
+from ept.backbones.t5_norm import Norm
 
 
 def kept_hidden_units(embedding: Tensor, reduction: int) -> Tensor:
