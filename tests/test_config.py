@@ -107,7 +107,9 @@ def test_source_length_falls_back_from_task_to_default_to_protocol():
     assert (config.source_length("rte"), config.source_length("multirc")) == (80, 64)
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "demo_full.yaml", "paper.yaml", "local.yaml", "smollm2.yaml"])
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "demo_full.yaml", "paper.yaml", "local.yaml", "smollm2.yaml", "smollm2_gpu.yaml"]
+)
 def test_shipped_configurations_resolve_and_survive_being_written(project, tmp_path, name):
     config = load_configuration(project / "config" / name)
     assert load_configuration(write_resolved(config, tmp_path)) == config

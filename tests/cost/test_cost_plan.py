@@ -6,8 +6,9 @@ import pytest
 
 from ept.cli import main
 from ept.config import parse_configuration
+from ept.cost.estimate import backbone_shape
 from ept.cost.hardware import GPUS, with_rates
-from ept.cost.plan import plan_text
+from ept.cost.plan import plan_text, priced
 from ept.errors import InputError
 from ept.experiment import Experiment
 
@@ -108,6 +109,32 @@ def test_rates_of_this_machine_come_from_what_it_has_trained(tmp_path, monkeypat
     text = plan_text(plan)
     assert "Card X (measured)" in text
     assert row(text, "PT")[-1] == f"{hours_by_hand(100, 4, 1.0, 2e12):.2f}"
+    # In float32.
+    assert row(text, "Fine-tuning")[-1] == row(text, "all")[-1] == "unknown"
+    assert "Unknown: nothing in that precision was trained there yet." in text
+
+
+def test_measured_rates_are_those_of_their_precision_and_the_card_has_its_memory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = experiment()
+
+    def record(found, rate, gib):
+        found.pack.folder.mkdir(parents=True, exist_ok=True)
+        values = {"device": "Card X", "train_seconds": found.cost.training_flops / rate}
+        (found.pack.folder / "runs.json").write_text(json.dumps(values | {"device_memory_bytes": gib * 2**30}))
+
+    for found in priced(plan, backbone_shape(plan), gpu=True):
+        record(found, {"pt": 2e12, "fine_tuning": 1e12}[found.pack.method], gib=8)
+    text = plan_text(plan)
+    assert row(text, "PT")[-1] == f"{hours_by_hand(100, 4, 1.0, 2e12):.2f}"
+    # Its batch of 16 does not fit at once.
+    assert row(text, "Fine-tuning")[-1] == f"{hours_by_hand(0, 2, 1.5, 1e12):.2f}*"
+    assert "Unknown" not in text
+    for found in priced(plan, backbone_shape(plan), gpu=True):
+        record(found, 1e12, gib=4)
+    text = plan_text(plan)
+    assert row(text, "Fine-tuning")[-2:] == ["no", "room"]
+    assert "no room on Card X (measured) (4 GiB)" in text
 
 
 def test_the_demonstration_is_planned_for_a_cpu(project, capsys, monkeypatch):

@@ -55,6 +55,8 @@ def test_a_job_trains_and_its_file_serves_the_unquantised_backbone(folder, monke
     record = json.loads((pack.folder / "runs.json").read_text())
     assert {run["status"] for run in record["runs"]} == {"finished"}
     assert record["dtype"] == "bfloat16" and "bitsandbytes" in record["versions"]
+    # Of a GPU alone.
+    assert record["device_memory_bytes"] is None
     assert json.loads((pack.folder / "settings.json").read_text())["settings"]["backbone"]["quantization"] == "nf4"
 
     plain = Experiment(load_configuration("plain.yaml"))

@@ -78,7 +78,7 @@ def test_every_shipped_configuration_resolves_the_same_alone_and_through_snakema
     from ept.config import load_configuration
     from ept.experiment import Experiment
 
-    # config/local.yaml and config/smollm2.yaml name these folders.
+    # config/local.yaml, smollm2.yaml and smollm2_gpu.yaml name these folders.
     for task in TASKS.values():
         write_local(workflow.folder / "local/data", task)
     for name in ("backbone", "smollm2"):

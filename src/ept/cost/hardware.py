@@ -15,16 +15,16 @@ GIB = 2**30
 @dataclass(frozen=True)
 class Device:
     """What trains. Rates are 10^12 multiplications and additions a second, each counted as one operation, in bfloat16
-    and float32; `gib` of memory, None where that is no limit.
+    and float32, NaN where they are not known; `gib` of memory, None where that is no limit.
     """
 
     name: str
-    gib: int | None
+    gib: float | None
     bfloat16: float
     float32: float
 
     def rate(self, dtype: str) -> float:
-        """Operations a second."""
+        """Operations a second; NaN where that is not known."""
         return (self.bfloat16 if dtype == "bfloat16" else self.float32) * 1e12
 
     def holds(self, needed: int) -> bool:

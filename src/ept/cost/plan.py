@@ -1,6 +1,7 @@
 """What `ept plan` prints: for each method of a configuration memory, steps and hours, before anything starts."""
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from ept.methods import get_method
 from ept.pack import Pack
 
 HEAD = ["method", "jobs", "runs", "steps", "trained", "least GiB", "batch GiB"]
-NO_ROOM = "no room"
+NO_ROOM, UNKNOWN = "no room", "unknown"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def plan_text(experiment: Experiment, rates: Sequence[str] = ()) -> str:
         rows.append([f"  {regime}", *_counts(group), "", "", "", *_cells(group, devices)])
     rows.append(["all", *_counts(packs), "", "", "", *_cells(packs, devices)])
     title = f"{backbone.name}: {shape.parameters / 1e6:,.1f} M parameters, {weights:.2f} GiB in {form}"
-    return "\n".join([title, "", *aligned(rows), "", *_too_large(packs, devices), *_notes(gpu)])
+    return "\n".join([title, "", *aligned(rows), "", *_too_large(packs, devices), *_notes(gpu, rows)])
 
 
 def priced(experiment: Experiment, shape: Shape, gpu: bool) -> list[Priced]:
@@ -60,15 +61,26 @@ def priced(experiment: Experiment, shape: Shape, gpu: bool) -> list[Priced]:
 
 
 def measured(packs: Sequence[Priced]) -> tuple[Device, ...]:
-    """The devices on which packs of this configuration were trained, with their median rate."""
-    rates: dict[str, list[float]] = {}
+    """The devices on which packs of this configuration were trained, with their memory and their median rate.
+
+    The rates of packs that are planned in bfloat16 and in float32 are kept apart; NaN where there was none. What such a
+    pack really computes in depends on the device alone (`dtype: auto` is float32 on a CPU).
+    """
+    rates: dict[str, dict[str, list[float]]] = {}
+    memory: dict[str, float] = {}
     for found in packs:
         path = found.pack.folder / "runs.json"
         if path.is_file():
             record = json.loads(path.read_text(encoding="utf-8"))
-            rates.setdefault(record["device"], []).append(found.cost.training_flops / record["train_seconds"] / 1e12)
-    medians = {name: statistics.median(found) for name, found in rates.items()}
-    return tuple(Device(f"{name} (measured)", None, rate, rate) for name, rate in medians.items())
+            device, rate = record["device"], found.cost.training_flops / record["train_seconds"] / 1e12
+            rates.setdefault(device, {}).setdefault(found.cost.dtype, []).append(rate)
+            # Records of earlier versions do not have it.
+            if size := record.get("device_memory_bytes"):
+                memory[device] = size / GIB
+    return tuple(
+        Device(f"{name} (measured)", memory.get(name), _median(found, "bfloat16"), _median(found, "float32"))
+        for name, found in rates.items()
+    )
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -77,6 +89,10 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "  ".join(f"{cell:{'>' if column else '<'}{widths[column]}}" for column, cell in enumerate(row)) for row in rows
     ]
+
+
+def _median(rates: dict[str, list[float]], dtype: str) -> float:
+    return statistics.median(rates.get(dtype, [math.nan]))
 
 
 def _groups(packs: Sequence[Priced], key: Callable[[Priced], str]) -> dict[str, list[Priced]]:
@@ -109,6 +125,8 @@ def _cells(group: Sequence[Priced], devices: Sequence[Device]) -> list[str]:
 
 
 def _hours(hours: float) -> str:
+    if math.isnan(hours):
+        return UNKNOWN
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.2f}"
 
 
@@ -121,13 +139,13 @@ def _too_large(packs: Sequence[Priced], devices: Sequence[Device]) -> list[str]:
     lines = []
     for method, group in _groups(packs, lambda found: found.pack.method).items():
         needed = max(found.cost.least_bytes for found in group)
-        small = [f"{device.name} ({device.gib} GiB)" for device in devices if not device.holds(needed)]
+        small = [f"{device.name} ({device.gib:.0f} GiB)" for device in devices if not device.holds(needed)]
         if small:
             lines.append(f"{get_method(method).title} needs {_gib(needed)} GiB: no room on {', '.join(small)}")
     return lines
 
 
-def _notes(gpu: bool) -> list[str]:
+def _notes(gpu: bool, rows: Sequence[Sequence[str]]) -> list[str]:
     notes = [
         "Steps: of all runs. Memory: with one row at a time (least), with a run's batch at once (* goes in parts).",
         "Hours: on one device, of what has room there, without start-up; N devices take about 1/N of them.",
@@ -135,4 +153,6 @@ def _notes(gpu: bool) -> list[str]:
     if gpu:
         peaks = f"Rates: published peak x {UTILISATION}, an assumption"
         notes.append(f"{peaks}; --rate NAME=TFLOPS takes a measured one (NAME=TFLOPS:GIB another GPU).")
+    if any(UNKNOWN in cell for row in rows for cell in row):
+        notes.append(f"{UNKNOWN.capitalize()}: nothing in that precision was trained there yet.")
     return notes

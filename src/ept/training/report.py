@@ -69,6 +69,7 @@ def write_results(job: Job, outcome: Outcome) -> None:
         "forward_positions": job.size.positions,
         **outcome.costs,
         "peak_memory_bytes": _peak_memory(job.backbone.device),
+        "device_memory_bytes": _device_memory(job.backbone.device),
         "runs": [
             run_record(run, result, index in chosen, tests.get(index))
             for index, (run, result) in enumerate(zip(runs, results, strict=True))
@@ -193,6 +194,11 @@ def _prediction_table(job: Job, predictions: dict[int, np.ndarray]) -> pa.Table:
             "answers": pa.array(answers * times, pa.list_(pa.string())),
         }
     )
+
+
+def _device_memory(device: torch.device) -> int | None:
+    """What the GPU has in all; None on a CPU, whose memory jobs share."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
 
 
 def _peak_memory(device: torch.device) -> int:
