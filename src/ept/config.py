@@ -95,7 +95,8 @@ class Configuration(Section):
     @field_validator("ablation")
     @classmethod
     def _ablation_is_a_list_of_variants(cls, ablation: AblationSettings) -> AblationSettings:
-        check_names(ablation.tasks, get_task)
+        for name in ablation.tasks:
+            get_task(name)
         for values in vars(ablation).values():
             refuse_repeats(values)
         return ablation

@@ -81,13 +81,12 @@ class JobResources:
         return grown_minutes(round_up(needed, 10), attempt)
 
     def zero_shot_minutes(self, attempt: int = 1) -> int:
-        """Time limit in minutes of predicting every target task's test rows, with time to start for each."""
+        """Time limit in minutes of predicting every target task's test rows, in one job."""
         shape, config = self._shape, self._experiment.config
         if shape is None:
             return LONGEST_MINUTES
         rate = self._device.rate(config.backbone.used_dtype(False, bool(self.gpus)))
-        needed = START_MINUTES * len(config.tasks.target)
-        needed += MARGIN * zero_shot_flops(self._experiment, shape) / rate / 60
+        needed = START_MINUTES + MARGIN * zero_shot_flops(self._experiment, shape) / rate / 60
         return grown_minutes(round_up(needed, 10), attempt)
 
     def download_mb(self, attempt: int = 1) -> int:
