@@ -86,6 +86,7 @@ class Clone:
             **{f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
             # Neither settings nor caches of whoever runs the tests.
             **{f"DVC_{name}_DIR": str(self.home / name) for name in ("GLOBAL_CONFIG", "SYSTEM_CONFIG", "SITE_CACHE")},
+            "DVC_NO_ANALYTICS": "1",
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "DVC_"))}
         done = subprocess.run(
