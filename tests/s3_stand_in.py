@@ -18,8 +18,8 @@ class Store:
 
     @contextlib.contextmanager
     def breaking_off(self, method: str, after: int) -> Iterator[None]:
-        """So many objects can still be sent (PUT) or fetched (GET). The next one that is fetched ends in its middle, all
-        others are answered with 503.
+        """So many objects can still be sent (PUT) or fetched (GET). The next one that is fetched ends in its middle,
+        all others are answered with 503.
         """
         self._method, self._left = method, after
         try:
