@@ -151,5 +151,9 @@ def test_what_no_remote_can_help_with(recorded, tmp_path):
     _sentence(recorded, "push", "no remote is set", "dvc remote add --local")
     clone = _with_remote(recorded, tmp_path / "clone", tmp_path / "store")
     _sentence(clone, "pull", "it lacks files", "push them")
-    (clone.folder / "dvc.lock").unlink()
+    lock = clone.folder / "dvc.lock"
+    lock.write_text(f"<<<<<<< HEAD\n{lock.read_text()}=======\n>>>>>>> other\n")
+    # DVC's own words, which are several lines.
+    _sentence(clone, "pull", "dvc.lock")
+    lock.unlink()
     _sentence(clone, "pull", "no dvc.lock", "dvc repro")
