@@ -25,7 +25,8 @@ _REASONS = (
         "DVC's part for such stores is not installed; pip install --editable '.[remotes]'",
     ),
     (
-        r"EndpointConnection|Connect(ion|or|Timeout)|TimeoutError|timed out|gaierror|HostKeyNotVerifiable",
+        r"EndpointConnection|Connect(ion|or|Timeout)|TimeoutError|timed out|gaierror|HostKeyNotVerifiable"
+        r"|Service ?Unavailable|ClientPayloadError|IncompleteRead",
         "it cannot be reached, or the connection broke off; look at its URL and the network",
     ),
     (r"CheckoutError|FileMissing|FileNotFoundError", "it lacks files; push them from the clone that made them"),
@@ -81,7 +82,7 @@ def _reason(errors: list[BaseException]) -> str:
         for pattern, reason in _REASONS:
             if re.search(pattern, text):
                 return reason
-    return texts[0].strip()
+    return " ".join(texts[0].split())
 
 
 def _words(error: BaseException) -> Iterator[str]:

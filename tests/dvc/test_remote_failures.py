@@ -78,14 +78,28 @@ def _with_remote(recorded: Clone, folder, url, **options: str) -> Clone:
 @pytest.mark.long
 def test_a_remote_that_breaks_off_midway(recorded, s3, tmp_path):
     clone = _with_remote(recorded, tmp_path / "clone", s3.url("broken"), **s3.options)
-    s3.broken_after = FILES // 3
-    try:
-        _sentence(recorded, "push", "s3://", "what has arrived stays", AWS_MAX_ATTEMPTS="1")
-    finally:
-        s3.broken_after = None
+    with s3.breaking_off("PUT", after=FILES // 3):
+        _sentence(recorded, "push", "s3://", "broke off", "what has arrived stays", AWS_MAX_ATTEMPTS="1")
     # A third had arrived.
     sent = int(recorded.run("ept", "push").split()[0])
     assert 0 < sent <= FILES + 1 - FILES // 3
+    _completes(recorded, clone)
+
+
+@pytest.mark.long
+def test_a_remote_that_breaks_off_while_it_is_read(recorded, s3, tmp_path):
+    clone = _with_remote(recorded, tmp_path / "clone", s3.url("unread"), **s3.options)
+    recorded.run("ept", "push")
+    with s3.breaking_off("GET", after=FILES // 2):
+        _sentence(clone, "pull", "s3://", "broke off", "what has arrived stays", AWS_MAX_ATTEMPTS="1")
+    # Some arrived, each of them whole; nothing is in its place yet.
+    arrived = list(clone.folder.glob(".dvc/cache/files/md5/??/*"))
+    assert 0 < len(arrived) < FILES
+    assert all(hashlib.md5(path.read_bytes()).hexdigest() == path.parent.name + path.name for path in arrived)
+    assert not (clone.folder / "prompts").exists()
+    assert "up to date" not in clone.run("dvc", "status")
+    # The files that had not arrived, and the list of all.
+    assert clone.run("ept", "pull") == f"{FILES - len(arrived) + 1} files fetched\n"
     _completes(recorded, clone)
 
 
@@ -137,5 +151,9 @@ def test_what_no_remote_can_help_with(recorded, tmp_path):
     _sentence(recorded, "push", "no remote is set", "dvc remote add --local")
     clone = _with_remote(recorded, tmp_path / "clone", tmp_path / "store")
     _sentence(clone, "pull", "it lacks files", "push them")
-    (clone.folder / "dvc.lock").unlink()
+    lock = clone.folder / "dvc.lock"
+    lock.write_text(f"<<<<<<< HEAD\n{lock.read_text()}=======\n>>>>>>> other\n")
+    # DVC's own words, which are several lines.
+    _sentence(clone, "pull", "dvc.lock")
+    lock.unlink()
     _sentence(clone, "pull", "no dvc.lock", "dvc repro")

@@ -1,6 +1,8 @@
 """Results made in one clone and used in another, through a folder, a store on S3 and a server on SSH."""
 
 import copy
+import json
+import re
 
 import pytest
 
@@ -33,18 +35,17 @@ def remote(request, tmp_path):
 
 
 def _pulled(finished: Clone, folder, remote) -> Clone:
-    """A fresh clone into which everything was pulled as `make pull` does."""
+    """A fresh clone after `make pull`."""
     clone = finished.clone(folder)
     clone.add_remote(remote[0], **remote[1])
-    clone.run("ept", "pull")
-    clone.run("snakemake", "all", "--touch", "--forceall", "--cores", "1", "--quiet", "all")
-    clone.calls.unlink()
+    assert " files fetched" in clone.make("pull")
+    assert clone.calls.read_text() == "pull\n"
     return clone
 
 
 def test_pushed_then_pulled_into_a_fresh_clone_everything_is_up_to_date(finished, remote, tmp_path):
     finished.add_remote(remote[0], **remote[1])
-    assert " files sent" in finished.run("ept", "push")
+    assert " files sent" in finished.make("push")
     assert finished.run("ept", "push") == "0 files sent\n"
     clone = _pulled(finished, tmp_path / "clone", remote)
     assert "up to date" in clone.run("dvc", "status")
@@ -80,6 +81,29 @@ def test_a_changed_parameter_in_a_fresh_clone_trains_what_depends_on_it(finished
     trained = clone.trained()
     assert len(trained) == 1
     assert clone.made_from() == trained != finished.made_from()
+
+
+def test_dvc_shows_headline_numbers_and_averages(finished):
+    head, numbers = (line.split() for line in finished.run("dvc", "metrics", "show").splitlines())
+    spot = json.loads(finished.read("results/summary.json"))["full"]["spot"]
+    shown = dict(zip(head, numbers, strict=True))
+    assert {name: float(shown[f"full.spot.{name}"]) for name in spot} == spot
+    finished.run("dvc", "plots", "show")
+    page = finished.read("dvc_plots/index.html").decode()
+    (plot,) = re.findall(r"var spec = (.*);\n *vegaEmbed\('#results_main_csv'", page)
+    rows = json.loads(plot)["data"]["values"]
+    averages = {row["method"]: float(row["mean"]) for row in rows if row["task"] == "average"}
+    assert averages == {"spot": spot["average"]}
+    assert "<DVC" not in plot
+    assert json.loads(plot)["transform"][0] == {"filter": "datum.task == 'average'"}
+    assert finished.run("git", "status", "--porcelain") == ""
+
+
+def test_a_clean_room_without_a_difference_leaves_nothing(finished, tmp_path):
+    output = finished.make("clean-room", TMPDIR=str(tmp_path))
+    assert len(finished.trained()) == 2
+    assert "6 of 6 files are byte for byte the recorded ones" in output
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_clean_room_says_which_recorded_table_differs(finished):

@@ -80,7 +80,9 @@ class SingleNode:
         try:
             _end_daemons_left()
             _restore_configuration()
-            _install()
+            if any(_program(process) in DAEMONS for process in Path("/proc").glob("[0-9]*")):
+                raise Unavailable("a SLURM runs on this machine already")
+            install()
             self._start()
         except BaseException:
             self.__exit__()
@@ -156,18 +158,22 @@ def _end_daemons_left() -> None:
                     os.kill(pid, signal.SIGKILL)
 
 
-def _install() -> None:
-    if any(_program(process) in DAEMONS for process in Path("/proc").glob("[0-9]*")):
-        raise Unavailable("a SLURM runs on this machine already")
+def install(pause_seconds: float = 20) -> None:
+    """Install SLURM where it is not there, trying three times, because a mirror may fail for a moment. Raises
+    Unavailable.
+    """
     if all(shutil.which(program) for program in (*DAEMONS, "sbatch")):
         return
     if not shutil.which("apt-get"):
         raise Unavailable(f"{', '.join(PACKAGES)} are not installed, and there is no apt-get to install them with")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update"], ["apt-get", "install", "--yes", "--no-install-recommends", *PACKAGES]):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Unavailable(f"apt-get cannot install {', '.join(PACKAGES)}: {done.stderr.strip()[-300:]}")
+    for pause in (pause_seconds, pause_seconds, 0):
+        for command in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
+            done = subprocess.run(["apt-get", *command], env=environment, capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        time.sleep(pause)
+    raise Unavailable(f"apt-get cannot install {', '.join(PACKAGES)}: {done.stderr.strip()[-300:]}")
 
 
 def _program(process: Path) -> str:

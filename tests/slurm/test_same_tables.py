@@ -11,7 +11,7 @@ from ept.experiment import Experiment
 from ept.paths import TABLE_ENDINGS
 from ept.table_plan import EFFICIENCY
 from slurm.faults import cancel, kill, preempt, reach_the_time_limit, strike
-from slurm.single_node import call
+from slurm.single_node import call, wait_for
 from workflow_runner import Workflow
 
 # A dozen jobs, three times; each starts Snakemake and the program anew.
@@ -145,3 +145,9 @@ def test_a_main_process_that_dies_is_started_again(shared_workflow, local, packs
     _equal_tables(shared_workflow, local, *tables)
     # The job of the dead process went on; the second waited for it instead of training the same pack beside it.
     assert [job.end for job in _jobs(left)] == ["COMPLETED", "COMPLETED"]
+
+
+def test_no_gpu_of_a_model_is_no_gpu(slurm):
+    """What the plugin asks for where a site names a GPU model and the backbone trains on CPUs."""
+    job = call("sbatch", "--parsable", "--gpus=a100:0", "--output=/dev/null", "--wrap=true")
+    assert wait_for(lambda: "JobState=COMPLETED" in call("scontrol", "show", "job", job), seconds=60), job

@@ -106,15 +106,28 @@ def test_a_training_on_cpus_asks_for_no_gpu(workflow):
     assert "--cpus-per-task=1" in jobs["train"]
 
 
-def test_a_site_fills_in_partitions_account_and_gpu_model(workflow, paper, project):
+@pytest.fixture
+def filled_in(workflow, project):
+    """profiles/slurm after what docs/cluster.md tells a site to do."""
     text = (project / "profiles/slurm/profile.yaml").read_text()
     profile = workflow.folder / "profile"
     profile.mkdir()
-    # What docs/cluster.md tells a site to do.
     keys = "slurm_partition|slurm_account|gpu_model|set-resources|train|train_source|zero_shot|table"
     (profile / "profile.yaml").write_text(re.sub(rf"# (?= *({keys}):)", "", text))
-    jobs = Submission(workflow, paper).options(profile)
+    return profile
+
+
+def test_a_site_fills_in_partitions_account_and_gpu_model(workflow, paper, filled_in):
+    jobs = Submission(workflow, paper).options(filled_in)
     for name, words in jobs.items():
         assert ("--gpus=a100:1 " in words, "-p gpu " in words) == (name in ON_GPUS, name in ON_GPUS)
         assert ("--gpu" not in words, "-p cpu " in words) == (name not in ON_GPUS, name not in ON_GPUS)
     assert all("-A my_account" in words for words in jobs.values())
+
+
+@pytest.mark.long
+def test_a_training_on_cpus_asks_for_no_gpu_of_the_model_either(workflow, filled_in):
+    """The plugin names the model to SLURM all the same; test_same_tables.py has SLURM's answer."""
+    jobs = Submission(workflow, {}).options(filled_in)
+    for name, words in jobs.items():
+        assert re.findall(r"--gpus=\S*", words) == (["--gpus=a100:0"] if name in ON_GPUS else [])

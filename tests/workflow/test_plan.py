@@ -1,5 +1,6 @@
 """What the workflow plans, before anything is trained."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -119,6 +120,20 @@ def test_a_mistake_in_the_configuration_is_one_sentence(workflow):
     text = workflow.run("all", "--dry-run", config=path, check=False)
     assert "test.yaml, line 3 is not valid YAML: the key methods stands there twice; mend it there" in text
     assert "Traceback" not in text
+
+
+def test_a_table_that_the_configuration_does_not_have_is_one_sentence(workflow):
+    config = workflow.configure({"tasks": {"target": ["cb"]}, "methods": ["pt"], "few_shot": {"k": [4]}})
+    for path, said in {
+        "results/nonsense.csv": "no table nonsense in this configuration; it has main, fewshot_k4, ",
+        "results/ablation.md": "no table ablation in this configuration; .*; name tasks in ablation.tasks$",
+    }.items():
+        process = workflow.start("results/main.csv", path, config=config)
+        text = process.communicate()[0]
+        assert process.returncode == 1 and re.search(f"^error: {said}", text, re.M), text
+        assert "Traceback" not in text and "Exception" not in text
+    # Nothing is left locked.
+    assert workflow.planned("results/main.csv", config=config)["table"] == 1
 
 
 def test_lint_and_format_are_clean(project):

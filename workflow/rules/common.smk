@@ -186,9 +186,13 @@ def table_list(wildcards):
     """The list of a table's packs, written when the workflow is parsed and only if it differs.
 
     Going from configuration A to B and back to A therefore makes A's table again, whatever Snakemake remembers.
-    Raises InputError for a table that this configuration does not have.
+    For a table that this configuration does not have, Snakemake ends with the sentence alone: round any other exception
+    of an input function it puts a traceback.
     """
-    EXPERIMENT.table_packs(wildcards.table)
+    try:
+        EXPERIMENT.table_packs(wildcards.table)
+    except InputError as error:
+        raise SystemExit(f"error: {error}")
     return LISTS[wildcards.table]
 
 
