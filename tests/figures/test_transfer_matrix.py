@@ -18,6 +18,7 @@ ROWS = [
     ("ept", "k16", "cb", "sst2", "accuracy", -4.0, "not chosen"),
     ("ept", "k16", "sst2", "mnli", "accuracy", -8.0, "chosen"),
     ("ept", "k16", "sst2", "sst2", "accuracy", "", "own task"),
+    ("attempt", "k16", "sst2", "mnli", "accuracy", -7.0, "all"),
     ("attempt", "k16", "cb", "mnli+sst2", "accuracy", 50.0, "all"),
     ("ept", "full", "cb", "mnli", "accuracy", 50.0, "chosen"),
 ]
@@ -25,7 +26,7 @@ ROWS = [
 
 @pytest.fixture
 def figure(tmp_path, monkeypatch):
-    """Drawn from the rows above, of which those of one source and those of all together are no matrix."""
+    """Drawn from the rows above, of which those of one source are no matrix."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").mkdir()
     with open("results/transfer.csv", "w", newline="") as file:
@@ -38,15 +39,21 @@ def figure(tmp_path, monkeypatch):
 
 
 def test_gains_stand_by_source_and_target(figure):
-    axes, bar = figure.axes
+    axes, together, bar = figure.axes
     assert axes.get_title() == "EPT, k = 16"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["MNLI", "SST-2"]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["CB", "SST-2"]
     gains = np.ma.filled(axes.images[0].get_array().astype(float), np.nan)
     assert np.array_equal(gains, [[12.0, -8.0], [-4.0, np.nan]], equal_nan=True)
     # No gain is the middle of the colours.
-    assert axes.images[0].get_clim() == (-12.0, 12.0) and bar.get_ylabel() == "gain over scratch (points)"
+    assert axes.images[0].get_clim() == (-50.0, 50.0) and bar.get_ylabel() == "gain over scratch (points)"
     assert [text.get_text() for text in axes.texts] == ["+12", "-4", "-8"]
+
+    # All source tasks together are a line of their own, under the same targets.
+    assert together.get_title() == "ATTEMPT, k = 16"
+    assert [label.get_text() for label in together.get_yticklabels()] == ["all others"]
+    assert [label.get_text() for label in together.get_xticklabels()] == ["CB", "SST-2"]
+    assert together.images[0].get_array().tolist() == [[50.0, -7.0]]
+    assert not together.patches
 
 
 def test_the_diagonal_is_hatched_and_the_chosen_source_framed(figure):

@@ -85,8 +85,24 @@ def test_rows_hold_gains_choice_and_the_marked_diagonal(experiment):
     lines = to_markdown(layout).splitlines()
     assert lines[0] == "| method | regime | source | RTE acc. | WiC acc. |"
     assert lines[2] == "| SPoT | k16 | mnli | **+29.5 ↑** | +29.5 ↑ |"
-    assert lines[3] == "| SPoT | k16 | sst2 | −19.5 ↓ | −19.5 ↓ |"
-    assert lines[4] == "| SPoT | k16 | rte | — | **+12.0 ↑** |"
+    # In the order of the configuration, the task's own line too.
+    assert lines[3] == "| SPoT | k16 | rte | — | **+12.0 ↑** |"
+    assert lines[4] == "| SPoT | k16 | sst2 | −19.5 ↓ | −19.5 ↓ |"
+
+
+def test_all_source_tasks_together_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tasks = {"target": ["rte", "wic"], "source": ["mnli", "rte"]}
+    experiment = experiment_of(tasks=tasks, methods=["attempt"], transfer={"methods": ["attempt"]})
+    packs = experiment.table_packs("transfer")
+    for pack in packs:
+        sources = "+".join(candidate.task for candidate in pack.candidates)
+        write_runs(pack, right=RIGHT["mnli"] if sources else SCRATCH, source=sources)
+    rows, layout = make_matrix(experiment, packs)
+    # RTE is no source of itself.
+    assert {(row["task"], row["source"]) for row in rows} == {("rte", "mnli"), ("wic", "mnli+rte")}
+    lines = to_markdown(layout).splitlines()[2:4]
+    assert lines == [f"| ATTEMPT | {regime} | all others | +29.5 ↑ | +29.5 ↑ |" for regime in ("k16", "full")]
 
 
 def test_gains_are_paired_by_seed_and_example(tmp_path, monkeypatch):

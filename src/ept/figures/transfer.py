@@ -11,10 +11,9 @@ from matplotlib.patches import Rectangle
 from ept.figures.data import Results, Row
 from ept.figures.style import NEUTRAL, SMALL, new_figure
 from ept.methods import METHODS
+from ept.results.transfer_layout import ALL, ALL_TITLE, CHOSEN, OWN, source_name
 from ept.tasks import get_task
 
-# What the column `choice` says where the source is the target's own task, and where the protocol takes it.
-OWN, CHOSEN = "own task", "chosen"
 # With more columns the numbers would not fit.
 NUMBERED = 7
 
@@ -23,31 +22,42 @@ def draw(results: Results) -> Figure:
     """One heat map a method and regime: sources as rows, targets as columns, gains over scratch as colours; hatched
     where source and target are one task, framed where the protocol chooses the source.
     """
-    matrices = [rows for rows in _by_method(results).values() if len({row["source"] for row in rows}) > 1]
-    heights = [len({row["source"] for row in rows}) for rows in matrices]
+    rows = _first_metrics(results)
+    order = list(dict.fromkeys(source_name(row) for row in rows))
+    # All panels have the same columns.
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    # One source on a few targets makes no matrix; all source tasks together are a line of their own.
+    matrices = [found for found in _by_method(rows) if len(_sources(found, order)) > 1 or found[0]["choice"] == ALL]
+    heights = [len(_sources(found, order)) for found in matrices]
     figure = new_figure(0.6 + sum(0.17 * height + 0.35 for height in heights))
     panels = figure.subplots(len(matrices), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
-    limit = max(abs(row["gain"]) for rows in matrices for row in rows if not math.isnan(row["gain"]))
-    for axes, rows in zip(panels, matrices, strict=True):
-        image = _heat_map(axes, rows, limit)
+    limit = max(abs(row["gain"]) for found in matrices for row in found if not math.isnan(row["gain"]))
+    for axes, found in zip(panels, matrices, strict=True):
+        image = _heat_map(axes, found, _sources(found, order), tasks, limit)
     figure.colorbar(image, ax=list(panels), label="gain over scratch (points)")
     return figure
 
 
-def _by_method(results: Results) -> dict[tuple, list[Row]]:
-    """The rows of each method and regime that start from one source prompt, in the tasks' first metrics."""
+def _first_metrics(results: Results) -> list[Row]:
+    return [row for row in results.rows("transfer") if row["metric"] == get_task(row["task"]).metrics[0]]
+
+
+def _by_method(rows: list[Row]) -> list[list[Row]]:
+    """The rows of each method and regime."""
     found: dict[tuple, list[Row]] = {}
-    for row in results.rows("transfer"):
-        if row["metric"] == get_task(row["task"]).metrics[0] and "+" not in row["source"]:
-            found.setdefault((row["method"], row["regime"]), []).append(row)
-    return found
+    for row in rows:
+        found.setdefault((row["method"], row["regime"]), []).append(row)
+    return list(found.values())
 
 
-def _heat_map(axes: Axes, rows: list[Row], limit: float) -> AxesImage:
-    sources, tasks = (list(dict.fromkeys(row[key] for row in rows)) for key in ("source", "task"))
+def _sources(rows: list[Row], order: list[str]) -> list[str]:
+    return sorted({source_name(row) for row in rows}, key=order.index)
+
+
+def _heat_map(axes: Axes, rows: list[Row], sources: list[str], tasks: list[str], limit: float) -> AxesImage:
     gains = np.full((len(sources), len(tasks)), np.nan)
     for row in rows:
-        place = sources.index(row["source"]), tasks.index(row["task"])
+        place = sources.index(source_name(row)), tasks.index(row["task"])
         gains[place] = row["gain"]
         _mark(axes, row["choice"], *place)
         if len(tasks) <= NUMBERED and row["choice"] != OWN:
@@ -55,7 +65,8 @@ def _heat_map(axes: Axes, rows: list[Row], limit: float) -> AxesImage:
             axes.text(place[1], place[0], f"{row['gain']:+.0f}", ha="center", va="center", fontsize=SMALL, color=color)
     image = axes.imshow(gains, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
     axes.set_xticks(range(len(tasks)), [get_task(task).title for task in tasks], rotation=90)
-    axes.set_yticks(range(len(sources)), [get_task(source).title for source in sources])
+    titles = [source if source == ALL_TITLE else get_task(source).title for source in sources]
+    axes.set_yticks(range(len(sources)), titles)
     axes.set_title(_title(rows[0]))
     axes.spines[:].set_visible(False)
     return image

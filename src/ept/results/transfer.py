@@ -1,5 +1,6 @@
 """What source prompts bring: every start from a source beside the start from scratch, and where transfer hurts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ept.experiment import Experiment
@@ -28,7 +29,7 @@ def rows_of(experiment: Experiment, transfers: list[Transfer], packs: list[Pack]
         rows += transfer_rows(
             results[transfer.scratch.hash],
             [results[pack.hash] for pack in transfer.started],
-            own=transfer.whole and transfer.scratch.task in experiment.config.tasks.source,
+            sources=experiment.config.tasks.source if transfer.whole else (),
         )
     return rows
 
@@ -44,8 +45,9 @@ def _score_rows(result: PackResult) -> dict[str, dict]:
     return {row["metric"]: row for row in table_rows([result]) if row["metric"] != "average"}
 
 
-def transfer_rows(scratch: _Scored, started: list[_Scored], own: bool) -> list[dict]:
-    """One row a source and metric, with `own` an empty one for the target's own task, which is never its source.
+def transfer_rows(scratch: _Scored, started: list[_Scored], sources: Sequence[str] = ()) -> list[dict]:
+    """One row a source and metric. Where every one of `sources` was tried, an empty one at its place among them stands
+    for the target's own task, which is never its source.
 
     Beside the columns of a table of scores a row holds `scratch_mean`, the mean score of the start from scratch; `gain`
     over it with its 95 % interval, paired by seed and test example; `effect`, whether that interval is above or below
@@ -53,8 +55,9 @@ def transfer_rows(scratch: _Scored, started: list[_Scored], own: bool) -> list[d
     similarity); and `choice`.
     """
     choices = _choices([scored.result for scored in started])
-    rows = []
+    groups = []
     for scored, choice in zip(started, choices, strict=True):
+        rows: list[dict] = []
         record = scored.result.record
         by, scores = selection_scores(record)
         for metric, row in scored.rows.items():
@@ -73,22 +76,17 @@ def transfer_rows(scratch: _Scored, started: list[_Scored], own: bool) -> list[d
                     "choice": choice,
                 }
             )
-    if own:
-        first = started[0].result
-        task = first.pack.task
-        rows += [
-            {
-                "backbone": first.record["backbone"],
-                "method": first.pack.method,
-                "task": task,
-                "regime": first.pack.regime,
-                "source": task,
-                "metric": metric,
-                "choice": OWN,
-            }
-            for metric in get_task(task).metrics
-        ]
-    return rows
+        groups.append(rows)
+    task = scratch.result.pack.task
+    if task in sources and ALL not in choices:
+        groups.insert(list(sources).index(task), _own_rows(started[0].result))
+    return [row for rows in groups for row in rows]
+
+
+def _own_rows(result: PackResult) -> list[dict]:
+    pack = result.pack
+    where = {"backbone": result.record["backbone"], "method": pack.method, "task": pack.task, "regime": pack.regime}
+    return [{**where, "source": pack.task, "metric": metric, "choice": OWN} for metric in get_task(pack.task).metrics]
 
 
 def _choices(started: list[PackResult]) -> list[str]:

@@ -19,12 +19,14 @@ GAIN_NOTE = (
     "corrected for many comparisons: of twenty gains that are nothing one is expected to be marked."
 )
 SEED_NOTE = "All seeds share one source prompt, trained with one seed: the intervals hold for this source prompt."
+# How that is printed: which tasks these are depends on the target.
+ALL_TITLE = "all others"
 MATRIX_NOTE = "Bold: the source that the protocol chooses. A target's own task is never its source (—)."
 
 
 def matrix_layout(rows: list[dict]) -> Layout:
     """Sources as rows, targets as columns, for each method and regime."""
-    return _layout(rows, lambda row: row["source"], _matrix_cell, [GAIN_NOTE, MATRIX_NOTE, SEED_NOTE])
+    return _layout(rows, source_name, _matrix_cell, [GAIN_NOTE, MATRIX_NOTE, SEED_NOTE])
 
 
 def gains_layout(rows: list[dict]) -> Layout:
@@ -39,6 +41,8 @@ def _layout(
     rows = [row for row in rows if _is_first_metric(row)]
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     named = any(source_of(row) for row in rows)
+    # The first block may have every source; others only those that were chosen, here and there.
+    order = list(dict.fromkeys(source_of(row) for row in rows))
     lines: dict[tuple, dict[str, Cell]] = {}
     for row in rows:
         lines.setdefault((row["method"], row["regime"], source_of(row)), {})[row["task"]] = cell_of(row)
@@ -51,10 +55,21 @@ def _layout(
                 *[Cell(source)] * named,
                 *(cells.get(task, Cell()) for task in tasks),
             ]
-            for (method, regime, source), cells in lines.items()
+            for (method, regime, source), cells in _by_source(lines, order)
         ],
         notes=notes,
     )
+
+
+def source_name(row: dict) -> str:
+    """What a row started from, as it is printed."""
+    return ALL_TITLE if row["choice"] == ALL else row["source"]
+
+
+def _by_source(lines: dict[tuple, dict[str, Cell]], order: list[str]) -> list[tuple[tuple, dict[str, Cell]]]:
+    """The lines of each method and regime, in the order of their sources."""
+    blocks = list(dict.fromkeys((method, regime) for method, regime, _ in lines))
+    return sorted(lines.items(), key=lambda line: (blocks.index(line[0][:2]), order.index(line[0][2])))
 
 
 def sentence(rows: list[dict], effect: str) -> str:
@@ -70,7 +85,7 @@ def lower_means(rows: list[dict]) -> str:
 
 
 def _case(row: dict) -> str:
-    return f"{METHODS[row['method']].title} {row['regime']} {row['source']} to {row['task']} ({signed(row['gain'])})"
+    return f"{METHODS[row['method']].title} {row['regime']} {source_name(row)} to {row['task']} ({signed(row['gain'])})"
 
 
 def _is_first_metric(row: dict) -> bool:
@@ -88,4 +103,4 @@ def _matrix_cell(row: dict) -> Cell:
 
 
 def _gain_cell(row: dict) -> Cell:
-    return Cell(f"{signed(row['gain'])} ({row['source']})", signs=SIGNS.get(row["effect"], ""))
+    return Cell(f"{signed(row['gain'])} ({source_name(row)})", signs=SIGNS.get(row["effect"], ""))
