@@ -12,8 +12,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,slurm,bench,remotes,gguf]'
 	touch $@
 
+# On a full disk not even the log of a job could say so.
+OR_SAY_WHY = || { ept mend --config $(CONFIG); exit 1; }
+
 run: env
-	snakemake --cores all all
+	snakemake --cores all all $(OR_SAY_WHY)
 	snakemake --quiet all --report report.zip
 	@ept show
 
@@ -35,7 +38,7 @@ CONFIG := config/config.yaml
 resume: env
 	ept mend --config $(CONFIG)
 	snakemake --unlock --configfile $(CONFIG)
-	snakemake --cores all all data experiments --configfile $(CONFIG)
+	snakemake --cores all all data experiments --configfile $(CONFIG) $(OR_SAY_WHY)
 	snakemake --quiet all --report report.zip --configfile $(CONFIG)
 	@ept show --config $(CONFIG)
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.backbones.quantise import quantised_linear
 from ept.backbones.t5 import T5
 from ept.backbones.t5_config import T5Config
 from ept.cost.estimate import UNDER_WAY, graph_bytes
@@ -59,25 +58,6 @@ def test_memory_of_a_pass_is_as_estimated():
     sizes = shape(T5Config(**SIZES))
     expected = ROWS * (graph_bytes(sizes, POSITIONS, "float32") + UNDER_WAY * POSITIONS * sizes.kept_bytes("float32"))
     assert expected / 1.5 < int(done.stdout) < expected * 1.5
-
-
-@pytest.mark.parametrize("quantization", ["nf4", "int8"])
-def test_dequantising_takes_little_beside_many_positions(quantization):
-    """In seconds of the processor. Estimates leave it out (docs/costs.md), which is wrong for few positions."""
-    weight = torch.randn(2048, 2048, dtype=torch.bfloat16)
-    plain = torch.nn.Linear(2048, 2048, bias=False, dtype=torch.bfloat16).requires_grad_(False)
-    layers = (plain, quantised_linear(weight, quantization))
-    ratios = {}
-    for positions in (16, 1024):
-        inputs = torch.randn(positions, 2048, dtype=torch.bfloat16, requires_grad=True)
-        taken = [[], []]
-        for _ in range(6):
-            for layer, seconds in zip(layers, taken, strict=True):
-                started = time.process_time()
-                layer(inputs).sum().backward()
-                seconds.append(time.process_time() - started)
-        ratios[positions] = min(taken[1]) / min(taken[0])
-    assert ratios[1024] < 1.25 and ratios[16] > 1.25, ratios
 
 
 def test_one_measured_rate_tells_the_time_of_other_sizes():

@@ -50,6 +50,7 @@ class Clone:
 
     def __init__(self, project: Path, folder: Path):
         self.folder = folder
+        self._said = folder.with_name(f"{folder.name}.said")
         folder.mkdir(exist_ok=True)
         for name in ("Snakefile", "workflow", "profiles", "Makefile", "pyproject.toml", "constraints.txt"):
             (folder / name).symlink_to(project / name)
@@ -58,8 +59,11 @@ class Clone:
         (folder / "config/config.yaml").write_text(yaml.safe_dump(CONFIGURATION))
 
     def start(self, target: str) -> subprocess.Popen:
-        """Start `make target`, its messages into a file. The environment counts as made: it is the running one."""
-        with open(self.folder / "said", "w") as said:
+        """Start `make target`, its messages into a file beside the folder, whose disk may be full.
+
+        The environment counts as made: it is the running one.
+        """
+        with open(self._said, "w") as said:
             return subprocess.Popen(
                 ["make", "--assume-old", ".venv/.installed", target],
                 cwd=self.folder,
@@ -75,7 +79,7 @@ class Clone:
     @property
     def said(self) -> str:
         logs = sorted(self.folder.glob("logs/**/*.log"), key=lambda path: path.stat().st_mtime)
-        return (self.folder / "said").read_text()[-3000:] + "".join(path.read_text()[-1500:] for path in logs[-2:])
+        return self._said.read_text()[-3000:] + "".join(path.read_text()[-1500:] for path in logs[-2:])
 
     def processes(self) -> list[psutil.Process]:
         """Every process of the workflow, also those whose parents were killed: they run in the folder."""
