@@ -12,8 +12,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,slurm,bench,remotes,gguf]'
 	touch $@
 
-# On a full disk not even the log of a job could say so.
-OR_SAY_WHY = || { ept mend --config $(CONFIG); exit 1; }
+# On a full disk not even the log of a job could say so. Nothing is removed here: jobs may still run.
+OR_SAY_WHY = || { ept mend --config $(CONFIG) --look; exit 1; }
 
 run: env
 	snakemake --cores all all $(OR_SAY_WHY)
