@@ -15,13 +15,10 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     BitsAndBytesConfig,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
     T5ForConditionalGeneration,
 )
 
+from backbones.tiny_causal import make_wide_causal
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.backbones.load import load_backbone
 from ept.backbones.quantise import quantised_linear, weight_of
@@ -32,18 +29,6 @@ from ept.prompts.build import build_pack
 from ept.prompts.combine import combine
 from ept.prompts.save import read_prompt, save_prompt
 from ept.prompts.settings import EptSettings, PromptSettings
-
-LLAMA = LlamaConfig(
-    vocab_size=96,
-    hidden_size=128,
-    intermediate_size=256,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    bos_token_id=1,
-    eos_token_id=2,
-)
-GPT2 = GPT2Config(vocab_size=96, n_embd=128, n_layer=6, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2)
 
 
 @pytest.fixture(scope="module", params=["t5", "llama", "gpt2"])
@@ -61,13 +46,8 @@ def folder(kind, tmp_path_factory):
     """The backbone's folder; Llama and GPT-2 are random."""
     if kind == "t5":
         return BACKBONE_FOLDER
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LLAMA) if kind == "llama" else GPT2LMHeadModel(GPT2)
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            nn.init.normal_(parameter, std=0.1)
     saved = tmp_path_factory.mktemp(kind)
-    model.save_pretrained(saved)
+    make_wide_causal(kind).save_pretrained(saved)
     return saved
 
 

@@ -40,15 +40,33 @@ _MADE = {
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**_SHAPE, head_dim=4)),
 }
 FAMILIES = list(_MADE)
+# Wide enough for the blocks in which weights are quantised.
+_WIDE = dict(vocab_size=96, bos_token_id=1, eos_token_id=END)
+_WIDE_LLAMA = dict(
+    hidden_size=128, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2
+)
+_MADE_WIDE = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**_WIDE, **_WIDE_LLAMA)),
+    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**_WIDE, n_embd=128, n_layer=6, n_head=4, n_positions=64)),
+}
 
 
 def make_causal(family: str, seed: int = 0) -> PreTrainedModel:
     """A random model, with weights large enough that attention, positions and head all matter."""
     torch.manual_seed(seed)
-    model = _MADE[family]()
+    return _with_random_weights(_MADE[family](), std=0.3)
+
+
+def make_wide_causal(family: str) -> PreTrainedModel:
+    """A random Llama or GPT-2 with linear layers of some hundred numbers a side."""
+    torch.manual_seed(0)
+    return _with_random_weights(_MADE_WIDE[family](), std=0.1)
+
+
+def _with_random_weights(model: PreTrainedModel, std: float) -> PreTrainedModel:
     for parameter in model.parameters():
         if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.3)
+            torch.nn.init.normal_(parameter, std=std)
     return model.eval()
 
 

@@ -1,14 +1,8 @@
 # The configuration and the functions that rules look their files up with. No rule stands here.
 from ept import paths
 from ept.config import load_configuration, parse_configuration, write_resolved
-from ept.cost.resources import (
-    DOWNLOAD_MINUTES,
-    LIGHT_MB,
-    LIGHT_MINUTES,
-    JobResources,
-    grown_memory,
-    grown_minutes,
-)
+from ept.cost.resources import DOWNLOAD_MINUTES, LIGHT_MB, LIGHT_MINUTES, JobResources
+from ept.cost.resources import grown_memory, grown_minutes
 from ept.errors import InputError
 from ept.experiment import Experiment
 from ept.figures.registry import asked_for
@@ -65,21 +59,25 @@ def final_output():
     """What `snakemake all` means: every table, figure and page of the report that the configuration asks for, and the
     headline numbers.
     """
-    results = [*table_files(), paths.summary_file(OUTPUT), *figure_files()]
-    # Snakemake misses only what is asked for: a rule that was cut off between two outputs must be seen.
-    results += [
-        paths.table_settings_file(OUTPUT, table)
-        for table in [*EXPERIMENT.default_tables, SUMMARY]
-    ]
-    return results + list(paths.report_files(OUTPUT).values())
+    summary = [paths.summary_file(OUTPUT), paths.table_settings_file(OUTPUT, SUMMARY)]
+    pages = paths.report_files(OUTPUT).values()
+    return [*table_files(), *summary, *figure_files(), *pages]
 
 
 def table_files():
-    """Every table of the configuration, in all its forms."""
+    """Every table of the configuration, in all its forms and with its settings: Snakemake misses only what is asked for,
+    and a rule that was cut off between two outputs must be seen.
+    """
     return [
-        paths.table_file(OUTPUT, table).with_suffix(f".{ending}")
+        path
         for table in EXPERIMENT.default_tables
-        for ending in paths.TABLE_ENDINGS
+        for path in (
+            *(
+                paths.table_file(OUTPUT, table).with_suffix(f".{ending}")
+                for ending in paths.TABLE_ENDINGS
+            ),
+            paths.table_settings_file(OUTPUT, table),
+        )
     ]
 
 
