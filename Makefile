@@ -1,18 +1,75 @@
-# `make run` and `make test` work in a fresh clone; both make the environment first.
+# `make run` and `make test` work in a fresh clone; every command installs the environment first if it is missing.
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: env run test test-long lint resume report push pull clean-room reference bench bench-full
+# This checkout's sources, whatever PYTHONPATH says outside.
+ifneq ($(wildcard src/ept/__init__.py),)
+export PYTHONPATH := $(CURDIR)/src
+endif
 
-env: $(VENV)/.installed
+# The configuration of the targets below; CONFIG=config/paper.yaml for another one.
+CONFIG := config/config.yaml
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+.PHONY: env run resume report test test-long coverage lint structure docs dist lock \
+	push pull clean-room reference bench bench-full
+
+# ---- Environment -----------------------------------------------------------------------------------------------------
+
+# cpu or cuda: the lock file in requirements/ that the environment is installed from (docs/installation.md).
+TORCH := cpu
+ifeq ($(TORCH),cuda)
+INSTALLED := $(VENV)/.installed-cuda
+else
+INSTALLED := $(VENV)/.installed
+endif
+
+env: $(INSTALLED)
+
+# The lock files are complete, so pip resolves nothing (--no-deps) and checks every file's hash. In the CPU environment
+# only torch has no hash, because PyTorch builds it for CPUs and GPUs under one version.
+$(VENV)/.installed: pyproject.toml requirements/cpu.txt requirements/torch.txt
 	python3 -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,slurm,bench,remotes,gguf]'
+	$(BIN)/pip install --no-deps --require-hashes --requirement requirements/cpu.txt
+	$(BIN)/pip install --requirement requirements/torch.txt
+	$(BIN)/pip install --no-deps --no-build-isolation --editable .
+	$(BIN)/pip check
 	touch $@
 
-# On a full disk not even the log of a job could say so. Nothing is removed here: jobs may still run.
+$(VENV)/.installed-cuda: pyproject.toml requirements/cuda.txt
+	python3 -m venv $(VENV)
+	$(BIN)/pip uninstall --yes torch
+	$(BIN)/pip install --no-deps --require-hashes --requirement requirements/cuda.txt
+	$(BIN)/pip install --no-deps --no-build-isolation --editable .
+	$(BIN)/pip check
+	touch $(VENV)/.installed $@
+
+# What the tests of DVC remotes on S3 and SSH need in addition.
+$(VENV)/.installed-remotes: $(INSTALLED) requirements/remotes.txt
+	$(BIN)/pip install --no-deps --require-hashes --requirement requirements/remotes.txt
+	$(BIN)/pip check
+	touch $@
+
+# Resolve the lock files again. Pinned versions stay where they fit; LOCK_OPTIONS=--upgrade takes the newest ones.
+LOCK_OPTIONS :=
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	--no-emit-index-url --no-annotate --custom-compile-command "make lock" $(LOCK_OPTIONS)
+LOCKED_EXTRAS := data workflow quantized lora report gguf test lint docs release
+
+lock: env
+	$(LOCK) pyproject.toml $(LOCKED_EXTRAS:%=--extra %) --output-file requirements/cuda.txt
+	$(LOCK) pyproject.toml $(LOCKED_EXTRAS:%=--extra %) --constraint requirements/cuda.txt \
+		$$(sed -nE 's/^(torch|triton|cuda-[a-z-]+|nvidia-[a-z0-9-]+)==.*/--no-emit-package \1/p' requirements/cuda.txt) \
+		--output-file requirements/cpu.txt
+	$(LOCK) --group test-remotes --constraint requirements/cuda.txt \
+		$$(sed -nE 's/^([a-z0-9-]+)==.*/--no-emit-package \1/p' requirements/cuda.txt) \
+		--output-file requirements/remotes.txt
+	{ echo "# The torch of cuda.txt, without hashes. Written by make lock."; \
+		sed -nE 's/^(torch==[^ ;]+).*/\1/p' requirements/cuda.txt; } > requirements/torch.txt
+
+# ---- The workflow ----------------------------------------------------------------------------------------------------
+
+# On a full disk not even the log of a job can say so. --look removes nothing: jobs may still run.
 OR_SAY_WHY = || { ept mend --config $(CONFIG) --look; exit 1; }
 
 run: env
@@ -20,21 +77,8 @@ run: env
 	snakemake --quiet all --report report.zip
 	@ept show
 
-test: env
-	$(BIN)/python -m pytest -m "not long" --numprocesses auto --dist loadfile
-
-test-long: env
-	$(BIN)/python -m pytest -m long --numprocesses auto --dist loadfile
-
-lint: env
-	ruff check src tests benchmarks
-	ruff format --check src tests benchmarks
-	snakefmt --check Snakefile workflow
-	snakemake --lint
-
-# After a crash or a kill: remove what is not whole, unlock, and go on. CONFIG=config/paper.yaml for another run.
-# `experiments` and `data` beside `all`, because Snakemake misses nothing that is behind a finished table.
-CONFIG := config/config.yaml
+# After a crash or a kill: remove damaged files, unlock and continue. `experiments` and `data` are named besides `all`
+# because Snakemake does not look for files behind a finished table.
 resume: env
 	ept mend --config $(CONFIG)
 	snakemake --unlock --configfile $(CONFIG)
@@ -42,37 +86,83 @@ resume: env
 	snakemake --quiet all --report report.zip --configfile $(CONFIG)
 	@ept show --config $(CONFIG)
 
-# Of a finished run: unpack it and open report/report.html. CONFIG=… as above.
+# Of a finished run: unpack report.zip and open report/report.html.
 report: env
 	snakemake --report report.zip --configfile $(CONFIG)
 
-# Data, prompts and results to and from a remote (docs/dvc.md). DVC keeps no times, by which Snakemake knows what is old.
+# Data, prompts and results to and from a DVC remote (docs/dvc.md). DVC does not keep the modification times that
+# Snakemake compares, so everything that was pulled is touched in order.
 push: env
-	ept push
+	dvc push
 
 pull: env
-	ept pull
+	dvc pull
 	snakemake all --touch --forceall --cores 1 --quiet all
 
-# Everything made again in a clone without results, its tables compared with the recorded ones.
+# Rebuild everything in a clone of the last commit and compare its tables with the recorded ones, byte for byte.
+# efficiency.csv holds times and is left out. If a table differs, the clone stays for inspection.
+RESULTS := results
 clean-room: env
-	ept clean-room
+	@test -e $(RESULTS)/main.csv || { echo "$(RESULTS)/main.csv is missing: run make run or make pull first"; exit 1; }
+	@git diff --quiet HEAD -- . ':!dvc.lock' || { echo "commit your changes first: only commits are rebuilt"; exit 1; }
+	@set -e; room=$$(mktemp -d); git clone --quiet . $$room; \
+	(cd $$room; PYTHONPATH=$$room/src snakemake --cores all all); \
+	for table in $(filter-out %/efficiency.csv,$(wildcard $(RESULTS)/*.csv)) $(RESULTS)/summary.json; do \
+		cmp $$table $$room/$$table || differs=yes; \
+	done; \
+	test -z "$$differs" || { echo "the rebuilt tables differ; the clone is $$room"; exit 1; }; \
+	rm -rf $$room; echo "all rebuilt tables are identical"
 
-# Schema and config/README.md from the typed settings.
+# ---- Checks ----------------------------------------------------------------------------------------------------------
+
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+test: env
+	$(PYTEST) -m "not long"
+
+test-long: env $(VENV)/.installed-remotes
+	$(PYTEST) -m long
+
+# `make test` with the share of src that it runs; coverage.xml is for services that read it.
+coverage: env
+	$(PYTEST) -m "not long" --cov --cov-report term:skip-covered --cov-report xml
+
+lint: env
+	ruff check
+	ruff format --check
+	mypy
+	lint-imports
+	snakefmt --check Snakefile workflow
+	$(BIN)/python scripts/lint_workflow.py
+
+# Sizes of the source files, import circles, imports against the direction; fails where a limit is exceeded.
+structure: env
+	$(BIN)/python scripts/structure.py
+
+# ---- Documents and releases ------------------------------------------------------------------------------------------
+
+docs: env
+	$(BIN)/python -m sphinx -W --keep-going -b html docs site
+
+# The wheel and the source archive, in dist/.
+dist: env
+	$(BIN)/python -m build --no-isolation
+
+# Write the configuration's schema and config/README.md from the typed settings.
 reference: env
 	ept reference
 
-# Writes benchmarks/performance.{json,md,svg,png}; see benchmarks/plan.py.
+# Write benchmarks/performance.{json,md,svg,png}; see benchmarks/plan.py.
 bench: env
 	$(BIN)/python -m benchmarks.run
 
 bench-full: env
 	$(BIN)/python -m benchmarks.run --full
 
-# A picture in the README, of the embedded default.
+# The picture in the README, from the embedded default.
 docs/few_shot.svg: results/figures/few_shot.svg
 	cp $< $@
 
-# Another; needs Graphviz.
+# Needs Graphviz.
 docs/rulegraph.svg: workflow/Snakefile $(wildcard workflow/rules/*.smk) | env
 	snakemake all --rulegraph | dot -Grankdir=LR -Tsvg -o $@
