@@ -1,7 +1,7 @@
 # `make run` and `make test` work in a fresh clone; every command installs the environment first if it is missing.
 VENV := .venv
 BIN := $(VENV)/bin
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PATH := $(abspath $(BIN)):$(PATH)
 
 # This checkout's sources, whatever PYTHONPATH says outside.
 ifneq ($(wildcard src/ept/__init__.py),)

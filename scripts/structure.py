@@ -1,6 +1,6 @@
 """Measure how the package is built: file sizes, import circles, imports against the direction.
 
-Reads the sources with `ast` and needs the standard library alone. `make structure` runs it; the exit status is 1 where a
+Reads the sources with `ast` and needs only the standard library. `make structure` runs it; the exit status is 1 if a
 limit below is exceeded. A path as argument measures another checkout.
 """
 

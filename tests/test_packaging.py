@@ -1,4 +1,4 @@
-"""What is installed, from which pins, and what a wheel holds."""
+"""The lock files, the metadata of the package, what a wheel holds, and what runs without extras."""
 
 import importlib.metadata
 import os
@@ -8,25 +8,39 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-# Their modules have other names than they have.
-MODULES = {"pyyaml": "yaml", "scikit-learn": "sklearn", "huggingface-hub": "huggingface_hub"}
+# Only the CUDA build of torch needs these.
+CUDA = re.compile(r"triton|(nvidia|cuda)-.+")
+# Extras that `make env` leaves out.
+NOT_INSTALLED = {"remotes", "serve", "track", "vision"}
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The lines of a lock file."""
+
+    text: str
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The pinned version of every package."""
+        lines = re.findall(r"^([a-z\d-]+)==([\w.]+)", self.text, re.M)
+        assert len(dict(lines)) == len(lines), "a package is pinned twice"
+        return dict(lines)
 
 
 @pytest.fixture(scope="module")
-def pins(project) -> dict[str, str]:
-    """The version of every package that constraints.txt pins, by canonical name."""
-    lines = (project / "constraints.txt").read_text().split()
-    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
-    found = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
-    assert len(found) == len(lines), "a package is pinned twice"
-    return found
+def locks(project) -> dict[str, Lock]:
+    """The lock files of requirements/ by name."""
+    return {path.stem: Lock(path.read_text()) for path in (project / "requirements").glob("*.txt")}
 
 
 @pytest.fixture(scope="module")
@@ -36,112 +50,154 @@ def settings(project) -> dict:
 
 
 def _declared(settings: dict) -> list[Requirement]:
-    """Every requirement in pyproject.toml: of the package, its extras, and the build."""
-    extras = settings["project"]["optional-dependencies"].values()
-    lists = [settings["build-system"]["requires"], settings["project"]["dependencies"], *extras]
-    return [Requirement(text) for texts in lists for text in texts]
+    """Every requirement of the package and of the extras that `make env` installs."""
+    extras = settings["project"]["optional-dependencies"]
+    lists = [texts for name, texts in extras.items() if name not in NOT_INSTALLED]
+    return [Requirement(text) for texts in (settings["project"]["dependencies"], *lists) for text in texts]
 
 
-def test_every_dependency_is_pinned_within_its_range(settings, pins):
+def test_every_dependency_is_locked_within_its_range(settings, locks):
     for requirement in _declared(settings):
-        pinned = pins.get(canonicalize_name(requirement.name))
-        assert pinned, f"constraints.txt does not pin {requirement.name}"
-        assert requirement.specifier.contains(pinned), f"{requirement} does not admit {pinned}"
+        locked = locks["cuda"].versions.get(canonicalize_name(requirement.name))
+        assert locked, f"requirements/cuda.txt lacks {requirement.name}; run make lock"
+        assert requirement.specifier.contains(locked), f"{requirement} excludes {locked}; run make lock"
+    for text in settings["dependency-groups"]["test-remotes"]:
+        assert canonicalize_name(Requirement(text).name) in locks["remotes"].versions, f"{text}: run make lock"
 
 
-def test_whatever_dependencies_need_is_pinned_too(settings, pins):
-    waiting, seen = _declared(settings), set()
-    while waiting:
-        requirement = waiting.pop()
-        for extra in requirement.extras or {""}:
-            if (key := (canonicalize_name(requirement.name), extra)) in seen:
-                continue
-            seen.add(key)
-            for text in importlib.metadata.requires(requirement.name) or []:
-                needed = Requirement(text)
-                if needed.marker is None or needed.marker.evaluate({"extra": extra}):
-                    waiting.append(needed)
-    # CUDA builds of torch name these exactly themselves; CPU builds do without.
-    needed = {name for name, _ in seen if not name.startswith(("nvidia-", "cuda-")) and name != "triton"}
-    assert sorted(needed - set(pins)) == []
+def test_lock_files_agree(locks):
+    cuda, cpu = locks["cuda"].versions, locks["cpu"].versions
+    assert cpu == {name: version for name, version in cuda.items() if name != "torch" and not CUDA.fullmatch(name)}
+    assert locks["torch"].versions == {"torch": cuda["torch"]}
+    assert not locks["remotes"].versions.keys() & cuda.keys()
 
 
-def test_a_dependency_that_the_package_does_not_import_says_what_it_is_for(project, settings):
-    modules = "\n".join(path.read_text() for path in (project / "src").rglob("*.py"))
-    lines = (project / "pyproject.toml").read_text().splitlines()
-    for text in settings["project"]["dependencies"]:
-        name = Requirement(text).name
-        if not re.search(rf"^\s*(import|from) {MODULES.get(name, name)}\b", modules, re.M):
-            (line,) = (line for line in lines if f'"{text}"' in line)
-            assert re.search(r"# \w+", line), f"pyproject.toml does not say what {name} is for"
-    for extra in set(settings["project"]["optional-dependencies"]) - {"test"}:
-        (row,) = (number for number, line in enumerate(lines) if line.startswith(f"{extra} = "))
-        assert lines[row - 1].startswith("# "), f"pyproject.toml does not say why {extra} is an extra"
+@pytest.mark.parametrize("name", ["cpu", "cuda", "remotes"])
+def test_a_lock_file_has_a_hash_for_every_package_and_no_index(locks, name):
+    entries = re.sub(r"\\\n\s*", "", locks[name].text).splitlines()
+    entries = [line for line in entries if not line.startswith("#")]
+    assert len(entries) == len(locks[name].versions)
+    assert all(re.search(r"--hash=sha256:[\da-f]{64}", line) for line in entries)
+    assert not re.search(r"^\s*-[if-]|://", locks[name].text.replace("--hash=", ""), re.M)
 
 
-def test_hooks_before_a_commit_run_the_pinned_programs(project, pins):
+def test_hooks_before_a_commit_run_locked_programs(project, locks):
     (repository,) = yaml.safe_load((project / ".pre-commit-config.yaml").read_text())["repos"]
     assert repository["repo"] == "local"
-    programs = {hook["entry"].split()[0] for hook in repository["hooks"]}
-    assert programs == {".venv/bin/ruff", ".venv/bin/snakefmt"}
-    for program in programs:
-        name = Path(program).name
-        assert importlib.metadata.version(name) == pins[name], "`make env` brings the environment up to date"
+    distributions = {"lint-imports": "import-linter"}
+    for hook in repository["hooks"]:
+        folder, program = os.path.split(hook["entry"].split()[0])
+        assert folder == ".venv/bin"
+        assert distributions.get(program, program) in locks["cpu"].versions
 
 
-def test_citation_has_version_and_licence_of_the_package(project, settings):
+def test_citation_has_version_and_license_of_the_package(project, settings):
     citation = yaml.safe_load((project / "CITATION.cff").read_text())
     assert citation["version"] == settings["project"]["version"]
     assert citation["license"] == settings["project"]["license"]
     assert "Apache License" in (project / "LICENSE").read_text().splitlines()[0]
+    assert f"## [{citation['version']}]" in (project / "CHANGELOG.md").read_text()
 
 
 @pytest.fixture(scope="module")
 def wheel(project, tmp_path_factory) -> Path:
-    """A wheel, built from a copy: a build leaves its traces in the folder that it is made in."""
+    """A wheel, built from a copy: a build leaves files in the folder that it is made in."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     shutil.copytree(project / "src/ept", source / "src/ept", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(project / name, source)
-    _pip("wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", folder, source)
+    _run(sys.executable, "-m", "pip", "wheel", *QUIET, "--no-deps", "--no-build-isolation", "-w", folder, source)
     (path,) = folder.glob("*.whl")
     return path
 
 
-def _pip(*arguments: str | Path) -> None:
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+QUIET = ("--quiet", "--disable-pip-version-check", "--no-index")
+
+
+def _run(*command: str | Path, cwd: Path | None = None) -> str:
+    """What a command prints. It sees no module but those of its own environment."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.mark.long
-def test_wheel_holds_every_module_the_backbone_and_the_licence(project, settings, wheel):
+def test_wheel_holds_every_module_all_data_and_the_license(project, settings, wheel):
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
     source = project / "src"
-    expected = {str(path.relative_to(source)) for path in source.glob("ept/**/*.py")}
-    for data in ("ept/cost/*.json", "ept/cost/*.csv", "ept/demo/backbone/*", "ept/results/published.csv"):
-        expected |= {str(path.relative_to(source)) for path in source.glob(data)}
-    metadata = f"ept-{settings['project']['version']}.dist-info/"
-    assert {name for name in names if not name.startswith(metadata)} == expected
+    files = [path for path in source.glob("ept/**/*") if path.is_file() and "__pycache__" not in path.parts]
+    metadata = f"{settings['project']['name'].replace('-', '_')}-{settings['project']['version']}.dist-info/"
+    assert {name for name in names if not name.startswith(metadata)} == {str(p.relative_to(source)) for p in files}
+    assert "ept/py.typed" in names
     assert f"{metadata}licenses/LICENSE" in names
 
 
+@pytest.fixture(scope="module")
+def without_extras(wheel, tmp_path_factory) -> Path:
+    """A fresh environment with the wheel and what it requires without extras; its Python.
+
+    The required packages are links to those of the running environment, so nothing is downloaded.
+    """
+    folder = tmp_path_factory.mktemp("environment")
+    _run(sys.executable, "-m", "venv", folder)
+    python = folder / "bin/python"
+    site = Path(_run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    _run(python, "-m", "pip", "install", *QUIET, "--no-deps", wheel)
+    (installed,) = site.glob("ept_prompt_tuning-*.dist-info")
+    for distribution in _required(importlib.metadata.Distribution.at(installed).requires):
+        # Whatever a distribution has at the top of site-packages. Two of them may share a folder (google, ruamel).
+        for entry in {Path(file).parts[0] for file in distribution.files} - {"..", "__pycache__"}:
+            if not (site / entry).exists():
+                (site / entry).symlink_to(distribution.locate_file(entry))
+    return python
+
+
+def _required(texts: list[str]) -> list[importlib.metadata.Distribution]:
+    """The installed distributions that requirements ask for, directly or through others."""
+    waiting, seen, found = [Requirement(text) for text in texts], set(), {}
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in requirement.extras | {""}:
+            if (name, extra) in seen or not (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+                continue
+            seen.add((name, extra))
+            found[name] = importlib.metadata.distribution(name)
+            needed = [Requirement(text) for text in found[name].requires or []]
+            waiting += [each for each in needed if each.marker is None or each.marker.evaluate({"extra": extra})]
+    return list(found.values())
+
+
 @pytest.mark.long
-def test_installed_wheel_runs_without_the_clone(project, wheel, tmp_path):
-    target = tmp_path / "installed"
-    _pip("install", "--no-deps", "--no-index", "--target", target, wheel)
-    environment = {**os.environ, "PYTHONPATH": str(target)}
+def test_without_extras_nothing_is_missing_and_nothing_heavy_is_there(without_extras):
+    _run(without_extras, "-m", "pip", "check")
+    heavy = ("snakemake", "dvc", "datasets", "evaluate", "scipy", "bitsandbytes", "peft", "matplotlib", "pandas")
+    code = f"import importlib.util as u; print(*[name for name in {heavy!r} if u.find_spec(name)])"
+    assert _run(without_extras, "-c", code).split() == []
 
-    def run(*arguments: str | Path) -> str:
-        done = subprocess.run(
-            [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path, env=environment
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
-    assert run("-c", "import ept; print(ept.__file__)").startswith(str(target))
-    assert "usage: ept" in run("-m", "ept.cli", "--help")
-    # Works out every hash of the default configuration, which reads the backbone that came with the wheel.
-    assert "fewshot_k16" in run("-m", "ept.cli", "check", "--config", project / "config/config.yaml")
+@pytest.mark.long
+def test_without_extras_the_package_imports_and_checks_a_configuration(project, without_extras, tmp_path):
+    where = _run(without_extras, "-c", "import ept; print(ept.__file__)", cwd=tmp_path).strip()
+    assert Path(where).is_relative_to(without_extras.parents[1])
+    ept = without_extras.with_name("ept")
+    assert "usage: ept" in _run(ept, "--help", cwd=tmp_path)
+    # Computes every hash of the default configuration, which reads the backbone that the wheel brings.
+    assert "fewshot_k16" in _run(ept, "check", "--config", project / "config/config.yaml", cwd=tmp_path)
+
+
+@pytest.mark.long
+def test_without_extras_a_prompt_loads_and_the_core_imports(without_extras, tmp_path):
+    from ept.methods.prompt_file import save_prompt
+
+    save_prompt(tmp_path / "seed0.safetensors", {"prompt": torch.ones(4, 8)}, {}, {"method": "pt"})
+    code = """
+import ept.evaluation.predict, ept.methods.build, ept.training.loop
+from ept.methods.prompt_file import read_prompt
+print(tuple(read_prompt("seed0.safetensors").tensors["prompt"].shape))
+"""
+    assert _run(without_extras, "-c", code, cwd=tmp_path).strip() == "(4, 8)"
