@@ -32,7 +32,7 @@ def make_t5(shape: str) -> T5ForConditionalGeneration:
     return T5ForConditionalGeneration(config).to(device(), dtype())
 
 
-def synchronise() -> None:
+def synchronize() -> None:
     """Wait until the GPU has done what was asked of it; a CPU already has."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

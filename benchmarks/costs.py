@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.backbones import synchronise
+from benchmarks.backbones import synchronize
 from benchmarks.data import TaskData
 from benchmarks.ours import Pack, SizedBackbone
 from benchmarks.plan import Plan
@@ -58,8 +58,8 @@ def bare_step(pack: Pack, batch) -> None:
 
 
 def seconds_of(call) -> float:
-    synchronise()
+    synchronize()
     started = time.perf_counter()
     call()
-    synchronise()
+    synchronize()
     return time.perf_counter() - started

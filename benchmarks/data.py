@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ept.data.pieces import load_pieces
-from ept.data.source import DataSource, fetch, identity
-from ept.data.tokenize import SCHEMA, tokenize_task, write_tokens
-from ept.data.tokenized import TokenizedSplit
-from ept.tasks import get_task
+from ept.data.dataset import TokenizedSplit
+from ept.data.fetch import fetch
+from ept.data.prepare import SCHEMA, tokenize_task, write_tokens
+from ept.data.source import DataSource, identity
+from ept.data.tokenizer import load_pieces
+from ept.tasks.registry import get_task
 
 LENGTHS = Path(__file__).with_name("lengths.json")
 SOURCE_LENGTH = 256
@@ -26,7 +27,7 @@ PIECES, END = range(3, 32_000), 1
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task's tokenised splits; `label_ids` are the pieces of each label with `</s>`."""
+    """A task's tokenized splits; `label_ids` are the pieces of each label with `</s>`."""
 
     name: str
     folder: Path
@@ -53,7 +54,7 @@ def tokenizer_of(data: Path) -> Path:
 
 
 def read_real(name: str, data: Path, folder: Path) -> TaskData:
-    """A task of the real data, tokenised into `folder` by the project's own rules."""
+    """A task of the real data, tokenized into `folder` by the project's own rules."""
     task, source = get_task(name), DataSource("local", str(data))
     fetch(task, source, folder / "raw" / name)
     tokenizer = tokenizer_of(data)
@@ -85,7 +86,7 @@ def draw_synthetic(name: str, folder: Path) -> TaskData:
 
 
 def load_tasks(names: tuple[str, ...], folder: Path) -> tuple[str, list[TaskData]]:
-    """`real` or `synthetic`, and the tasks, tokenised into `folder`."""
+    """`real` or `synthetic`, and the tasks, tokenized into `folder`."""
     data = real_data()
     if data is None:
         return "synthetic", [draw_synthetic(name, folder) for name in names]
@@ -102,6 +103,6 @@ def length_table(task: TaskData) -> dict:
 
 
 def open_task(name: str, folder: Path, label_ids: list[list[int]]) -> TaskData:
-    """A task whose splits were tokenised into `folder`."""
+    """A task whose splits were tokenized into `folder`."""
     train, validation = (TokenizedSplit(folder / f"{split}.arrow") for split in SPLITS)
     return TaskData(name, folder, train, validation, label_ids)

@@ -35,7 +35,7 @@ class DeptRecipe(nn.Module):
         """Generated pieces, as `generate` of the T5."""
         return self.model.generate(**self._inputs(input_ids, attention_mask), **options)
 
-    def optimiser(self, prompt_rate: float, low_rank_rate: float) -> AdamW:
+    def optimizer(self, prompt_rate: float, low_rank_rate: float) -> AdamW:
         """AdamW with a learning rate for the prompt and another for the low-rank pair."""
         groups = [{"params": [self.prompt], "lr": prompt_rate}, {"params": [self.A, self.B], "lr": low_rank_rate}]
         return AdamW(groups, weight_decay=0.01)

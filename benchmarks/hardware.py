@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.backbones import device, dtype, synchronise
+from benchmarks.backbones import device, dtype, synchronize
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy")
 # 2048^3: large enough for the full rate, a fraction of a second on two cores.
@@ -45,7 +45,7 @@ def matrix_rate() -> float:
     for _ in range(MATRIX_ROUNDS + 1):
         started = time.perf_counter()
         first @ second
-        synchronise()
+        synchronize()
         rates.append(2 * size**3 / (time.perf_counter() - started))
     return statistics.median(rates[1:])
 

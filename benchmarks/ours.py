@@ -6,19 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmarks.backbones import synchronise
+from benchmarks.backbones import synchronize
 from benchmarks.data import SOURCE_LENGTH, TaskData
 from benchmarks.plan import Plan
 from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.data.batches import BatchOrder
-from ept.data.tokenized import Batch, TokenizedSplit
-from ept.evaluation.split import Answers, predict_split
-from ept.prompts.build import build_pack
-from ept.prompts.settings import EptSettings, PromptSettings
-from ept.tasks import get_task
-from ept.training.forward import ForwardSize, Piece, accumulate_gradients, cut
+from ept.config.settings import EptSettings, PromptSettings
+from ept.data.dataset import Batch, TokenizedSplit
+from ept.data.sampling import BatchOrder
+from ept.evaluation.score import Answers, predict_split
+from ept.methods.build import build_prompt_module
+from ept.tasks.registry import get_task
 from ept.training.measure import choose, measure
-from ept.training.optimiser import PackedAdam
+from ept.training.optimizer import PackedAdam
+from ept.training.step import ForwardSize, Piece, accumulate_gradients, cut
 
 RATES = {"prompt": 0.3, "low_rank": 5e-3}
 CLIP_NORM = 1.0
@@ -79,10 +79,10 @@ class Pack:
         self.split = task.train if padding is None else PaddedSplit(task.train, padding)
         seeds = [run % SEEDS for run in range(runs)]
         prompt = PromptSettings(length=plan.length, short_length=plan.short_length)
-        self.prompts = build_pack(method, self.backbone.embedding, prompt, EptSettings(), SOURCE_LENGTH, seeds)
+        self.prompts = build_prompt_module(method, self.backbone.embedding, prompt, EptSettings(), SOURCE_LENGTH, seeds)
         groups = self.prompts.parameter_groups()
         rates = {name: torch.full((runs,), RATES[name], device=self.backbone.device) for name in groups}
-        self.optimiser = PackedAdam(groups, rates, CLIP_NORM)
+        self.optimizer = PackedAdam(groups, rates, CLIP_NORM)
         rows = np.tile(np.arange(len(task.train)), (runs, 1))
         self.order = BatchOrder(task.train.lengths, rows, seeds, plan.batch_size)
         self.answers = LabelPieces(get_task(task.name), tuple(map(tuple, task.label_ids)))
@@ -107,26 +107,26 @@ class Pack:
         return list(cut(self.split, batch, self.prompts.prompt.shape[1], self.size))
 
     def step(self, batch: np.ndarray, rate_factor: float = 1.0) -> None:
-        """One optimiser step of all runs on `batch` [runs, rows], with all learning rates times `rate_factor`."""
+        """One optimizer step of all runs on `batch` [runs, rows], with all learning rates times `rate_factor`."""
         label_pieces = torch.from_numpy(self.split.target_lengths[batch].sum(1))
         runs = list(range(len(batch)))
         losses = accumulate_gradients(self.backbone, self.prompts, runs, self.pieces(batch), label_pieces)
-        self.optimiser.step(rate_factor, losses.isfinite())
+        self.optimizer.step(rate_factor, losses.isfinite())
 
     def train(self, steps: int) -> float:
-        """Seconds of `steps` optimiser steps of all runs."""
+        """Seconds of `steps` optimizer steps of all runs."""
         batches = self.batches(steps)
-        synchronise()
+        synchronize()
         started = time.perf_counter()
         for batch in batches:
             self.step(batch)
-        synchronise()
+        synchronize()
         return time.perf_counter() - started
 
     def evaluate(self, rows: int) -> float:
         """Seconds until all runs have predicted `rows` validation rows.
 
-        Neighbours by length, as `predict_split` would put into one batch out of a whole split, and of those the ones
+        Neighbors by length, as `predict_split` would put into one batch out of a whole split, and of those the ones
         whose length is nearest to the mean.
         """
         split = self.task.validation
@@ -134,10 +134,10 @@ class Pack:
         blocks = order[: len(order) // rows * rows].reshape(-1, rows)
         (block,) = representative(split.lengths[blocks].max(1), 1)
         chosen = blocks[block]
-        synchronise()
+        synchronize()
         started = time.perf_counter()
         self.predict(split, chosen)
-        synchronise()
+        synchronize()
         return time.perf_counter() - started
 
     def predict(self, split: TokenizedSplit, rows: np.ndarray) -> np.ndarray:

@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.plan import RUN_BY_RUN, VARIANTS
-from ept.figures.style import method_style
 from ept.files import write_atomically
+from ept.methods.registry import METHODS
 
-# Methods have their colours as everywhere; what others do is grey and hatched.
+# Methods have their colors as everywhere; what others do is gray and hatched.
 STYLES = {
     "peft_pt": dict(color="#C8C8C8", hatch="////"),
     "recipe_dept": dict(color="#8C8C8C", hatch="...."),
-    **{name: dict(color=method_style(name).color) for name in ("pt", "dept", "ept")},
+    **{name: dict(color=METHODS[name].color) for name in ("pt", "dept", "ept")},
 }
 TASK_TITLES = {"rte": "RTE", "sst2": "SST-2", "mnli": "MNLI"}
 WIDTH = 0.165

@@ -15,12 +15,13 @@ from benchmarks.ours import SEEDS, Pack, SizedBackbone, sized
 from benchmarks.plan import Plan
 from benchmarks.theirs import PaddedRows, make_trainer, peft_prompt_tuning
 from ept.backbones.load import load_backbone
-from ept.data.pieces import load_pieces
-from ept.data.source import DataSource, fetch, identity
-from ept.data.tokenize import tokenize_task
-from ept.demo import BACKBONE_FOLDER
-from ept.tasks import get_task
-from ept.training.optimiser import linear_schedule
+from ept.data.fetch import fetch
+from ept.data.prepare import tokenize_task
+from ept.data.source import DataSource, identity
+from ept.data.tokenizer import load_pieces
+from ept.demo.identity import BACKBONE_FOLDER
+from ept.tasks.registry import get_task
+from ept.training.optimizer import linear_schedule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ class Subject(Protocol):
     """Something that trains and predicts."""
 
     def train(self, steps: int) -> float:
-        """Seconds of `steps` optimiser steps of all of its runs."""
+        """Seconds of `steps` optimizer steps of all of its runs."""
 
     def evaluate(self, rows: int) -> float:
         """Seconds until all of its runs have predicted `rows` validation rows."""

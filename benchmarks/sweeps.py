@@ -13,7 +13,7 @@ from benchmarks.data import TaskData
 from benchmarks.ours import Pack, SizedBackbone, sized
 from benchmarks.plan import Plan
 from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.cost.shapes import shape_of
+from ept.backbones.shape import shape_of
 
 PACK_SIZES = (1, 3, 9, 27)
 TEXT_LENGTHS = (16, 32, 64, 128, 256)

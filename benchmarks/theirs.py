@@ -17,11 +17,11 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from benchmarks.backbones import device, synchronise
+from benchmarks.backbones import device, synchronize
 from benchmarks.data import TaskData
 from benchmarks.dept_recipe import DeptRecipe
 from benchmarks.plan import Plan
-from ept.data.tokenized import TokenizedSplit
+from ept.data.dataset import TokenizedSplit
 
 PROMPT_RATE, LOW_RANK_RATE = 0.3, 5e-3
 # As few decoder steps as the longest label needs: a trained model would stop there.
@@ -55,13 +55,13 @@ class PaddedRows(Dataset):
 
 
 class StepClock(TrainerCallback):
-    """The time at the end of every optimiser step."""
+    """The time at the end of every optimizer step."""
 
     def __init__(self):
         self.times: list[float] = []
 
     def on_step_end(self, args, state, control, **kwargs):
-        synchronise()
+        synchronize()
         self.times.append(time.perf_counter())
 
 
@@ -86,7 +86,7 @@ def make_trainer(
     arguments: dict | None = None,
     **parts,
 ) -> Seq2SeqTrainer:
-    """A Trainer with its defaults, but without logging and saving; DePT's recipe brings its own optimiser.
+    """A Trainer with its defaults, but without logging and saving; DePT's recipe brings its own optimizer.
 
     `arguments`: further training arguments; `parts`: further parts of the Trainer.
     """
@@ -105,11 +105,11 @@ def make_trainer(
         disable_tqdm=True,
         **(arguments or {}),
     )
-    optimisers = (None, None)
+    optimizers = (None, None)
     if isinstance(model, DeptRecipe):
-        optimiser = model.optimiser(PROMPT_RATE, LOW_RANK_RATE)
-        optimisers = (optimiser, get_linear_schedule_with_warmup(optimiser, 0, steps))
-    trainer = Seq2SeqTrainer(model=model, args=settings, train_dataset=train, optimizers=optimisers, **parts)
+        optimizer = model.optimizer(PROMPT_RATE, LOW_RANK_RATE)
+        optimizers = (optimizer, get_linear_schedule_with_warmup(optimizer, 0, steps))
+    trainer = Seq2SeqTrainer(model=model, args=settings, train_dataset=train, optimizers=optimizers, **parts)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -139,10 +139,10 @@ class RunByRun:
         split = self.task.validation
         dataset = PaddedRows(split, np.arange(rows) % len(split), self.plan.padding)
         trainer = self._trainer(dataset, 1)
-        synchronise()
+        synchronize()
         started = time.perf_counter()
         trainer.predict(dataset)
-        synchronise()
+        synchronize()
         return time.perf_counter() - started
 
     def _trainer(self, dataset: Dataset, steps: int) -> Seq2SeqTrainer:

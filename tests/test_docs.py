@@ -9,16 +9,13 @@ import torch
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.backbones.t5 import T5
 from ept.backbones.t5_config import T5Config
-from ept.baselines.build import build_weights
-from ept.baselines.settings import BaselineSettings
 from ept.cli import SESSION, _parser
-from ept.config import load_configuration, parse_configuration
-from ept.method_pack import MethodPack
-from ept.methods import METHODS
-from ept.prompts.build import build_pack
-from ept.prompts.settings import EptSettings, PromptSettings
-from ept.tasks import TASKS
-from ept.training.settings import FewShotSettings, TrainingSettings
+from ept.config.configuration import load_configuration, parse_configuration
+from ept.config.settings import BaselineSettings, EptSettings, FewShotSettings, PromptSettings, TrainingSettings
+from ept.methods.base import MethodModule
+from ept.methods.build import build_prompt_module, build_weight_module
+from ept.methods.registry import METHODS
+from ept.tasks.registry import TASKS
 
 ANSWER = "the answer"
 
@@ -73,7 +70,7 @@ def test_parameters_are_those_of_the_tensors(documents):
         values = dict([options.split(": ")]) if options else {}
         sources = torch.ones(int(values.pop("sources", 0)), 100, 768)
         ept = EptSettings(**{key: int(value) if value.isdigit() else value for key, value in values.items()})
-        pack = build_pack(method, embedding, PromptSettings(), ept, int(length), [0], sources=sources)
+        pack = build_prompt_module(method, embedding, PromptSettings(), ept, int(length), [0], sources=sources)
         found = (str(getattr(pack, "rank", "")), f"{pack.trained_parameters:,}", f"{pack.stored_parameters:,}")
         assert found == (rank, trained, stored), (method, options)
 
@@ -88,11 +85,11 @@ def t5_base() -> EncoderDecoder:
     return EncoderDecoder(model)
 
 
-def _untrained(method: str, backbone: EncoderDecoder) -> MethodPack:
+def _untrained(method: str, backbone: EncoderDecoder) -> MethodModule:
     if not METHODS[method].packed:
-        return build_weights(method, backbone, BaselineSettings(), seed=0)
+        return build_weight_module(method, backbone, BaselineSettings(), seed=0)
     sources = torch.ones(5, 100, 768)
-    return build_pack(method, torch.ones(110, 768), PromptSettings(), EptSettings(), 256, [0], sources=sources)
+    return build_prompt_module(method, torch.ones(110, 768), PromptSettings(), EptSettings(), 256, [0], sources=sources)
 
 
 def test_parameters_of_all_methods_on_t5_base(documents, t5_base):

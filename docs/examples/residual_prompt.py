@@ -4,18 +4,18 @@ import torch
 from torch import nn
 from torch.nn.functional import layer_norm
 
-from ept.prompts.base import PackSetup, PromptOutput, PromptPack
-from ept.prompts.initialise import initial_prompt, ones, per_run, zeros
+from ept.methods.prompt import PromptSetup, PromptOutput, PromptModule
+from ept.methods.initialize import initial_prompt, ones, per_run, zeros
 
 
-class ResidualPrompt(PromptPack):
+class ResidualPrompt(PromptModule):
     """[P'; E] with P' = P + LayerNorm(ReLU(P W_1 + b_1) W_2 + b_2), one network for all tokens of the prompt.
 
     [known, paper and released code] [ours: the network's width, d / 4, and its start, W_1 ~ N(0, 1/d) and
     W_2 ~ N(0, 1/width)]
     """
 
-    def __init__(self, setup: PackSetup):
+    def __init__(self, setup: PromptSetup):
         super().__init__(setup)
         hidden = setup.hidden_size
         width = hidden // 4

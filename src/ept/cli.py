@@ -4,12 +4,12 @@ import argparse
 import sys
 from typing import NoReturn
 
-from ept.commands import exchange, mend, plan, prepare, reference, results, train, versions
+from ept.commands import exchange, prepare, results, train
 from ept.commands.options import Verbs
 from ept.errors import InputError
 
 # In the order of `ept --help`.
-ROOMS = (prepare, plan, train, results, mend, exchange, versions, reference)
+VERBS = (prepare, train, results, exchange)
 
 SESSION = """\
 a first session, in a clone:
@@ -23,10 +23,10 @@ the same by hand, one training at a time:
   ept tokenize --task rte                                 data/tokenized: train, validation, test
   ept train --method ept --task rte --regime full         prompts/ and results/runs/: all rates and seeds
 
-with few examples, from a source prompt (fetch and tokenise the source tasks too):
+with few examples, from a source prompt (fetch and tokenize the source tasks too):
   ept train --method ept --task mnli --regime source      once for each task in tasks.source
   ept train --method ept --task sst2 --regime source
-  ept train --method ept --task rte --regime k16 --initialise-from source
+  ept train --method ept --task rte --regime k16 --initialize-from source
 
 Settings stand in one YAML file: --config FILE, else config/config.yaml; config/README.md explains every key. What a
 mistake in it or in the data is, one sentence says; the exit status is then 2 and nothing half-written is left.
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = Verbs(parser)
-    for room in ROOMS:
+    for room in VERBS:
         room.add_verbs(verbs)
     return parser
 

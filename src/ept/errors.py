@@ -1,5 +1,6 @@
 """The one exception for mistakes that a user can mend."""
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -16,3 +17,11 @@ def listed(names: Iterable[str]) -> str:
     names = list(names)
     more = len(names) - 6
     return ", ".join(names[:6]) + (f" and {more} more" if more > 0 else "")
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that nothing has: what it resembles, else what there is."""
+    known = list(known)
+    similar = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean {similar[0]}?" if similar else f"known are {', '.join(known)}"
+    return f"unknown {kind} {name!r}; {remedy}"

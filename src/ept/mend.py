@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from ept import paths
 from ept.errors import InputError
 from ept.files import DIGESTS, digest, sha256_file
+from ept.plan import paths
 
 # Bytes.
 LEAST_FREE = 1_000_000

@@ -7,9 +7,9 @@ from peft import PromptTuningConfig, get_peft_model
 
 from backbones.tiny_causal import FAMILIES, HIDDEN, make_causal
 from ept.backbones.decoder_only import DecoderOnly
-from ept.baselines.build import build_weights
-from ept.prompts.base import PromptOutput
-from ept.training.forward import pack_losses
+from ept.methods.build import build_weight_module
+from ept.methods.prompt import PromptOutput
+from ept.training.step import pack_losses
 from training.small_training import BASELINES, RATES, Run, accumulate, distance, make_grid, make_pack, make_split, train
 
 
@@ -94,7 +94,7 @@ def test_methods_inside_the_backbone_start_from_it_learn_and_leave_it_bit_by_bit
     batch, nothing = split.collate(np.arange(40)), PromptOutput(torch.zeros(1, 0, HIDDEN), None)
     with torch.no_grad():
         plain = pack_losses(backbone, nothing, batch)
-    weights = build_weights(method, backbone, BASELINES, 0)
+    weights = build_weight_module(method, backbone, BASELINES, 0)
     with torch.no_grad():
         torch.testing.assert_close(pack_losses(backbone, weights(), batch), plain)
     train(backbone, weights, split, [Run(0, {"weights": RATES["weights"]})])

@@ -12,11 +12,9 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from backbones.tiny_causal import FAMILIES, make_causal
 from ept.backbones.backbone import Form
-from ept.backbones.decoder_only import DecoderOnly
-from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.backbones.load import blocks_of
-from ept.backbones.load_causal import device_map
-from ept.backbones.spread import spread
+from ept.backbones.decoder_only import DecoderOnly, device_map
+from ept.backbones.encoder_decoder import EncoderDecoder, blocks_of
+from ept.backbones.load import spread
 from ept.backbones.t5 import T5
 from ept.backbones.t5_config import T5Config
 

@@ -7,9 +7,9 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.backbones.load import load_backbone
-from ept.baselines.build import build_weights
-from ept.baselines.settings import BaselineSettings
-from ept.demo import BACKBONE_FOLDER
+from ept.config.settings import BaselineSettings
+from ept.demo.identity import BACKBONE_FOLDER
+from ept.methods.build import build_weight_module
 
 SMALL = BaselineSettings(adapter_reduction=4, adapterdrop_layers=1, lora_rank=2, lst_reduction=4, lst_skip_every=2)
 
@@ -18,7 +18,7 @@ def _gradients(backbone, method=None):
     """Losses, the gradient of the input, and those of what `method` trains inside the backbone."""
     embeddings, mask, targets = make_inputs()
     embeddings.requires_grad_()
-    pack = build_weights(method, backbone, SMALL, seed=0) if method else None
+    pack = build_weight_module(method, backbone, SMALL, seed=0) if method else None
     trained = list(pack.parameters()) if pack else []
     losses = backbone.token_losses(embeddings, mask, targets)
     # LST hands no gradient to the input.

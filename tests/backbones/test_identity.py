@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_t5 import make_t5
 
-from ept.backbones.identity import SAMPLE_BYTES, SAMPLES, backbone_identity
+from ept.backbones.files import SAMPLE_BYTES, SAMPLES, backbone_identity
 from ept.errors import InputError
 
 

@@ -135,8 +135,8 @@ from transformers import Trainer, pipeline
 def test_a_job_starts_without_torchs_compiler_and_transformers():
     """Each takes seconds, and a workflow starts a hundred jobs."""
     code = (
-        "import sys, ept.training.job, ept.backbones.load, ept.demo;"
-        "ept.backbones.load.load_backbone(ept.demo.BACKBONE_FOLDER);"
+        "import sys, ept.training.job, ept.backbones.load, ept.demo.identity;"
+        "ept.backbones.load.load_backbone(ept.demo.identity.BACKBONE_FOLDER);"
         "print([name for name in ('torch._dynamo', 'transformers', 'scipy', 'sympy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

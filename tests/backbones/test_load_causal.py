@@ -8,10 +8,10 @@ from gguf import GGUFWriter, TokenType
 from safetensors.torch import load_file, save_file
 
 from backbones.tiny_causal import END, FAMILIES, HIDDEN, VOCABULARY, causal_inputs, make_causal
+from ept.backbones.convert import convert_gguf
 from ept.backbones.decoder_only import DecoderOnly
-from ept.backbones.gguf import convert_gguf
 from ept.backbones.load import load_backbone
-from ept.data.pieces import load_pieces
+from ept.data.tokenizer import load_pieces
 from ept.errors import InputError
 
 
@@ -78,7 +78,7 @@ def test_broken_folder(folder, message):
 
 
 def _write_gguf(path):
-    """A Llama of 1 layer with tied embeddings, unquantised, and a byte-pair tokenizer."""
+    """A Llama of 1 layer with tied embeddings, unquantized, and a byte-pair tokenizer."""
     writer = GGUFWriter(path, "llama")
     writer.add_context_length(64)
     writer.add_embedding_length(HIDDEN)

@@ -11,9 +11,8 @@ from torch import nn
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.backbones.t5 import ACTIVATIONS, T5, Attention, LayerCache, position_buckets
+from ept.backbones.t5 import ACTIVATIONS, T5, Attention, FrozenNorm, LayerCache, position_buckets
 from ept.backbones.t5_config import T5Config
-from ept.backbones.t5_norm import FrozenNorm
 
 DISTANCES = torch.arange(-600, 601)
 

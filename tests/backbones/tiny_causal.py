@@ -40,7 +40,7 @@ _MADE = {
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**_SHAPE, head_dim=4)),
 }
 FAMILIES = list(_MADE)
-# Wide enough for the blocks in which weights are quantised.
+# Wide enough for the blocks in which weights are quantized.
 _WIDE = dict(vocab_size=96, bos_token_id=1, eos_token_id=END)
 _WIDE_LLAMA = dict(
     hidden_size=128, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2

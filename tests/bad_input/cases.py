@@ -7,7 +7,7 @@ from ept.cli import main
 # The commands of many cases.
 TRAIN = "train --method pt --task rte --regime full"
 TRAIN_FEW = "train --method pt --task rte --regime k4"
-FROM_SOURCE = "train --method dept --task rte --regime k4 --initialise-from source"
+FROM_SOURCE = "train --method dept --task rte --regime k4 --initialize-from source"
 IMPORT = "import --format peft --from adapter --to prompts/new.safetensors"
 EXPORT = "export --format dept --from prompts/mine.safetensors --to new"
 

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from data.task_rows import table, write_local, write_tokenizer
 from ept.cli import main
-from ept.config import load_configuration
-from ept.experiment import Experiment
-from ept.prompts.save import save_prompt
-from ept.tasks import TASKS
+from ept.config.configuration import load_configuration
+from ept.methods.prompt_file import save_prompt
+from ept.plan.experiment import Experiment
+from ept.tasks.registry import TASKS
 
 # Data in published/, a backbone in model/, all made for training.
 SOUND = {
@@ -115,7 +115,7 @@ def two_columns_of_one_name():
 
 
 def prepared(name, **changes):
-    """A task fetched and tokenised, after changes as in `published`."""
+    """A task fetched and tokenized, after changes as in `published`."""
 
     def make():
         published(name, **changes)()

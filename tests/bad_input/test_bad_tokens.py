@@ -1,4 +1,4 @@
-"""Bad splits, tokenizers and tokenised files, as `ept tokenize` and `ept train` find them."""
+"""Bad splits, tokenizers and tokenized files, as `ept tokenize` and `ept train` find them."""
 
 from bad_input.cases import TRAIN, TRAIN_FEW, cases
 from bad_input.spoil import after, content, gone, prepared, published, settings, tokenizer, torn

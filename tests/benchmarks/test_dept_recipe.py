@@ -7,8 +7,8 @@ import torch
 from benchmarks.backbones import make_t5
 from benchmarks.dept_recipe import DeptRecipe
 from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.prompts.base import PromptOutput
-from ept.training.forward import pack_losses
+from ept.methods.prompt import PromptOutput
+from ept.training.step import pack_losses
 
 SHORT, RANK, LENGTH = 5, 3, 64
 
@@ -55,7 +55,7 @@ def test_trained_are_prompt_and_pair_each_with_its_rate(recipe, batch):
     recipe(batch.input_ids, batch.attention_mask, batch.target_ids).loss.backward()
     trained = {name for name, parameter in recipe.named_parameters() if parameter.grad is not None}
     assert trained == {"prompt", "A", "B"}
-    groups = recipe.optimiser(0.3, 0.005).param_groups
+    groups = recipe.optimizer(0.3, 0.005).param_groups
     assert [(group["lr"], [tuple(p.shape) for p in group["params"]]) for group in groups] == [
         (0.3, [(SHORT, 16)]),
         (0.005, [(LENGTH, RANK), (RANK, 16)]),

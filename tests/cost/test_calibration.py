@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.shape import shape_of
 from ept.backbones.t5 import T5
 from ept.backbones.t5_config import T5Config
 from ept.cost.estimate import UNDER_WAY, graph_bytes
-from ept.cost.shapes import shape_of
 
 pytestmark = pytest.mark.long
 

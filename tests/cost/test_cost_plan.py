@@ -5,12 +5,12 @@ import json
 import pytest
 
 from ept.cli import main
-from ept.config import parse_configuration
+from ept.config.configuration import parse_configuration
 from ept.cost.estimate import backbone_shape
 from ept.cost.hardware import GPUS, with_rates
 from ept.cost.plan import plan_text, priced
 from ept.errors import InputError
-from ept.experiment import Experiment
+from ept.plan.experiment import Experiment
 
 D, FF, HEADS, LAYERS, VOCABULARY = 768, 3072, 12, 12, 32128
 TRAINING = {"steps": 1000, "warmup_steps": 10, "evaluate_every": 500, "validation_rows": 100}

@@ -7,14 +7,14 @@ import shutil
 import pytest
 
 from data.task_rows import write_local
-from ept.config import load_configuration
+from ept.config.configuration import load_configuration
 from ept.cost.estimate import LABEL_PIECES, backbone_shape
 from ept.cost.hardware import GIB, GPUS
 from ept.cost.plan import plan_text, priced
 from ept.cost.resources import JobResources
-from ept.demo import BACKBONE_FOLDER
-from ept.experiment import Experiment
-from ept.tasks import TASKS
+from ept.demo.identity import BACKBONE_FOLDER
+from ept.plan.experiment import Experiment
+from ept.tasks.registry import TASKS
 
 (A100,) = [gpu for gpu in GPUS if gpu.name == "A100"]
 
@@ -88,7 +88,7 @@ def test_what_smollm2_takes_on_a_gpu(project, tmp_path, monkeypatch):
     assert f"one RTX 4090 {slower_source:.1f} and {slower_few_shot:.1f}, with 30 % of the published peak" in text
 
 
-def test_what_dequantising_takes(project):
+def test_what_dequantizing_takes(project):
     """Half a byte read and two written for a weight, forward and backward."""
     (rate,) = [gpu.rate("bfloat16") for gpu in GPUS if gpu.name == "H100"]
     seconds, shares = 2.5 / 3.35e12, []

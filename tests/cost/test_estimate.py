@@ -5,16 +5,15 @@ import torch
 from transformers import AutoModel, LlamaConfig
 
 from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.shape import shape_of
 from ept.backbones.t5 import T5
 from ept.backbones.t5_config import T5Config
-from ept.config import parse_configuration
+from ept.config.configuration import parse_configuration
+from ept.config.settings import MULTITASK, TrainingSettings
 from ept.cost.estimate import backbone_shape, graph_bytes, halving_share, pack_cost
-from ept.cost.shapes import shape_of
-from ept.experiment import Experiment
-from ept.pack import MULTITASK
-from ept.training.load import runs_of
-from ept.training.settings import TrainingSettings
-from ept.training.stopping import halving_steps
+from ept.plan.experiment import Experiment
+from ept.training.job import runs_of
+from ept.training.runs import halving_steps
 
 VALUES = {"tasks": {"target": ["rte"], "source": ["mnli", "sst2"]}, "methods": ["pt", "mpt", "dept", "lora"]}
 

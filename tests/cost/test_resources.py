@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from ept.config import load_configuration, parse_configuration
+from ept.config.configuration import load_configuration, parse_configuration
 from ept.cost.estimate import backbone_shape, task_sizes
 from ept.cost.hardware import GPUS
 from ept.cost.plan import priced
 from ept.cost.resources import LONGEST_MINUTES, JobResources
-from ept.experiment import Experiment
+from ept.plan.experiment import Experiment
 
 
 def experiment(project, name):

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from ept.tasks import Task
+from ept.tasks.registry import Task
 
 PASSAGE = "The tide rose\n@highlight\nMayor Lund closed the pier.\n@highlight\nNobody was hurt"
 

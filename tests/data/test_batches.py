@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from ept.data.batches import BatchOrder
+from ept.data.sampling import BatchOrder
 
 
 def _lengths(rows, seed=0):

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ept.data.few_shot import sample_k_shot
-from ept.data.local import locate
+from ept.data.sampling import sample_k_shot
+from ept.data.source import locate
 from ept.demo.generator import generate
 from ept.errors import InputError
-from ept.tasks import TASKS
+from ept.tasks.registry import TASKS
 
 
 def _labels(classes, rows, seed=0):

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.task_rows import table
-from ept.data.hub import REPOSITORIES
-from ept.data.source import DataSource, fetch, identity
+from ept.data.fetch import fetch
+from ept.data.source import REPOSITORIES, DataSource, identity
 from ept.errors import InputError
-from ept.tasks import TASKS
+from ept.tasks.registry import TASKS
 
 RTE_TRAIN = "rte/train-00000-of-00001.parquet"
 

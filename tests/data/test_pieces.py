@@ -9,7 +9,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
 
 from data.task_rows import write_tokenizer
-from ept.data.pieces import load_pieces
+from ept.data.tokenizer import load_pieces
 from ept.errors import InputError
 
 

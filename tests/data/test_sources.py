@@ -6,11 +6,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.task_rows import table, write_local
-from ept.data.source import DataSource, fetch, identity, read_raw
-from ept.demo import GENERATOR_VERSION
+from ept.data.fetch import fetch, read_raw
+from ept.data.source import DataSource, identity
 from ept.demo.generator import generate
+from ept.demo.identity import GENERATOR_VERSION
 from ept.errors import InputError
-from ept.tasks import TASKS
+from ept.tasks.registry import TASKS
 
 RTE = TASKS["rte"]
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from data.task_rows import table
-from ept.data.local import locate
-from ept.data.splits import split
+from ept.data.prepare import split
+from ept.data.source import locate
 from ept.errors import InputError
-from ept.tasks import TASKS
+from ept.tasks.registry import TASKS
 
 # Sizes of validation and test in the protocol.
 HALVES = {

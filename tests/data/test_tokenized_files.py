@@ -1,4 +1,4 @@
-"""Tokenised files: what is written comes back, mapped into memory, and is known by its fingerprint."""
+"""Tokenized files: what is written comes back, mapped into memory, and is known by its fingerprint."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from data.task_rows import ROWS, table, write_local, write_tokenizer
-from ept.data.local import locate
-from ept.data.pieces import load_pieces
-from ept.data.source import DataSource, fetch, identity, read_raw
-from ept.data.tokenize import SCHEMA, fingerprint, tokenize_table, tokenize_task, write_tokens
-from ept.data.tokenized import TokenizedSplit
+from ept.data.dataset import TokenizedSplit
+from ept.data.fetch import fetch, read_raw
+from ept.data.prepare import SCHEMA, fingerprint, tokenize_table, tokenize_task, write_tokens
+from ept.data.source import DataSource, identity, locate
+from ept.data.tokenizer import load_pieces
 from ept.errors import InputError
-from ept.tasks import TASKS
+from ept.tasks.registry import TASKS
 
 PARTS = ("train", "validation", "test")
 

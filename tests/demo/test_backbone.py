@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import T5ForConditionalGeneration
 
-from ept.demo import BACKBONE_FOLDER
 from ept.demo.corpus import NAMES, TEMPLATE_WORDS, corrupt, task_example
+from ept.demo.identity import BACKBONE_FOLDER
 from ept.demo.pretrain import padded, rebuild
 from ept.demo.world import World
 

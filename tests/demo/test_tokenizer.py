@@ -3,9 +3,9 @@
 import pytest
 from tokenizers import Tokenizer
 
-from ept.demo import BACKBONE_FOLDER
 from ept.demo.corpus import FIELDS, fields, language
 from ept.demo.generator import SPLITS, generate
+from ept.demo.identity import BACKBONE_FOLDER
 from ept.demo.tokenizer import build_tokenizer
 
 

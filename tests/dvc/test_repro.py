@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from dvc_clone import SMALL, hashes_behind
-from ept.config import parse_configuration
-from ept.experiment import Experiment
+from ept.config.configuration import parse_configuration
+from ept.plan.experiment import Experiment
 
 pytestmark = pytest.mark.long
 

@@ -4,10 +4,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from ept.data.hub import REPOSITORIES
-from ept.demo import BACKBONE_FOLDER
+from ept.data.source import REPOSITORIES
 from ept.demo.generator import generate
-from ept.tasks import TASKS
+from ept.demo.identity import BACKBONE_FOLDER
+from ept.tasks.registry import TASKS
 
 # A minute or two: eight jobs.
 pytestmark = pytest.mark.long

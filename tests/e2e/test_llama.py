@@ -6,7 +6,7 @@ import pytest
 
 from backbones.tiny_causal import save_byte_llama
 from data.task_rows import write_local
-from ept.tasks import TASKS
+from ept.tasks.registry import TASKS
 
 # About a minute: nine jobs.
 pytestmark = pytest.mark.long
@@ -25,10 +25,10 @@ def test_few_shot_table_of_a_llama_beside_zero_shot(workflow):
         "methods": ["pt", "dept", "ept"],
         "seeds": [0, 1],
         "prompt": {"length": 8, "short_length": 4, "reference_length": 16},
-        "training": {"pack": 2, "steps": 2, "warmup_steps": 0, "evaluate_every": 2, "validation_rows": 4},
+        "training": {"runs_per_pass": 2, "steps": 2, "warmup_steps": 0, "evaluate_every": 2, "validation_rows": 4},
         "few_shot": {
             "k": [2],
-            "pack": 2,
+            "runs_per_pass": 2,
             "steps": 2,
             "warmup_steps": 0,
             "evaluate_every": 2,

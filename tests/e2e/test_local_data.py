@@ -68,7 +68,7 @@ def finished(shared_workflow, shipped, real_data, backbone):
         # The budget of length * 32 holds a rank only with a short reference.
         "prompt": {"length": 40, "short_length": 8, "reference_length": 256},
         "training": {**shipped["training"], **few},
-        "few_shot": {**few, "k": [16], "initialise_from": ["source"]},
+        "few_shot": {**few, "k": [16], "initialize_from": ["source"]},
     }
     shared_workflow.run("tables", config=shared_workflow.configure(values))
     return shared_workflow.folder
@@ -86,7 +86,7 @@ def _record(finished, task, regime):
 
 
 def test_all_fifteen_tasks_went_through(finished, shipped):
-    from ept.tasks import TASKS
+    from ept.tasks.registry import TASKS
 
     targets, sources = shipped["tasks"]["target"], shipped["tasks"]["source"]
     assert set(targets) | set(sources) == set(TASKS) and len(TASKS) == 15

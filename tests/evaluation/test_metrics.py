@@ -14,7 +14,7 @@ from sklearn import metrics as sklearn_metrics
 
 from ept.evaluation import metrics
 from ept.evaluation.metrics import References, clusters, compute, scorer
-from ept.tasks import get_task
+from ept.tasks.registry import get_task
 
 RTE, COLA, CB, MULTIRC, STSB, SQUAD = (get_task(name) for name in ("rte", "cola", "cb", "multirc", "stsb", "squad"))
 
@@ -151,7 +151,7 @@ def test_scorer_of_repeated_rows_is_the_metric_of_those_rows():
 
 
 def test_every_metric_of_every_task_is_known():
-    from ept.tasks import TASKS
+    from ept.tasks.registry import TASKS
 
     for task in TASKS.values():
         extraction = task.kind == "extraction"
@@ -174,7 +174,7 @@ def test_evaluate_modules_work_offline(tmp_path):
     """As users of `evaluate` call them, without the hub and without a word on disk."""
     code = """
 from ept.evaluation.evaluate_metrics import task_metric
-from ept.tasks import get_task
+from ept.tasks.registry import get_task
 found = task_metric(get_task("mrpc")).compute(predictions=[1, -1, -1, 0], references=[1, 1, 0, 0])
 assert found == {"accuracy": 50.0, "f1": 50.0}, found
 found = task_metric(get_task("stsb")).compute(predictions=[1.0, 2.0, 3.0], references=[2.0, 4.0, 6.0])

@@ -41,11 +41,11 @@ def model(request, inputs):
     strings = LABELS + NEAR_MISSES
     padded = torch.tensor([string + [-100] * (5 - len(string)) for string in strings])
     targets = padded[inputs[0][:, 0, : len(strings)].argmax(1)]
-    optimiser = torch.optim.Adam(model.parameters(), 0.01)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
     for _ in range(80):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model(inputs_embeds=inputs[0], attention_mask=inputs[1], labels=targets).loss.backward()
-        optimiser.step()
+        optimizer.step()
     return model.eval()
 
 

@@ -11,10 +11,10 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.cli import main
-from ept.prompts.build import build_pack
-from ept.prompts.combine import combine
-from ept.prompts.save import read_prompt, save_prompt
-from ept.prompts.settings import EptSettings, PromptSettings
+from ept.config.settings import EptSettings, PromptSettings
+from ept.methods.build import build_prompt_module
+from ept.methods.combine import combine
+from ept.methods.prompt_file import read_prompt, save_prompt
 
 VOCABULARY, HIDDEN, LENGTH = 50, 16, 9
 SETTINGS = PromptSettings(length=8, short_length=4, rank=2, reference_length=LENGTH)
@@ -72,7 +72,7 @@ def our_logits(texts):
         saved = read_prompt(file)
         backbone = EncoderDecoder(model)
         method = saved.metadata["method"]
-        pack = build_pack(method, backbone.embedding, settings, EptSettings(), source_length, [0])
+        pack = build_prompt_module(method, backbone.embedding, settings, EptSettings(), source_length, [0])
         pack.load_tensors(0, saved.tensors, str(file))
         source, mask, target = texts
         state = backbone.begin(*combine(pack(), backbone.embed(source)[None], mask[None]))
@@ -110,7 +110,7 @@ def prompt_file(tmp_path):
 
     def make(method):
         embedding = make_t5().shared.weight.detach()
-        pack = build_pack(method, embedding, SETTINGS, EptSettings(), LENGTH, [0])
+        pack = build_prompt_module(method, embedding, SETTINGS, EptSettings(), LENGTH, [0])
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for parameter in pack.parameters():

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ept.exchange.transfer import export_prompt, import_prompt
-from ept.prompts.save import read_prompt
-from ept.prompts.settings import PromptSettings
+from ept.config.settings import PromptSettings
+from ept.exchange.formats import export_prompt, import_prompt
+from ept.methods.prompt_file import read_prompt
 
 NAMES = {
     "prompt_embeddings": "prompt",

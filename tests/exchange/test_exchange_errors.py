@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ept.prompts.save import save_prompt
+from ept.methods.prompt_file import save_prompt
 
 A, B, PROMPT = "prompt_encoder.lora_embedding_A", "prompt_encoder.lora_embedding_B", "prompt_embeddings"
 

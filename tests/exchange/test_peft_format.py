@@ -4,9 +4,9 @@ import pytest
 import torch
 from peft import AutoPeftModelForSeq2SeqLM, PeftModel, PromptTuningConfig, get_peft_model
 
-from ept.exchange.transfer import export_prompt, import_prompt
-from ept.prompts.save import read_prompt
-from ept.prompts.settings import PromptSettings
+from ept.config.settings import PromptSettings
+from ept.exchange.formats import export_prompt, import_prompt
+from ept.methods.prompt_file import read_prompt
 
 
 @torch.no_grad()
@@ -42,12 +42,12 @@ def test_import_of_what_peft_saved_after_a_training_step(ept, tmp_path, make_t5,
     settings = PromptTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=5, num_transformer_submodules=submodules)
     model = get_peft_model(make_t5(), settings)
     weight = model.prompt_encoder["default"].embedding.weight
-    optimiser = torch.optim.SGD([weight], lr=10.0)
+    optimizer = torch.optim.SGD([weight], lr=10.0)
     model(input_ids=source, attention_mask=mask, labels=target).loss.backward()
     # What the remark says of PEFT: half of what it allocates by default is never trained.
     assert len(weight) == (5 if submodules == 1 else 10)
     assert (weight.grad[:5] != 0).any() and not (weight.grad[5:] != 0).any()
-    optimiser.step()
+    optimizer.step()
     folder, file = tmp_path / "saved", tmp_path / "prompt.safetensors"
     model.save_pretrained(folder)
     if not safe:

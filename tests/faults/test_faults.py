@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 
 TRAINING = {
     "batch_size": 4,
-    "pack": 2,
+    "runs_per_pass": 2,
     "steps": 40,
     "warmup_steps": 4,
     "evaluate_every": 10,
@@ -38,7 +38,7 @@ CONFIGURATION = {
     "seeds": [0, 1],
     "prompt": {"length": 10, "short_length": 6, "reference_length": 64},
     "training": TRAINING,
-    "few_shot": {**TRAINING, "k": [4], "initialise_from": ["scratch", "source"]},
+    "few_shot": {**TRAINING, "k": [4], "initialize_from": ["scratch", "source"]},
 }
 KILLS = 50
 # Records of times and memory, what is drawn from them or holds their digest, and what names the time of its making.
@@ -186,7 +186,7 @@ def test_on_a_full_disk_it_stops_with_a_sentence_and_goes_on(project, tmp_path, 
     try:
         clone = Clone(project, mount)
         ballast = mount / "ballast"
-        # Full while data are fetched, while tasks are tokenised, and while prompts are trained.
+        # Full while data are fetched, while tasks are tokenized, and while prompts are trained.
         for free in (40_000, 600_000, 2_000_000):
             left = shutil.disk_usage(mount).free - free
             with ballast.open("wb") as file:

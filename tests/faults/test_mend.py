@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from ept.config import parse_configuration, write_resolved
+from ept.config.configuration import parse_configuration, write_resolved
 from ept.files import sha256_file, write_json, write_text
 from ept.mend import remove_damaged
 

@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from ept.ablation import variants
-from ept.config import parse_configuration
-from ept.experiment import Experiment
+from ept.config.configuration import parse_configuration
+from ept.config.variants import variants
 from ept.figures.data import Results
 from ept.figures.style import house_style
-from ept.results.kinds import kind_of
+from ept.plan.experiment import Experiment
+from ept.results.tables.registry import kind_of
 from results.records import write_runs
 
 METHODS = ["fine_tuning", "pt", "spot", "dept", "ept"]
@@ -22,7 +22,7 @@ CONFIGURATION = {
     "training": {
         "learning_rates": {"ept": {"prompt": [0.3, 0.5], "low_rank": [0.001, 0.005]}, "pt": {"prompt": [0.3]}}
     },
-    "few_shot": {"k": [4, 16], "initialise_from": ["scratch", "source"]},
+    "few_shot": {"k": [4, 16], "initialize_from": ["scratch", "source"]},
     "ablation": {"tasks": ["rte", "cb"], "spaces": [1, 2, 4], "short_lengths": [5, 10], "gates": []},
 }
 STEPS = (50, 100)

@@ -5,8 +5,7 @@ from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer, ErrorbarContainer
 
 from ept.figures.registry import FIGURES
-from ept.figures.style import STYLES
-from ept.methods import METHODS
+from ept.methods.registry import METHODS
 
 KINDS = {kind.name: kind for kind in FIGURES}
 # The transfer matrix has rows of its own (test_transfer.py).
@@ -131,7 +130,7 @@ def test_validation(results):
 
 
 def _method_colors(figure):
-    """(title, colour) of every curve and every point that carries a method's title."""
+    """(title, color) of every curve and every point that carries a method's title."""
     titles = {method.title for method in METHODS.values()}
     for axes in figure.axes:
         pairs = [(line, line.get_label()) for line in axes.lines]
@@ -140,8 +139,8 @@ def _method_colors(figure):
         yield from ((label, to_hex(line.get_color())) for line, label in pairs if label in titles)
 
 
-def test_a_method_has_its_colour_in_every_figure(results):
-    colors = {METHODS[name].title: style.color.lower() for name, style in STYLES.items()}
+def test_a_method_has_its_color_in_every_figure(results):
+    colors = {METHODS[name].title: style.color.lower() for name, style in METHODS.items()}
     seen = [found for kind in DRAWN for found in _method_colors(kind.draw(results))]
     assert {title for title, _ in seen} == set(_titles(["fine_tuning", "pt", "spot", "dept", "ept"]))
     assert all(color == colors[title] for title, color in seen)

@@ -5,13 +5,12 @@ import json
 import pytest
 
 from ept.cli import main
-from ept.config import load_configuration, parse_configuration
+from ept.config.configuration import load_configuration, parse_configuration
 from ept.errors import InputError
-from ept.experiment import Experiment
-from ept.figures.captions import caption
 from ept.figures.registry import FIGURES, asked_for, left_out
-from ept.figures.write import write_figures
+from ept.figures.write import caption, write_figures
 from ept.files import DIGESTS
+from ept.plan.experiment import Experiment
 
 ALL = {kind.name for kind in FIGURES} - {"transfer"}
 ALWAYS = {"parameters", "training_time", "validation"}
@@ -39,7 +38,7 @@ def test_every_figure_has_its_files_with_the_same_bytes_twice(experiment, folder
 
 
 def test_what_the_configuration_does_not_ask_for_is_left_out_with_a_reason():
-    values = {"tasks": {"target": ["rte"]}, "methods": ["pt"], "few_shot": {"k": [], "initialise_from": ["scratch"]}}
+    values = {"tasks": {"target": ["rte"]}, "methods": ["pt"], "few_shot": {"k": [], "initialize_from": ["scratch"]}}
     values |= {"training": {"learning_rates": {"pt": {"prompt": [0.3]}}}}
     experiment = Experiment(parse_configuration(values))
     assert {kind.name for kind in asked_for(experiment)} == ALWAYS

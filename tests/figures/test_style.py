@@ -1,12 +1,11 @@
-"""Methods can be told apart, also by colour-blind readers."""
+"""Methods can be told apart, also by color-blind readers."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from ept.figures.style import STYLES, method_style
-from ept.methods import METHODS
+from ept.methods.registry import METHODS, Method
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0: what linear RGB turns into.
 VISION = {
@@ -20,7 +19,7 @@ WHITE = [0.95047, 1.0, 1.08883]
 
 
 def _lab(color, vision):
-    """CIE L*a*b* of a hexadecimal colour as seen with that vision."""
+    """CIE L*a*b* of a hexadecimal color as seen with that vision."""
     rgb = np.array([int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     xyz = np.array(TO_XYZ) @ np.clip(np.array(VISION[vision]) @ linear, 0, 1) / WHITE
@@ -29,14 +28,14 @@ def _lab(color, vision):
 
 
 def test_every_method_has_a_style_of_its_own():
-    assert list(STYLES) == list(METHODS)
-    assert len({style.color for style in STYLES.values()}) == len({style.marker for style in STYLES.values()}) == 12
-    assert method_style("added_by_a_user").color not in {style.color for style in STYLES.values()}
+    colors, markers = {style.color for style in METHODS.values()}, {style.marker for style in METHODS.values()}
+    assert len(colors) == len(markers) == len(METHODS)
+    assert Method.color not in colors
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_any_two_colours_differ_for_every_reader(vision):
-    seen = {name: _lab(style.color, vision) for name, style in STYLES.items()}
+def test_any_two_colors_differ_for_every_reader(vision):
+    seen = {name: _lab(style.color, vision) for name, style in METHODS.items()}
     distances = {pair: np.linalg.norm(seen[pair[0]] - seen[pair[1]]) for pair in itertools.combinations(seen, 2)}
     # Differences above 2 are seen side by side, above 10 at a glance.
     assert min(distances.values()) > 15, min(distances, key=distances.get)

@@ -5,11 +5,11 @@ import csv
 import numpy as np
 import pytest
 
-from ept.config import parse_configuration
-from ept.experiment import Experiment
+from ept.config.configuration import parse_configuration
 from ept.figures.data import Results
 from ept.figures.style import house_style
 from ept.figures.transfer import draw
+from ept.plan.experiment import Experiment
 
 COLUMNS = ("method", "regime", "task", "source", "metric", "gain", "choice")
 ROWS = [
@@ -44,7 +44,7 @@ def test_gains_stand_by_source_and_target(figure):
     assert [label.get_text() for label in axes.get_yticklabels()] == ["MNLI", "SST-2"]
     gains = np.ma.filled(axes.images[0].get_array().astype(float), np.nan)
     assert np.array_equal(gains, [[12.0, -8.0], [-4.0, np.nan]], equal_nan=True)
-    # No gain is the middle of the colours.
+    # No gain is the middle of the colors.
     assert axes.images[0].get_clim() == (-50.0, 50.0) and bar.get_ylabel() == "gain over scratch (points)"
     assert [text.get_text() for text in axes.texts] == ["+12", "-4", "-8"]
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ept.config import parse_configuration
+from ept.config.configuration import parse_configuration
 from ept.errors import InputError
-from ept.experiment import Experiment
+from ept.plan.experiment import Experiment
 from ept.report.costs import benchmark_files, costs
 from ept.report.write import cost_layout
 

@@ -3,8 +3,8 @@
 import pytest
 from docutils.core import publish_parts
 
-from ept.config import load_configuration
-from ept.experiment import Experiment
+from ept.config.configuration import load_configuration
+from ept.plan.experiment import Experiment
 from ept.report.overview import overview
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from ept.results.html import figure_page, table_page
+from ept.results.render import figure_page, table_page
 
 
 def test_a_table_keeps_its_marks_and_notes():

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ept.tasks import get_task
+from ept.tasks.registry import get_task
 
 ROWS = 200
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ept.results.intervals import RESAMPLES, Sample
+from ept.results.statistics import RESAMPLES, Sample
 
 
 def draw_right(generator, runs, seeds, rows, mean, seed_spread, row_spread):

@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from ept.ablation import AblationSettings, variants
-from ept.config import load_configuration, parse_configuration
+from ept.config.configuration import load_configuration, parse_configuration
+from ept.config.settings import EptSettings, PromptSettings
+from ept.config.variants import AblationSettings, variants
 from ept.errors import InputError
-from ept.experiment import Experiment
-from ept.prompts.settings import EptSettings, PromptSettings
+from ept.plan.experiment import Experiment
 from ept.results.write import write_table
 from results.records import write_runs
 
@@ -19,7 +19,7 @@ SMALL = {
     "methods": ["pt", "ept"],
     "seeds": [0, 1],
     "prompt": {"length": 24, "short_length": 10, "reference_length": 64},
-    "few_shot": {"k": [], "initialise_from": ["scratch"]},
+    "few_shot": {"k": [], "initialize_from": ["scratch"]},
     "ablation": {
         "tasks": ["rte", "cb"],
         "spaces": [1, 4],

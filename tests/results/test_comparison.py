@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from data.task_rows import write_local
-from ept.config import PUBLISHED_BACKBONE, load_configuration, parse_configuration
-from ept.experiment import Experiment
-from ept.results.comparison import SOURCES, read_published
+from ept.config.configuration import PUBLISHED_BACKBONE, load_configuration, parse_configuration
+from ept.plan.experiment import Experiment
+from ept.results.tables.comparison import SOURCES, read_published
 from ept.results.write import write_table
-from ept.tasks import get_task
+from ept.tasks.registry import get_task
 from results.records import write_runs
 
 # A local copy of T5-base, as far as a configuration knows, on published data sets.
@@ -31,7 +31,7 @@ def _write(tmp_path, monkeypatch, methods=("pt", "dept", "ept"), **settings):
     for task in ("rte", "cb"):
         write_local(tmp_path / "data", get_task(task))
     values = {"tasks": {"target": ["rte", "cb"]}, "methods": list(methods), "seeds": [0, 1]}
-    few_shot = {"k": [], "initialise_from": ["scratch"]}
+    few_shot = {"k": [], "initialize_from": ["scratch"]}
     experiment = Experiment(parse_configuration(values | {"few_shot": few_shot} | settings))
     for pack in experiment.tables["main"]:
         write_runs(pack, (120, 140))

@@ -6,11 +6,11 @@ import json
 import pytest
 
 from ept.cli import main
-from ept.config import parse_configuration
-from ept.experiment import Experiment
-from ept.results import inference_time
+from ept.config.configuration import parse_configuration
+from ept.plan.experiment import Experiment
+from ept.plan.tables import measured_packs
+from ept.results.tables import efficiency
 from ept.results.write import write_table
-from ept.table_plan import measured_packs
 
 METHODS = ["pt", "ept", "lora", "fine_tuning"]
 VALUES = {
@@ -19,9 +19,16 @@ VALUES = {
     "methods": METHODS,
     "seeds": [3],
     "prompt": {"length": 16, "short_length": 10, "reference_length": 64},
-    "training": {"batch_size": 2, "steps": 2, "warmup_steps": 1, "evaluate_every": 2, "validation_rows": 4, "pack": 1}
+    "training": {
+        "batch_size": 2,
+        "steps": 2,
+        "warmup_steps": 1,
+        "evaluate_every": 2,
+        "validation_rows": 4,
+        "runs_per_pass": 1,
+    }
     | {"learning_rates": {"pt": {"prompt": [0.1, 0.2, 0.3]}, "ept": {"prompt": [0.1], "low_rank": [0.01]}}},
-    "few_shot": {"k": [], "initialise_from": ["scratch"]},
+    "few_shot": {"k": [], "initialize_from": ["scratch"]},
 }
 
 
@@ -43,14 +50,14 @@ def test_costs_are_those_of_the_records_and_one_batch_is_timed(trained, monkeypa
     folder, experiment = trained
     monkeypatch.chdir(folder)
     timed = []
-    predict = inference_time.predict_split
+    predict = efficiency.predict_split
 
     def watched(backbone, output, split, rows, *others):
         names = {name for name, parameter in backbone.model.named_parameters() if parameter.requires_grad}
         timed.append((output.prompt.shape[1], len(names), rows.tolist()))
         return predict(backbone, output, split, rows, *others)
 
-    monkeypatch.setattr(inference_time, "predict_split", watched)
+    monkeypatch.setattr(efficiency, "predict_split", watched)
     write_table(experiment, "efficiency")
     with open("results/efficiency.csv", newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
@@ -70,7 +77,7 @@ def test_costs_are_those_of_the_records_and_one_batch_is_timed(trained, monkeypa
     # In every round: PT's and EPT's prompts, LoRA's and fine-tuning's weights, each on the same rows.
     assert len({tuple(rows) for _, _, rows in timed}) == 1
     rounds = [timed[i : i + len(METHODS)] for i in range(0, len(timed), len(METHODS))]
-    assert len(rounds) == 1 + inference_time.ROUNDS
+    assert len(rounds) == 1 + efficiency.ROUNDS
     assert {tuple(length for length, _, _ in part) for part in rounds} == {(16, 10, 0, 0)}
     (trained_tensors,) = {tuple(count for _, count, _ in part) for part in rounds}
     assert trained_tensors[:2] == (0, 0) and 0 < trained_tensors[2] < trained_tensors[3]

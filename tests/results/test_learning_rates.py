@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from ept.config import parse_configuration
+from ept.config.configuration import parse_configuration
 from ept.errors import InputError
-from ept.experiment import Experiment
-from ept.results.layout import to_markdown
-from ept.results.learning_rates import make_table
+from ept.plan.experiment import Experiment
+from ept.results.render import to_markdown
+from ept.results.tables.learning_rates import make_table
 from results.records import write_runs
 
 STUDY = {"tasks": ["rte"], "learning_rates": {"pt": {"prompt": [0.1, 1.0]}}}
@@ -21,7 +21,7 @@ def experiment_of(**changes):
         "methods": ["pt", "ept"],
         "seeds": [0, 1],
         "training": {"learning_rates": {"pt": {"prompt": [0.3]}, "ept": {"prompt": [0.3], "low_rank": [1e-3]}}},
-        "few_shot": {"k": [], "initialise_from": ["scratch"]},
+        "few_shot": {"k": [], "initialize_from": ["scratch"]},
     }
     return Experiment(parse_configuration(values | changes))
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ept.results.paired import LEVEL, holm, mark_not_separated, paired_difference
+from ept.results.statistics import LEVEL, holm, mark_not_separated, paired_difference
 from results.simulation import draw_right, samples_of
 
 

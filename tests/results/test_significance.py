@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ept.config import parse_configuration
+from ept.config.configuration import parse_configuration
 from ept.errors import InputError
-from ept.experiment import Experiment
-from ept.results.paired import holm
-from ept.results.significance import pairs
+from ept.plan.experiment import Experiment
+from ept.results.statistics import holm
+from ept.results.tables.significance import pairs
 from ept.results.write import write_table
 from results.records import ROWS, write_runs
 
@@ -18,7 +18,7 @@ VALUES = {
     "tasks": {"target": ["rte", "mrpc", "cb"], "source": ["mnli"]},
     "methods": ["pt", "spot", "dept", "ept"],
     "seeds": [0, 1],
-    "few_shot": {"k": [4], "initialise_from": ["scratch", "source"]},
+    "few_shot": {"k": [4], "initialize_from": ["scratch", "source"]},
 }
 RIGHT = {"pt": (100, 100), "spot": (150, 160), "dept": (150, 170), "ept": (160, 160)}
 

@@ -5,14 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from ept.config import parse_configuration
+from ept.config.configuration import parse_configuration
 from ept.errors import InputError
-from ept.experiment import Experiment
-from ept.results.collect import collect
-from ept.results.layout import Cell, Layout, to_latex, to_markdown
-from ept.results.scores import table_rows
-from ept.results.scores_layout import scores_layout
-from ept.results.show import align, show_tables
+from ept.plan.experiment import Experiment
+from ept.results.records import collect
+from ept.results.render import Cell, Layout, align, show_tables, to_latex, to_markdown
+from ept.results.tables.scores import scores_layout, table_rows
 from ept.results.write import write_table
 from results.records import write_runs
 
@@ -27,7 +25,7 @@ def experiment(tmp_path, monkeypatch):
             "methods": ["pt", "ept"],
             "seeds": [0, 1],
         }
-        | {"few_shot": {"k": [4], "initialise_from": ["scratch"]}}
+        | {"few_shot": {"k": [4], "initialize_from": ["scratch"]}}
     )
     experiment = Experiment(config)
     for pack in experiment.tables["main"]:

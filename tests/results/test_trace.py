@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from ept.cli import main
-from ept.config import parse_configuration
-from ept.experiment import Experiment
+from ept.config.configuration import parse_configuration
+from ept.plan.experiment import Experiment
 from ept.results.write import write_table
 from results.records import write_runs
 
@@ -18,7 +18,7 @@ VALUES = {
     "tasks": {"target": ["rte", "cb"], "source": ["mnli", "sst2"]},
     "methods": ["pt", "ept"],
     "seeds": [0, 1],
-    "few_shot": {"k": [4], "initialise_from": ["scratch", "source"]},
+    "few_shot": {"k": [4], "initialize_from": ["scratch", "source"]},
 }
 TABLES = ("main", "fewshot_k4")
 
@@ -52,7 +52,7 @@ def _pack(experiment, table, method, task, start="scratch"):
     (pack,) = (
         pack
         for pack in experiment.tables[table]
-        if (pack.method, pack.task, pack.initialise_from) == (method, task, start)
+        if (pack.method, pack.task, pack.initialize_from) == (method, task, start)
     )
     return pack
 

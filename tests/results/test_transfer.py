@@ -5,16 +5,16 @@ import csv
 import numpy as np
 import pytest
 
-from ept.config import load_configuration, parse_configuration
-from ept.config_sections import BackboneSettings, DataSettings
+from ept.config.configuration import load_configuration, parse_configuration
+from ept.config.sections import BackboneSettings, DataSettings
 from ept.errors import InputError
-from ept.experiment import Experiment
-from ept.methods import METHODS
-from ept.results.layout import to_markdown
-from ept.results.transfer import make_table as make_matrix
-from ept.results.transfer_gains import make_table as make_gains
+from ept.methods.registry import METHODS
+from ept.plan.experiment import Experiment
+from ept.plan.tables import asked_for
+from ept.results.render import to_markdown
+from ept.results.tables.transfer import make_gains_table as make_gains
+from ept.results.tables.transfer import make_table as make_matrix
 from ept.results.write import write_table
-from ept.transfer_plan import asked_for
 from results.records import write_runs
 
 LOSSES = {"mnli": 0.7, "rte": 0.4, "sst2": 0.9}
@@ -28,7 +28,7 @@ def experiment_of(**changes):
         "tasks": {"target": ["rte", "wic"], "source": ["mnli", "rte", "sst2"]},
         "methods": ["pt", "spot"],
         "seeds": [0, 1],
-        "few_shot": {"k": [16], "initialise_from": ["scratch", "source"]},
+        "few_shot": {"k": [16], "initialize_from": ["scratch", "source"]},
         "transfer": {"methods": ["spot"]},
     }
     return Experiment(parse_configuration(values | changes))
@@ -195,12 +195,12 @@ def test_the_shipped_matrices_hold_every_pair_but_the_diagonal(project):
         if config.transfer.methods:
             with_matrix += 1
             sources, targets = config.tasks.source, config.tasks.target
-            best = [name for name in config.transfer.methods if METHODS[name].sources == "best"]
+            best = [name for name in config.transfer.methods if METHODS[name].start_from == "best"]
             pairs = {
                 (pack.method, candidate.task, pack.task)
                 for transfer in asked_for(Experiment(config))
                 for pack in transfer.started
-                if pack.regime == "k16" and METHODS[pack.method].sources == "best"
+                if pack.regime == "k16" and METHODS[pack.method].start_from == "best"
                 for candidate in pack.candidates
             }
             assert pairs == {(m, s, t) for m in best for s in sources for t in targets if s != t}

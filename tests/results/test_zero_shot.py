@@ -12,10 +12,10 @@ import yaml
 from backbones.tiny_causal import save_byte_llama
 from data.task_rows import write_local
 from ept.cli import main
-from ept.config import load_configuration
-from ept.data.tokenized import TokenizedSplit
-from ept.experiment import Experiment
-from ept.tasks import TASKS
+from ept.config.configuration import load_configuration
+from ept.data.dataset import TokenizedSplit
+from ept.plan.experiment import Experiment
+from ept.tasks.registry import TASKS
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def model(tmp_path, monkeypatch):
         "prompt": {"length": 8, "short_length": 4, "reference_length": 4},
         "methods": ["pt"],
         "few_shot": {"k": []},
-        "training": {"pack": 1},
+        "training": {"runs_per_pass": 1},
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     return model

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import pytest
 
-from ept.config import parse_configuration
-from ept.experiment import Experiment
-from ept.paths import TABLE_ENDINGS
-from ept.table_plan import EFFICIENCY
+from ept.config.configuration import parse_configuration
+from ept.plan.experiment import Experiment
+from ept.plan.paths import TABLE_ENDINGS
+from ept.plan.tables import EFFICIENCY
 from slurm.faults import cancel, kill, preempt, reach_the_time_limit, strike
 from slurm.single_node import call, wait_for
 from workflow_runner import Workflow
@@ -17,7 +17,14 @@ from workflow_runner import Workflow
 # A dozen jobs, three times; each starts Snakemake and the program anew.
 pytestmark = pytest.mark.long
 
-TRAINING = {"batch_size": 4, "pack": 2, "steps": 180, "warmup_steps": 10, "evaluate_every": 90, "validation_rows": 16}
+TRAINING = {
+    "batch_size": 4,
+    "runs_per_pass": 2,
+    "steps": 180,
+    "warmup_steps": 10,
+    "evaluate_every": 90,
+    "validation_rows": 16,
+}
 RATES = {"pt": {"prompt": [0.3]}, "spot": {"prompt": [0.3]}, "ept": {"prompt": [0.3], "low_rank": [0.005]}}
 VALUES = {
     "data": {"source_length": {"default": 64}},
@@ -28,7 +35,7 @@ VALUES = {
     "training": {**TRAINING, "learning_rates": RATES},
     "few_shot": {
         "k": [4],
-        "initialise_from": ["scratch"],
+        "initialize_from": ["scratch"],
         **{name: value for name, value in TRAINING.items() if name not in ("pack", "validation_rows")},
     },
 }
@@ -101,7 +108,7 @@ def _went_on(workflow, pack) -> bool:
 
 
 def test_jobs_that_fail_in_every_way_end_in_the_tables_of_a_local_run(shared_workflow, local, packs):
-    killed, cancelled, late = packs["pt", "source"], packs["pt", "full"], packs["ept", "full"]
+    killed, canceled, late = packs["pt", "source"], packs["pt", "full"], packs["ept", "full"]
     preempted, needy = packs["pt", "k4"], packs["ept", "k4"]
     resources = {
         "runtime": f"attempt if wildcards.hash == '{late.hash}' else 20",
@@ -111,7 +118,7 @@ def test_jobs_that_fail_in_every_way_end_in_the_tables_of_a_local_run(shared_wor
     options = ["--set-resources", *(f"train:{name}={value}" for name, value in resources.items())]
     faults = {
         killed.hash: kill,
-        cancelled.hash: cancel,
+        canceled.hash: cancel,
         late.hash: reach_the_time_limit,
         preempted.hash: preempt,
     }
@@ -122,13 +129,13 @@ def test_jobs_that_fail_in_every_way_end_in_the_tables_of_a_local_run(shared_wor
     _equal_tables(shared_workflow, local, "main")
     assert "Submitted array job" in said
     assert [job.end for job in _jobs(killed)] == ["FAILED", "COMPLETED"]
-    assert [job.end for job in _jobs(cancelled)] == ["CANCELLED", "COMPLETED"]
+    assert [job.end for job in _jobs(canceled)] == ["CANCELLED", "COMPLETED"]
     # Which of the two depends on whether the job has ended before its limit, warned by --signal.
     assert {job.end for job in _jobs(late)[:-1]} <= {"FAILED", "TIMEOUT"} and len(_jobs(late)) > 1
     assert [(job.end, job.restarts) for job in _jobs(preempted)] == [("COMPLETED", 1)]
     assert [(job.end, job.megabytes) for job in _jobs(needy)] == [("FAILED", 300), ("COMPLETED", 1500)]
     assert "exceeded memory limit" in _slurm_log(shared_workflow, needy)
-    assert all(_went_on(shared_workflow, pack) for pack in (cancelled, late, preempted))
+    assert all(_went_on(shared_workflow, pack) for pack in (canceled, late, preempted))
 
 
 def test_a_main_process_that_dies_is_started_again(shared_workflow, local, packs):

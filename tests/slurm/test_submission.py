@@ -6,14 +6,14 @@ import re
 import pytest
 import yaml
 
-from ept import paths
-from ept.config import load_configuration
-from ept.experiment import Experiment
+from ept.config.configuration import load_configuration
+from ept.plan import paths
+from ept.plan.experiment import Experiment
 
 TARGETS = {
     "tasks": {"target": ["cb"]},
     "methods": ["pt"],
-    "few_shot": {"k": [4], "initialise_from": ["scratch"]},
+    "few_shot": {"k": [4], "initialize_from": ["scratch"]},
 }
 
 # `efficiency` measures predictions.

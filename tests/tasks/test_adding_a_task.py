@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from ept.cli import main
-from ept.config import load_configuration
-from ept.data.pieces import load_pieces
-from ept.data.tokenized import TokenizedSplit
-from ept.demo import BACKBONE_FOLDER
-from ept.experiment import Experiment
-from ept.tasks import TASKS, Task
+from ept.config.configuration import load_configuration
+from ept.data.dataset import TokenizedSplit
+from ept.data.tokenizer import load_pieces
+from ept.demo.identity import BACKBONE_FOLDER
+from ept.plan.experiment import Experiment
+from ept.tasks.registry import TASKS, Task
 
 ROWS = [{"sentence1": f"The cat sees dog {row} .", "sentence2": "It runs .", "label": row % 2} for row in range(20)]
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ept.errors import InputError
-from ept.tasks import GLUE, QA, SUPERGLUE, TASKS, get_task
+from ept.tasks.registry import GLUE, QA, SUPERGLUE, TASKS, get_task
 
 # protocol: suite, configuration, number of labels, metrics, split rule, source length
 PROTOCOL = {

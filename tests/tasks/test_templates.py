@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.task_rows import ROWS
-from ept.data.local import locate
+from ept.data.source import locate
 from ept.errors import InputError
-from ept.tasks import TASKS
+from ept.tasks.registry import TASKS
 
 WRITTEN = {
     "cola": ("sentence: Us seen it.", "0"),

@@ -8,9 +8,9 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from data.task_rows import write_local, write_tokenizer
 from ept.cli import main
-from ept.config import load_configuration
-from ept.experiment import Experiment
-from ept.tasks import TASKS
+from ept.config.configuration import load_configuration
+from ept.plan.experiment import Experiment
+from ept.tasks.registry import TASKS
 
 FOLDERS = {
     "output": "out",
@@ -23,7 +23,7 @@ STEPS = {"steps": 4, "warmup_steps": 1, "evaluate_every": 2}
 
 
 def make_project(values):
-    """Write config.yaml, backbone and tokenised data into the current folder; returns the experiment."""
+    """Write config.yaml, backbone and tokenized data into the current folder; returns the experiment."""
     Path("config.yaml").write_text(yaml.safe_dump({**FOLDERS, **values}))
     torch.manual_seed(0)
     shape = dict(d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2)

@@ -5,18 +5,15 @@ import pyarrow as pa
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from ept.baselines.build import build_weights
-from ept.baselines.settings import BaselineSettings
-from ept.data.tokenize import SCHEMA, write_tokens
-from ept.data.tokenized import TokenizedSplit
-from ept.methods import get_method
-from ept.prompts.build import build_pack
-from ept.prompts.settings import EptSettings, PromptSettings
-from ept.training.forward import ForwardSize, accumulate_gradients, cut, pack_losses
+from ept.config.settings import BaselineSettings, EptSettings, PromptSettings, TrainingSettings
+from ept.data.dataset import TokenizedSplit
+from ept.data.prepare import SCHEMA, write_tokens
+from ept.methods.build import build_prompt_module, build_weight_module
+from ept.methods.registry import get_method
 from ept.training.loop import train_pack
 from ept.training.progress import Progress
-from ept.training.results import Run
-from ept.training.settings import TrainingSettings
+from ept.training.runs import Run
+from ept.training.step import ForwardSize, accumulate_gradients, cut, pack_losses
 
 LENGTH = 12
 PROMPT = PromptSettings(length=8, short_length=3, reference_length=LENGTH)
@@ -54,9 +51,9 @@ def make_split(path, lengths):
 def make_pack(backbone, method, seeds):
     """A pack of untrained runs; of a method that trains inside the backbone the one run, attached to it."""
     if not get_method(method).packed:
-        return build_weights(method, backbone, BASELINES, *seeds)
+        return build_weight_module(method, backbone, BASELINES, *seeds)
     sources = 3 * torch.randn(2, PROMPT.length, 16, generator=torch.Generator().manual_seed(1))
-    return build_pack(method, backbone.embedding, PROMPT, EptSettings(), LENGTH, seeds, sources=sources)
+    return build_prompt_module(method, backbone.embedding, PROMPT, EptSettings(), LENGTH, seeds, sources=sources)
 
 
 def make_grid(method, seeds=(0, 1), scales=(1.0, 0.3)):

@@ -6,16 +6,16 @@ import sys
 
 import pytest
 
-from ept.config import parse_configuration
-from ept.experiment import Experiment
+from ept.config.configuration import parse_configuration
+from ept.plan.experiment import Experiment
 
 VALUES = {"tasks": {"target": ["cb"]}, "methods": ["pt"], "few_shot": {"k": []}}
 # Says whether there is something to train, and ends with its input.
 HOLDER = f"""
 import sys
-from ept.config import parse_configuration
-from ept.experiment import Experiment
-from ept.training.alone import alone_with
+from ept.config.configuration import parse_configuration
+from ept.plan.experiment import Experiment
+from ept.training.train import alone_with
 (pack,) = Experiment(parse_configuration({VALUES})).packs
 with alone_with(pack) as open_work:
     print(open_work, flush=True)

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from small_training import LARGE, RATES, SETTINGS, loss_score, make_grid, make_pack, make_t5, train
 
 from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.methods import METHODS, get_method
+from ept.methods.registry import METHODS, get_method
 from ept.training.checkpoint import Checkpoint, Interrupted
-from ept.training.forward import ForwardSize
 from ept.training.progress import Progress
-from ept.training.results import Run
+from ept.training.runs import Run
+from ept.training.step import ForwardSize
 
 IDENTITY = {"hash": "12345678", "data": "abc"}
 LONGER = dataclasses.replace(SETTINGS, steps=24, evaluate_every=5)

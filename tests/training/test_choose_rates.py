@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from test_stopping import follow, trainings
 
-from ept.config import parse_configuration
-from ept.experiment import Experiment
-from ept.tasks import get_task
-from ept.training.report import choose_rates
-from ept.training.results import Run, RunResult
+from ept.config.configuration import parse_configuration
+from ept.plan.experiment import Experiment
+from ept.tasks.registry import get_task
+from ept.training.record import choose_rates
+from ept.training.runs import Run, RunResult
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,19 @@ import torch
 from small_project import STEPS, make_project, train_all
 
 from ept.cli import main
-from ept.config import load_configuration
-from ept.experiment import Experiment
-from ept.prompts.build import build_pack
-from ept.prompts.save import read_prompt, save_prompt
-from ept.results.collect import selection_scores
-from ept.training.choose_source import prompt_similarity, score_sources
-from ept.training.load import load_job
-from ept.training.start import build_prompts, candidate_prompts, starting_prompts
+from ept.config.configuration import load_configuration
+from ept.methods.build import build_prompt_module
+from ept.methods.prompt_file import read_prompt, save_prompt
+from ept.plan.experiment import Experiment
+from ept.results.records import selection_scores
+from ept.training.choose_source import (
+    build_prompts,
+    candidate_prompts,
+    prompt_similarity,
+    score_sources,
+    starting_prompts,
+)
+from ept.training.job import load_job
 
 RATES = {"spot": {"prompt": [0.3]}, "pt": {"prompt": [0.3]}, "ept": {"prompt": [0.3], "low_rank": [0.005]}}
 VALUES = {
@@ -70,7 +75,7 @@ def test_the_source_most_similar_to_a_briefly_trained_prompt_is_chosen(project, 
     assert f"{method} rte k4: prompt to compare sources with: step 3/3" in said and "best validation none yet" in said
     assert not torch.equal(probe().prompt[0], untrained)
     for candidate in pack.candidates:
-        own = build_pack(source_method, job.backbone.embedding, job.config.prompt, job.config.ept, 256, [0])
+        own = build_prompt_module(source_method, job.backbone.embedding, job.config.prompt, job.config.ept, 256, [0])
         own.load_tensors(0, read_prompt(candidate.source_prompt).tensors)
         one, other = (prompts().prompt[0].detach().numpy().astype(float) for prompts in (probe, own))
         assert found.scores[candidate.task] == pytest.approx(similarity(one, other), abs=1e-6)

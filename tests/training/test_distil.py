@@ -10,19 +10,18 @@ from torch.nn import functional
 from transformers import T5Config, T5ForConditionalGeneration
 
 from ept.backbones.encoder_decoder import EncoderDecoder, LabelStates
-from ept.data.batches import BatchOrder
-from ept.data.tokenize import SCHEMA, write_tokens
-from ept.data.tokenized import TokenizedSplit
-from ept.prompts.build import build_pack
-from ept.prompts.multitask import SharedPrompt
-from ept.prompts.settings import EptSettings, PromptSettings
+from ept.config.settings import EptSettings, PromptSettings, TrainingSettings
+from ept.data.dataset import TokenizedSplit
+from ept.data.prepare import SCHEMA, write_tokens
+from ept.data.sampling import BatchOrder
+from ept.methods.build import build_prompt_module
+from ept.methods.mpt import SharedPrompt
 from ept.training.checkpoint import Checkpoint
 from ept.training.distil import Distillation, SourceTask, loss_sums
-from ept.training.forward import ForwardSize
 from ept.training.loop import train_runs
 from ept.training.progress import Progress
-from ept.training.results import Run
-from ept.training.settings import TrainingSettings
+from ept.training.runs import Run
+from ept.training.step import ForwardSize
 
 HIDDEN, LENGTH, VOCABULARY, BATCH = 16, 6, 40, 4
 
@@ -64,10 +63,12 @@ def make_task(folder, seed, labels):
     return SourceTask(train, BatchOrder(train.lengths, np.arange(24)[None], [0], BATCH), teacher)
 
 
-def shared_prompt(backbone, runs=3, tasks=2, randomise=True):
+def shared_prompt(backbone, runs=3, tasks=2, randomize=True):
     settings = PromptSettings(length=LENGTH, short_length=3, reference_length=8)
-    prompts = SharedPrompt(build_pack("pt", backbone.embedding, settings, EptSettings(), 9, range(runs)), tasks)
-    if randomise:
+    prompts = SharedPrompt(
+        build_prompt_module("pt", backbone.embedding, settings, EptSettings(), 9, range(runs)), tasks
+    )
+    if randomize:
         generator = torch.Generator().manual_seed(5)
         with torch.no_grad():
             for parameter in (prompts.u, prompts.v):
@@ -158,7 +159,7 @@ def test_gradients_are_those_of_the_three_losses(t5, backbone, tasks, positions,
 
 
 def test_a_teacher_loses_nothing_against_itself(backbone, tasks):
-    prompts = shared_prompt(backbone, runs=1, tasks=1, randomise=False)
+    prompts = shared_prompt(backbone, runs=1, tasks=1, randomize=False)
     with torch.no_grad():
         prompts.prompt.copy_(tasks[0].teacher)
     objective = Distillation(backbone, tasks[:1], 1.0)
@@ -169,7 +170,7 @@ def test_a_teacher_loses_nothing_against_itself(backbone, tasks):
 
 
 def train(backbone, tasks, weight, steps=40, rates=({"prompt": 0.3, "task": 0.01},), objective=Distillation, file=None):
-    prompts = shared_prompt(backbone, runs=len(rates), randomise=False)
+    prompts = shared_prompt(backbone, runs=len(rates), randomize=False)
     runs = [Run(0, rate) for rate in rates]
     settings = TrainingSettings(batch_size=BATCH, steps=steps, warmup_steps=2, evaluate_every=1)
     checkpoint = Checkpoint(file, {}, {}, seconds=0) if file else None
@@ -207,7 +208,7 @@ def test_training_lowers_all_three_losses_and_leaves_backbone_and_teachers(backb
 
 
 def test_every_tensor_moves_within_three_steps(backbone, tasks):
-    start = shared_prompt(backbone, runs=1, randomise=False)
+    start = shared_prompt(backbone, runs=1, randomize=False)
     trained, _ = train(backbone, tasks, weight=1.0, steps=3)
     for (name, parameter), before in zip(trained.named_parameters(), start.parameters(), strict=True):
         assert (parameter != before).flatten(2).any(2).all(), name

@@ -6,9 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ept.data.batches import BatchOrder
-from ept.training.forward import ForwardSize
-from ept.training.inputs import StepInputs
+from ept.data.sampling import BatchOrder
+from ept.training.step import ForwardSize, StepInputs
 
 SEEDS = [3, 4, 5]
 PROMPT_LENGTH = 3

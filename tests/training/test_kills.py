@@ -34,7 +34,7 @@ VALUES = {
             "ept": {"prompt": [0.3, 0.1], "low_rank": [0.005]},
         },
     },
-    "few_shot": {"k": [16], "initialise_from": ["scratch"], "steps": 100, "warmup_steps": 10, "evaluate_every": 20},
+    "few_shot": {"k": [16], "initialize_from": ["scratch"], "steps": 100, "warmup_steps": 10, "evaluate_every": 20},
 }
 # With runs that end early and runs that diverge.
 STOPPING = {"patience": 2, "halving": 1, "learning_rates": {"ept": {"prompt": [0.3, 0.1, 1e38], "low_rank": [0.005]}}}
@@ -119,7 +119,7 @@ def wait_until(condition, process, seconds=120.0):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A folder with tokenised data and a measured forward size."""
+    """A folder with tokenized data and a measured forward size."""
     folder = Folder(tmp_path_factory.mktemp("prepared"), "dept")
     for verb in ("fetch", "tokenize"):
         folder.finish(folder.start(verb, "--task", TASK))

@@ -8,9 +8,9 @@ import torch
 from small_training import RATES, SETTINGS, accumulate, distance, make_grid, make_pack, train_new
 
 from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.training.forward import ForwardSize
 from ept.training.loop import LOOK_EVERY
-from ept.training.results import Run
+from ept.training.runs import Run
+from ept.training.step import ForwardSize
 
 STEPS_24 = dataclasses.replace(SETTINGS, steps=24, evaluate_every=6)
 

@@ -8,7 +8,7 @@ import torch
 from small_training import make_t5
 
 from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.paths import measured_file
+from ept.plan.paths import measured_file
 from ept.training import measure
 from ept.training.measure import choose, forward_positions
 

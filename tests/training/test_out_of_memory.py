@@ -9,7 +9,7 @@ from small_training import LARGE, distance, make_grid, make_pack, train, train_n
 
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.training.checkpoint import Checkpoint
-from ept.training.forward import ForwardSize
+from ept.training.step import ForwardSize
 
 RUNS = make_grid("ept")
 # Of EPT: the prompt and the text.

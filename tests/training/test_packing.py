@@ -7,8 +7,8 @@ import pytest
 import torch
 from small_training import LARGE, SETTINGS, accumulate, distance, make_grid, make_pack, train_new
 
-from ept.training.forward import ForwardSize
 from ept.training.measure import forward_positions
+from ept.training.step import ForwardSize
 
 LONG = dataclasses.replace(SETTINGS, steps=200, warmup_steps=20, evaluate_every=20)
 METHODS = pytest.mark.parametrize("method", ["pt", "attempt", "mpt", "dept", "ept"])

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from small_training import SETTINGS, distance, make_grid, make_pack, train, train_new
 
 from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.training.results import Run, RunResult
-from ept.training.stopping import halving_steps, stop_runs
+from ept.training.runs import Run, RunResult, halving_steps, stop_runs
 
 
 def simulate(table, grid, every, steps, patience, halving):

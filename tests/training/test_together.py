@@ -10,12 +10,12 @@ import torch
 from small_project import STEPS, make_project, train_all
 
 from ept.cli import main
-from ept.evaluation.split import predict_split
+from ept.config.settings import MULTITASK
+from ept.evaluation.score import predict_split
 from ept.files import sha256_file
-from ept.pack import MULTITASK
-from ept.prompts.build import build_pack
-from ept.prompts.save import read_prompt
-from ept.training.load import load_job
+from ept.methods.build import build_prompt_module
+from ept.methods.prompt_file import read_prompt
+from ept.training.job import load_job
 
 RATES = {
     "pt": {"prompt": [0.3]},
@@ -98,7 +98,7 @@ def start(job, method, pack):
     """A pack of one run as the training began, made without the code that begins it."""
     config = job.config
     sources = torch.stack([read_prompt(found.source_prompt).tensors["prompt"] for found in pack.candidates])
-    made = build_pack(method, job.backbone.embedding, config.prompt, config.ept, 256, [0], sources=sources)
+    made = build_prompt_module(method, job.backbone.embedding, config.prompt, config.ept, 256, [0], sources=sources)
     if method == "mpt":
         made.load_tensors(0, read_prompt(pack.candidates[0].source_prompt).tensors)
     return made

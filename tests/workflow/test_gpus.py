@@ -3,13 +3,13 @@
 import json
 import sys
 
-from ept.config import parse_configuration
-from ept.experiment import Experiment
+from ept.config.configuration import parse_configuration
+from ept.plan.experiment import Experiment
 
 VALUES = {
     "tasks": {"target": ["sst2", "cb"], "source": ["mnli"]},
     "methods": ["pt", "spot"],
-    "few_shot": {"k": [4], "initialise_from": ["scratch", "source"]},
+    "few_shot": {"k": [4], "initialize_from": ["scratch", "source"]},
 }
 # What `files.json` names for a pack it makes, empty.
 EPT = f"""#!{sys.executable}

@@ -8,8 +8,8 @@ import sys
 import yaml
 
 from data.task_rows import write_local
-from ept.demo import BACKBONE_FOLDER
-from ept.tasks import TASKS
+from ept.demo.identity import BACKBONE_FOLDER
+from ept.tasks.registry import TASKS
 
 PAPER_TARGETS = 13
 # Fine-tuning, Adapter, AdapterDrop, BitFit, LoRA, LST.
@@ -76,8 +76,8 @@ def test_the_comparison_needs_full_data_alone_and_is_no_default_of_the_demonstra
 
 
 def test_every_shipped_configuration_resolves_the_same_alone_and_through_snakemake(workflow, project, monkeypatch):
-    from ept.config import load_configuration
-    from ept.experiment import Experiment
+    from ept.config.configuration import load_configuration
+    from ept.plan.experiment import Experiment
 
     # config/local.yaml, smollm2.yaml and smollm2_gpu.yaml name these folders.
     for task in TASKS.values():

@@ -23,7 +23,7 @@ CONFIGURATION = {
     "seeds": [0, 1],
     "prompt": {"length": 10, "short_length": 6, "reference_length": 64},
     "training": TRAINING,
-    "few_shot": {**TRAINING, "k": [4], "initialise_from": ["scratch", "source"]},
+    "few_shot": {**TRAINING, "k": [4], "initialize_from": ["scratch", "source"]},
 }
 SHOWN = {"parameters", "few_shot", "training_time", "gates", "fusion", "validation"}
 
@@ -95,7 +95,7 @@ def test_figures_of_another_configuration_are_made_again(finished):
     workflow, config = finished
     figures = workflow.folder / "results/figures"
     before = {path.name: path.read_bytes() for path in figures.iterdir()}
-    other = workflow.configure({**CONFIGURATION, "few_shot": {"k": [], "initialise_from": ["scratch"]}}, "other.yaml")
+    other = workflow.configure({**CONFIGURATION, "few_shot": {"k": [], "initialize_from": ["scratch"]}}, "other.yaml")
     assert workflow.planned("all", config=other)["figures"] == 1
     workflow.run("all", config=other)
     assert not (figures / "few_shot.svg").exists()

@@ -6,7 +6,7 @@ import json
 import pytest
 from safetensors import safe_open
 
-from ept.results.columns import SCORES
+from ept.results.tables.registry import SCORES_COLUMNS
 
 SMALL = {
     "data": {"source_length": {"default": 64}},
@@ -17,7 +17,7 @@ SMALL = {
     "training": {"steps": 6, "warmup_steps": 1, "evaluate_every": 3, "learning_rates": {}},
     "few_shot": {
         "k": [4],
-        "initialise_from": ["scratch", "source"],
+        "initialize_from": ["scratch", "source"],
         "steps": 4,
         "warmup_steps": 1,
         "evaluate_every": 2,
@@ -44,7 +44,7 @@ def _rows(folder, table):
 def test_tables_have_every_method_task_and_start(finished):
     folder = finished[0].folder
     main = _rows(folder, "main")
-    assert tuple(main[0]) == SCORES
+    assert tuple(main[0]) == SCORES_COLUMNS
     tasks = {"sst2", "cb", "average_glue", "average_super_glue", "average"}
     assert {(row["method"], row["task"]) for row in main} == {(m, t) for m in ("pt", "spot", "ept") for t in tasks}
     assert {row["metric"] for row in main if row["task"] == "cb"} == {"accuracy", "macro_f1"}

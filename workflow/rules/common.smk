@@ -1,17 +1,17 @@
 # The configuration and the functions that rules look their files up with. No rule stands here.
-from ept import paths
-from ept.config import load_configuration, parse_configuration, write_resolved
+from ept.plan import paths
+from ept.config.configuration import load_configuration, parse_configuration, write_resolved
 from ept.cost.resources import DOWNLOAD_MINUTES, LIGHT_MB, LIGHT_MINUTES, JobResources
 from ept.cost.resources import grown_memory, grown_minutes
 from ept.errors import InputError
-from ept.experiment import Experiment
+from ept.plan.experiment import Experiment
 from ept.figures.registry import asked_for
 from ept.files import digest
-from ept.pack import SOURCE
-from ept.pack_settings import backbone_settings
-from ept.results.lists import write_list
-from ept.table_plan import EFFICIENCY, MAIN, SUMMARY, headline_tables, measured_packs
-from ept.yaml_file import read_yaml
+from ept.config.settings import SOURCE
+from ept.plan.packs import backbone_settings
+from ept.results.write import write_list
+from ept.plan.tables import EFFICIENCY, MAIN, SUMMARY, headline_tables, measured_packs
+from ept.config.yaml_file import read_yaml
 
 
 def resolve_configuration():
@@ -130,12 +130,12 @@ def resolved_configuration(wildcards, input):
 
 
 def splits(folder):
-    """The tokenised splits of a task."""
+    """The tokenized splits of a task."""
     return [folder / f"{split}.arrow" for split in ("train", "validation", "test")]
 
 
 def tokenized_files(wildcards):
-    """The tokenised splits that a pack trains, selects and reports on.
+    """The tokenized splits that a pack trains, selects and reports on.
 
     A hash in the path says what is in a file, so that its time says nothing: a copy from a remote has other times,
     and that must train nothing again.
@@ -175,7 +175,7 @@ def download_minutes(wildcards, attempt):
 
 
 def target_tokens(wildcards):
-    """The tokenised splits of all target tasks."""
+    """The tokenized splits of all target tasks."""
     folders = map(EXPERIMENT.tokenized_folder, EXPERIMENT.config.tasks.target)
     return ancient([path for folder in folders for path in splits(folder)])
 
@@ -244,7 +244,7 @@ def table_memory(wildcards, attempt):
     return grown_memory(max([LIGHT_MB, *needed]), attempt)
 
 
-def summarised_tables(wildcards):
+def summarized_tables(wildcards):
     """The tables whose headline numbers the summary holds."""
     return [
         paths.table_file(OUTPUT, table) for table in headline_tables(EXPERIMENT.config)

@@ -1,4 +1,4 @@
-# Published splits as they come, then split, sampled and tokenised once per backbone and task.
+# Published splits as they come, then split, sampled and tokenized once per backbone and task.
 
 
 rule fetch:

@@ -39,7 +39,7 @@ rule table:
 rule summary:
     input:
         list=LISTS[SUMMARY],
-        tables=summarised_tables,
+        tables=summarized_tables,
     output:
         summary=f"{OUTPUT}/summary.json",
         settings=f"{OUTPUT}/summary.settings.json",

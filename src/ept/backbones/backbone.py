@@ -169,3 +169,10 @@ def tree_lineages(parents: Sequence[int]) -> list[list[int]]:
     for node in range(1, len(parents)):
         lineages.append([*lineages[parents[node]], node])
     return lineages
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed: torch's own error on a GPU, a RuntimeError of its allocator on a CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+    )

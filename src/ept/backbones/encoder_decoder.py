@@ -1,16 +1,20 @@
 """A frozen T5 behind the few operations that prompts need: embed, loss, a tree of strings, decoding step by step."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ept.backbones.backbone import Backbone, LabelStates, Layer, LayerStack, tree_lineages
+from ept.backbones.backbone import Backbone, Form, LabelStates, Layer, LayerStack, tree_lineages
 from ept.backbones.families import FAMILIES
-from ept.backbones.t5 import T5, LayerCache, Stack
-from ept.backbones.t5_norm import Norm
+from ept.backbones.load import WeightFiles, spread
+from ept.backbones.quantize import quantized_linear
+from ept.backbones.t5 import T5, LayerCache, Norm, Stack
+from ept.backbones.t5_config import T5Config
+from ept.errors import InputError
 
 
 class EncoderDecoder(Backbone):
@@ -212,3 +216,70 @@ class PositionBias:
             with torch.inference_mode(False), torch.no_grad():
                 self._table = self._stack.position_bias(length).to(self._device)
         return self._table[:, :, :length, :length]
+
+
+EMBEDDING_NAMES = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+
+
+def load_t5(config: dict, folder: Path, form: Form) -> EncoderDecoder:
+    """T5 v1.0 (tied head), v1.1, flan and mT5 (gated, own head).
+
+    Linear layers are quantized one by one as they are read. Of a model that is spread over devices all but the blocks
+    is on the first. Raises InputError for sizes that make no model, an unreadable or incomplete safetensors
+    file, and a tensor of another shape.
+    """
+    model = _empty(config, folder)
+    devices = form.spread_over or (form.device,)
+    places = spread(blocks_of(model), devices)
+    with WeightFiles(folder) as weights:
+        embedding = next((name for name in (*EMBEDDING_NAMES, "lm_head.weight") if name in weights), "shared.weight")
+        for name, module in list(model.named_modules()):
+            if getattr(module, "weight", None) is None or name == "lm_head":
+                continue
+            stored = embedding if name == "shared" else f"{name}.weight"
+            place = places.get(".".join(name.split(".")[:3]), devices[0])
+            weight = weights.read(stored, module.weight.shape).to(place, form.dtype)
+            if _is_quantized(name, module, form.quantization):
+                model.set_submodule(name, quantized_linear(weight, form.quantization))
+            else:
+                module.weight = nn.Parameter(weight, requires_grad=False)
+        _fill_head(model, weights)
+    if form.quantization != "none":
+        # What PEFT goes by.
+        setattr(model, "is_loaded_in_4bit" if form.quantization == "nf4" else "is_loaded_in_8bit", True)
+    return EncoderDecoder(model, form.gradient_checkpointing)
+
+
+def blocks_of(model: T5) -> dict[str, nn.Module]:
+    """The blocks of encoder and decoder by name, in the order in which they run."""
+    stacks = {"encoder": model.encoder, "decoder": model.decoder}
+    return {f"{name}.block.{i}": block for name, stack in stacks.items() for i, block in enumerate(stack.block)}
+
+
+def _empty(config: dict, folder: Path) -> T5:
+    """A T5 without numbers, so that none is initialized, copied or held twice."""
+    try:
+        with torch.device("meta"):
+            return T5(T5Config.of(config))
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder / 'config.json'} describes no T5 ({reason}); fetch it again") from error
+
+
+def _is_quantized(name: str, module: nn.Module, quantization: str) -> bool:
+    """Linear layers of the blocks; int8 leaves out `wo`, whose inputs it would round through float16, in which they
+    overflow (transformers leaves it out for that too, in 4 bit as well).
+    """
+    return quantization != "none" and type(module) is nn.Linear and not (quantization == "int8" and name.endswith("wo"))
+
+
+def _fill_head(model: T5, weights: WeightFiles) -> None:
+    """Give the head its own weight; where it has none, or the same, the embeddings: one parameter under both names, so
+    that the model stays tied whatever is done with it later.
+    """
+    embedding = model.shared.weight
+    if "lm_head.weight" not in weights and model.config.tie_word_embeddings:
+        model.lm_head.weight = embedding
+        return
+    head = weights.read("lm_head.weight", embedding.shape).to(embedding.device, embedding.dtype)
+    model.lm_head.weight = embedding if torch.equal(head, embedding) else nn.Parameter(head, requires_grad=False)

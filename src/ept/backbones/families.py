@@ -17,9 +17,9 @@ class Family:
     encoder_decoder: bool
 
 
-_T5 = Family("ept.backbones.load:load_t5", "d_model", encoder_decoder=True)
-_CAUSAL = Family("ept.backbones.load_causal:load_causal", "hidden_size", encoder_decoder=False)
-_GPT2 = Family("ept.backbones.load_causal:load_causal", "n_embd", encoder_decoder=False)
+_T5 = Family("ept.backbones.encoder_decoder:load_t5", "d_model", encoder_decoder=True)
+_CAUSAL = Family("ept.backbones.decoder_only:load_causal", "hidden_size", encoder_decoder=False)
+_GPT2 = Family("ept.backbones.decoder_only:load_causal", "n_embd", encoder_decoder=False)
 
 FAMILIES: dict[str, Family] = {
     "t5": _T5,

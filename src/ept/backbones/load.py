@@ -1,7 +1,7 @@
 """Load a frozen backbone from a local folder: config.json and safetensors."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -10,17 +10,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ept.backbones.backbone import Backbone, Form
-from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.backbones.families import family_of
 from ept.backbones.files import read_config, weight_files
-from ept.backbones.quantise import quantised_linear
-from ept.backbones.spread import spread
-from ept.backbones.t5 import T5
-from ept.backbones.t5_config import T5Config
 from ept.errors import InputError
 
 DTYPES = ("float32", "bfloat16")
-EMBEDDING_NAMES = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 
 
 def load_backbone(
@@ -34,7 +28,7 @@ def load_backbone(
     """The frozen backbone in `folder` (config.json, and model.safetensors or shards with an index), on
     `device`.
 
-    With `quantization` nf4 or int8 the linear layers of the blocks are quantised; embeddings, norms and head have
+    With `quantization` nf4 or int8 the linear layers of the blocks are quantized; embeddings, norms and head have
     `dtype`. `spread_over` names the devices that share the blocks, if more than one. Raises InputError for a missing
     folder or file, a model type that no family has, a dtype other than float32 or bfloat16 (T5 overflows in float16),
     and whatever the family's loader refuses.
@@ -47,70 +41,6 @@ def load_backbone(
     module, name = family_of(config).loader.split(":")
     form = Form(getattr(torch, dtype), device, quantization, gradient_checkpointing, spread_over)
     return getattr(importlib.import_module(module), name)(config, folder, form)
-
-
-def load_t5(config: dict, folder: Path, form: Form) -> EncoderDecoder:
-    """T5 v1.0 (tied head), v1.1, flan and mT5 (gated, own head).
-
-    Linear layers are quantised one by one as they are read. Of a model that is spread over devices all but the blocks
-    is on the first. Raises InputError for sizes that make no model, an unreadable or incomplete safetensors
-    file, and a tensor of another shape.
-    """
-    model = _empty(config, folder)
-    devices = form.spread_over or (form.device,)
-    places = spread(blocks_of(model), devices)
-    with WeightFiles(folder) as weights:
-        embedding = next((name for name in (*EMBEDDING_NAMES, "lm_head.weight") if name in weights), "shared.weight")
-        for name, module in list(model.named_modules()):
-            if getattr(module, "weight", None) is None or name == "lm_head":
-                continue
-            stored = embedding if name == "shared" else f"{name}.weight"
-            place = places.get(".".join(name.split(".")[:3]), devices[0])
-            weight = weights.read(stored, module.weight.shape).to(place, form.dtype)
-            if _is_quantised(name, module, form.quantization):
-                model.set_submodule(name, quantised_linear(weight, form.quantization))
-            else:
-                module.weight = nn.Parameter(weight, requires_grad=False)
-        _fill_head(model, weights)
-    if form.quantization != "none":
-        # What PEFT goes by.
-        setattr(model, "is_loaded_in_4bit" if form.quantization == "nf4" else "is_loaded_in_8bit", True)
-    return EncoderDecoder(model, form.gradient_checkpointing)
-
-
-def blocks_of(model: T5) -> dict[str, nn.Module]:
-    """The blocks of encoder and decoder by name, in the order in which they run."""
-    stacks = {"encoder": model.encoder, "decoder": model.decoder}
-    return {f"{name}.block.{i}": block for name, stack in stacks.items() for i, block in enumerate(stack.block)}
-
-
-def _empty(config: dict, folder: Path) -> T5:
-    """A T5 without numbers, so that none is initialised, copied or held twice."""
-    try:
-        with torch.device("meta"):
-            return T5(T5Config.of(config))
-    except (ValueError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{folder / 'config.json'} describes no T5 ({reason}); fetch it again") from error
-
-
-def _is_quantised(name: str, module: nn.Module, quantization: str) -> bool:
-    """Linear layers of the blocks; int8 leaves out `wo`, whose inputs it would round through float16, in which they
-    overflow (transformers leaves it out for that too, in 4 bit as well).
-    """
-    return quantization != "none" and type(module) is nn.Linear and not (quantization == "int8" and name.endswith("wo"))
-
-
-def _fill_head(model: T5, weights: "WeightFiles") -> None:
-    """Give the head its own weight; where it has none, or the same, the embeddings: one parameter under both names, so
-    that the model stays tied whatever is done with it later.
-    """
-    embedding = model.shared.weight
-    if "lm_head.weight" not in weights and model.config.tie_word_embeddings:
-        model.lm_head.weight = embedding
-        return
-    head = weights.read("lm_head.weight", embedding.shape).to(embedding.device, embedding.dtype)
-    model.lm_head.weight = embedding if torch.equal(head, embedding) else nn.Parameter(head, requires_grad=False)
 
 
 class WeightFiles:
@@ -157,3 +87,14 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} cannot be read as safetensors ({error}); fetch it again") from error
+
+
+def spread(blocks: Mapping[str, nn.Module], devices: Sequence[str]) -> dict[str, str]:
+    """A device for every block by its name, in their order: each holds about as many parameters as the others."""
+    sizes = {name: sum(parameter.numel() for parameter in block.parameters()) for name, block in blocks.items()}
+    total, before, places = sum(sizes.values()), 0, {}
+    for name, size in sizes.items():
+        # Where the middle of the block falls.
+        places[name] = devices[(2 * before + size) * len(devices) // (2 * total)]
+        before += size
+    return places

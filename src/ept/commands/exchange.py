@@ -3,7 +3,7 @@
 import argparse
 
 from ept.commands.options import Verbs
-from ept.exchange.transfer import FORMATS
+from ept.exchange.formats import FORMATS
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -22,13 +22,13 @@ def add_verbs(verbs: Verbs) -> None:
 
 def import_prompt(options: argparse.Namespace) -> None:
     """Make a prompt file from an adapter folder of another program (DePT's released code, PEFT)."""
-    from ept.exchange.transfer import import_prompt
+    from ept.exchange.formats import import_prompt
 
     print("\n".join(import_prompt(options.format, options.origin, options.to, options.backbone_folder)))
 
 
 def export_prompt(options: argparse.Namespace) -> None:
     """Make an adapter folder for another program (DePT's released code, PEFT) from a prompt file."""
-    from ept.exchange.transfer import export_prompt
+    from ept.exchange.formats import export_prompt
 
     print("\n".join(export_prompt(options.format, options.origin, options.to, options.backbone)))

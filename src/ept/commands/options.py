@@ -29,8 +29,8 @@ class Verbs:
 
 def experiment_of(options: argparse.Namespace):
     """The experiment that --config describes. Raises InputError for a configuration that is none."""
-    from ept.config import load_configuration
-    from ept.experiment import Experiment
+    from ept.config.configuration import load_configuration
+    from ept.plan.experiment import Experiment
 
     return Experiment(load_configuration(options.config))
 

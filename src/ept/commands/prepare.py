@@ -8,8 +8,24 @@ from ept.errors import InputError
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """check, fetch, tokenize, download-backbone, convert-weights, convert-gguf, rebuild-demo-backbone."""
+    """Verbs from `check` to `rebuild-demo-backbone`, and `mend` and `reference`."""
     verbs.add_with_config(check)
+    planning = verbs.add(plan)
+    planning.add_argument(
+        "--config",
+        "--configfile",
+        nargs="+",
+        default=["config/config.yaml"],
+        help="configuration files, a backbone each (config/config.yaml)",
+    )
+    planning.add_argument(
+        "--rate",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=TFLOPS",
+        help="10^12 operations a second that were measured, for what is assumed; NAME=TFLOPS:GIB adds another GPU",
+    )
     add_task(verbs.add_with_config(fetch))
     tokenizing = verbs.add_with_config(tokenize)
     add_task(tokenizing)
@@ -23,6 +39,9 @@ def add_verbs(verbs: Verbs) -> None:
     rebuild = verbs.add(rebuild_demo_backbone, "rebuild-demo-backbone")
     rebuild.add_argument("--folder", required=True, help="where config.json, weights and tokenizer go")
     add_threads(rebuild)
+    mending = verbs.add_with_config(mend)
+    mending.add_argument("--look", action="store_true", help="remove nothing; only say if the disk is full")
+    verbs.add(reference)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -37,19 +56,19 @@ def check(options: argparse.Namespace) -> None:
 
 def fetch(options: argparse.Namespace) -> None:
     """Bring a task's published splits into data/raw, checked."""
-    from ept.data.source import fetch
-    from ept.tasks import get_task
+    from ept.data.fetch import fetch
+    from ept.tasks.registry import get_task
 
     experiment = experiment_of(options)
     fetch(get_task(options.task), experiment.data, experiment.raw_folder(options.task))
 
 
 def tokenize(options: argparse.Namespace) -> None:
-    """Split a task by the protocol and tokenise it into memory-mapped Arrow."""
+    """Split a task by the protocol and tokenize it into memory-mapped Arrow."""
     from ept.devices import limit_threads
 
     limit_threads(options.threads)
-    from ept.data.tokenize import tokenize_task
+    from ept.data.prepare import tokenize_task
 
     experiment = experiment_of(options)
     tokenize_task(
@@ -81,8 +100,8 @@ def convert_weights(options: argparse.Namespace) -> None:
 
 
 def convert_gguf(options: argparse.Namespace) -> None:
-    """Make a backbone folder of a model in GGUF, its weights dequantised."""
-    from ept.backbones.gguf import convert_gguf
+    """Make a backbone folder of a model in GGUF, its weights dequantized."""
+    from ept.backbones.convert import convert_gguf
 
     convert_gguf(options.file, options.to)
 
@@ -98,3 +117,33 @@ def rebuild_demo_backbone(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.threads)
     rebuild(options.folder)
+
+
+def mend(options: argparse.Namespace) -> None:
+    """After a crash: remove files that are not whole, so that the workflow makes them again."""
+    from ept.mend import remove_damaged, require_room
+    from ept.plan import paths
+
+    require_room(Path.cwd())
+    if options.look:
+        return
+    output = experiment_of(options).config.output
+    for line in remove_damaged(paths.produced_folders(output)):
+        print(line)
+
+
+def reference(options: argparse.Namespace) -> None:
+    """Write the configuration's schema and its reference from the typed settings."""
+    from ept.config.reference import write_reference
+
+    write_reference(Path("."))
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Print memory, steps and hours of each method on named GPUs, and what does not fit, before anything starts."""
+    from ept.config.configuration import load_configuration
+    from ept.cost.plan import plan_text
+    from ept.plan.experiment import Experiment
+
+    texts = [plan_text(Experiment(load_configuration(path)), options.rate) for path in options.config]
+    print("\n\n".join(texts))

@@ -28,8 +28,8 @@ def table(options: argparse.Namespace) -> None:
     """Make a table (CSV, Markdown, LaTeX, HTML) from the runs of the configuration."""
     from ept.cost.resources import JobResources
     from ept.devices import free_gpus
+    from ept.plan.tables import EFFICIENCY
     from ept.results.write import write_table
-    from ept.table_plan import EFFICIENCY
 
     experiment = experiment_of(options)
     # Only this one measures something: on what its packs were trained.
@@ -57,7 +57,7 @@ def zero_shot(options: argparse.Namespace) -> None:
     from ept.devices import free_gpus, limit_threads
 
     limit_threads(options.threads)
-    from ept.results.zero_shot import write_zero_shot
+    from ept.results.tables.zero_shot import write_zero_shot
 
     experiment = experiment_of(options)
     with free_gpus(JobResources(experiment).gpus):
@@ -66,7 +66,7 @@ def zero_shot(options: argparse.Namespace) -> None:
 
 def show(options: argparse.Namespace) -> None:
     """Print the configuration's main table and say where all tables are."""
-    from ept.results.show import show_tables
+    from ept.results.render import show_tables
 
     show_tables(experiment_of(options))
 

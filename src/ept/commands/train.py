@@ -16,7 +16,7 @@ def add_verbs(verbs: Verbs) -> None:
     training.add_argument("--task", help="for example rte")
     training.add_argument("--regime", help="full, source, or k<number of examples>")
     training.add_argument(
-        "--initialise-from",
+        "--initialize-from",
         choices=["scratch", "source"],
         default="scratch",
         help="start from scratch or from the best source prompt, trained before (%(default)s)",
@@ -42,20 +42,20 @@ def train(options: argparse.Namespace) -> None:
     if options.hash:
         pack = experiment.find(options.hash)
     elif options.method and options.task and options.regime:
-        pack = experiment.pack(options.method, options.task, options.regime, options.initialise_from)
+        pack = experiment.pack(options.method, options.task, options.regime, options.initialize_from)
     else:
         raise InputError("name a pack by --hash, or by --method, --task and --regime")
     from ept.devices import free_gpus, limit_threads
 
     limit_threads(options.threads)
-    from ept.pack import MULTITASK
-    from ept.training.alone import alone_with
+    from ept.config.settings import MULTITASK
     from ept.training.checkpoint import Interrupted
+    from ept.training.train import alone_with
 
     if pack.task == MULTITASK:
-        from ept.training.distil_job import distil_job as train_job
+        from ept.training.distil import distil_job as train_job
     else:
-        from ept.training.job import train_job
+        from ept.training.train import train_job
 
     try:
         with alone_with(pack) as open_work:

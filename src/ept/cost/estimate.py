@@ -7,14 +7,13 @@ from functools import cache
 from importlib.resources import files
 
 from ept.backbones.files import read_config
+from ept.backbones.shape import BYTES, Shape, known_configs, shape_of
+from ept.config.settings import SOURCE, steps_for
 from ept.cost.hardware import Device
-from ept.cost.shapes import BYTES, Shape, known_configs, shape_of
-from ept.cost.trained import trained_parameters
-from ept.experiment import Experiment
-from ept.methods import get_method
-from ept.pack import SOURCE, Pack
-from ept.tasks import get_task
-from ept.training.settings import steps_for
+from ept.methods.registry import Sizes, get_method
+from ept.plan.experiment import Experiment
+from ept.plan.pack import Pack
+from ept.tasks.registry import get_task
 
 # Pieces of a label with `</s>`: T5's "0" has three, its "1" and "2" two.
 LABEL_PIECES = 3
@@ -24,9 +23,6 @@ LEAST_PREFIXES = 4
 COPIES = 5
 # What a pass holds beside what it keeps, in layers: gradients and products that are under way (a test measures it).
 UNDER_WAY = 2
-# The training passes of a method in those of a prompt: fine-tuning also needs the gradient of every weight; LST sends
-# none through the backbone, and its side network is small.
-EFFORT = {"fine_tuning": 1.5, "lst": 0.6}
 # With gradient checkpointing there is a second forward pass beside the two passes of a frozen model.
 CHECKPOINTING_EFFORT = 1.5
 
@@ -98,6 +94,7 @@ def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> Pa
     of its tasks in every step, and has its teachers read each once.
     """
     config, settings = experiment.config, experiment.config.training_settings(pack.regime)
+    record = get_method(pack.method)
     tasks = [pack.task] if pack.tokenized else [candidate.task for candidate in pack.candidates]
     sizes = {task: _size(task) for task in tasks}
     longest = max(config.source_length(task) for task in tasks)
@@ -105,8 +102,8 @@ def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> Pa
     runs = pack.number_of_runs
     batch = min(settings.batch_size, pack.k or max(size.train_rows for size in sizes.values()))
     prompt = prompt_length(pack)
-    effort = EFFORT.get(pack.method, 1.0) * (CHECKPOINTING_EFFORT if config.backbone.gradient_checkpointing else 1.0)
-    effort *= halving_share(settings.halving) if get_method(pack.method).packed else 1.0
+    effort = record.effort * (CHECKPOINTING_EFFORT if config.backbone.gradient_checkpointing else 1.0)
+    effort *= halving_share(settings.halving) if record.packed else 1.0
     training = evaluation = 0.0
     for task, size in sizes.items():
         positions = prompt + min(size.pieces, config.source_length(task))
@@ -119,10 +116,11 @@ def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> Pa
             training += steps * batch * row
         if pack.regime != SOURCE:
             evaluation += len(pack.seeds) * size.test_rows * row
-    trained = trained_parameters(pack.method, shape, pack.variant, config.baselines, longest)
-    dtype = config.backbone.used_dtype(get_method(pack.method).float32, gpu)
+    sizes_ = Sizes(shape, pack.variant.prompt, pack.variant.ept, config.baselines, longest)
+    trained = record.parameters(sizes_)
+    dtype = config.backbone.used_dtype(record.float32, gpu)
     weights = shape.weight_bytes(dtype, config.backbone.quantization)
-    together = runs if get_method(pack.method).packed else 1
+    together = runs if record.packed else 1
     held = weights + COPIES * BYTES["float32"] * trained * together
     graph = graph_bytes(shape, prompt + longest, dtype, config.backbone.gradient_checkpointing)
     graph += UNDER_WAY * (prompt + longest) * shape.kept_bytes(dtype)
@@ -162,9 +160,7 @@ def halving_share(rungs: int) -> float:
 
 def prompt_length(pack: Pack) -> int:
     """Positions before the text."""
-    if pack.method in ("dept", "ept"):
-        return pack.variant.prompt.short_length
-    return pack.variant.prompt.length if get_method(pack.method).packed else 0
+    return get_method(pack.method).tokens(pack.variant.prompt)
 
 
 def _size(task: str) -> TaskSize:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from ept.errors import InputError
 
 # The share of its published peak that a GPU is assumed to reach in training. An assumption, not a measurement.
-UTILISATION = 0.3
+UTILizATION = 0.3
 # What CUDA, torch and fragmentation take of a GPU's memory: an assumption too.
 RESERVED_BYTES = 2 * 2**30
 GIB = 2**30
@@ -33,7 +33,7 @@ class Device:
 
 
 def _gpu(name: str, gib: int, bfloat16: float, float32: float) -> Device:
-    return Device(name, gib, bfloat16 * UTILISATION, float32 * UTILISATION)
+    return Device(name, gib, bfloat16 * UTILizATION, float32 * UTILizATION)
 
 
 # Published peaks without sparsity, in TFLOP/s, bfloat16 on tensor cores and float32 without: NVIDIA's data sheets of

@@ -6,14 +6,14 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ept.backbones.shape import Shape
 from ept.cost.estimate import PackCost, backbone_shape, pack_cost
-from ept.cost.hardware import CPU_THREAD, GIB, GPUS, UTILISATION, Device, with_rates
+from ept.cost.hardware import CPU_THREAD, GIB, GPUS, Device, UTILizATION, with_rates
 from ept.cost.resources import JobResources
-from ept.cost.shapes import Shape
 from ept.errors import InputError
-from ept.experiment import Experiment
-from ept.methods import get_method
-from ept.pack import Pack
+from ept.methods.registry import get_method
+from ept.plan.experiment import Experiment
+from ept.plan.pack import Pack
 
 HEAD = ["method", "jobs", "runs", "steps", "trained", "least GiB", "batch GiB"]
 NO_ROOM, UNKNOWN = "no room", "unknown"
@@ -151,7 +151,7 @@ def _notes(gpu: bool, rows: Sequence[Sequence[str]]) -> list[str]:
         "Hours: on one device, of what has room there, without start-up; N devices take about 1/N of them.",
     ]
     if gpu:
-        peaks = f"Rates: published peak x {UTILISATION}, an assumption"
+        peaks = f"Rates: published peak x {UTILizATION}, an assumption"
         notes.append(f"{peaks}; --rate NAME=TFLOPS takes a measured one (NAME=TFLOPS:GIB another GPU).")
     if any(UNKNOWN in cell for row in rows for cell in row):
         notes.append(f"{UNKNOWN.capitalize()}: nothing in that precision was trained there yet.")

@@ -3,11 +3,11 @@
 import math
 from functools import cached_property
 
+from ept.backbones.shape import BYTES
 from ept.cost.estimate import PackCost, backbone_shape, pack_cost, zero_shot_flops
 from ept.cost.hardware import LIMIT_CPU, LIMIT_GPU, Device
-from ept.cost.shapes import BYTES
-from ept.experiment import Experiment
-from ept.pack import Pack
+from ept.plan.experiment import Experiment
+from ept.plan.pack import Pack
 
 # Smaller backbones train well on a CPU: `make bench` trains 15 million parameters on two cores.
 LEAST_PARAMETERS_FOR_GPU = 30_000_000
@@ -21,7 +21,7 @@ UNKNOWN_MB = 32_000
 # Starting and loading take minutes; a slower machine three times as long. A job that is cut goes on from its
 # checkpoint, so that no limit needs to be longer than a day, which many partitions have as their own.
 START_MINUTES, MARGIN, LONGEST_MINUTES = 20, 3, 24 * 60
-# Rules that train nothing: the largest published data set (MNLI) is fetched, tokenised or read back whole.
+# Rules that train nothing: the largest published data set (MNLI) is fetched, tokenized or read back whole.
 LIGHT_MB, LIGHT_MINUTES = 4_000, 60
 # T5-11B is a download of 45 GB.
 DOWNLOAD_MINUTES = 6 * 60

@@ -1,1 +1,1 @@
-"""From published data sets to batches: sources, splits, k-shot samples, tokenised files, bucketed batches."""
+"""From published data sets to batches: sources, splits, k-shot samples, tokenized files, bucketed batches."""

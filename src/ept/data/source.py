@@ -1,18 +1,13 @@
 """Where published splits come from: the demonstration generator, the Hugging Face hub, or a local folder."""
 
-import tempfile
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from ept.data import hub, local
-from ept.demo import GENERATOR_VERSION
+from ept.demo.identity import GENERATOR_VERSION
 from ept.errors import InputError
-from ept.files import write_atomically
 from ept.tasks.record import Task
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -32,68 +27,75 @@ def identity(source: DataSource, task: Task) -> str:
     if source.kind == "demo":
         return f"demo-v{GENERATOR_VERSION}-seed{source.seed}"
     if source.kind == "hub":
-        return f"hub-{hub.REPOSITORIES[task.suite][1][:8]}"
-    return f"local-{local.footers_digest(local.locate(task, source.path))}"
+        return f"hub-{REPOSITORIES[task.suite][1][:8]}"
+    return f"local-{footers_digest(locate(task, source.path))}"
 
 
-def fetch(task: Task, source: DataSource, folder: Path) -> None:
-    """Write <folder>/<split>.parquet for every published split, after checking all of them.
+MAGIC = b"PAR1"
 
-    A hub revision cannot change, so that a folder which has all its splits is left alone and needs no
-    network. Raises InputError for whatever ept.data.check refuses, and for what the source cannot give.
+
+def locate(task: Task, path: str) -> dict[str, Path]:
+    """The files of a task's published splits, by split.
+
+    MNLI's validation is validation_matched and validation_mismatched, or the first of them, or one
+    `validation`. SQuAD's folder is plain_text (as on the hub) or v1.1. Raises InputError where a folder or
+    file is missing.
     """
-    import pyarrow.parquet as pq
-
-    from ept.data.check import check_table
-
-    if source.kind == "hub" and all((folder / f"{split}.parquet").is_file() for split in task.splits):
-        return
-    tables = _read(task, source)
-    for where, table in tables.values():
-        check_table(task, table, where)
-    for split, (_, table) in tables.items():
-        with write_atomically(folder / f"{split}.parquet") as path:
-            pq.write_table(table, path, compression="zstd")
+    if not Path(path).is_dir():
+        raise InputError(f"{path}: there is no such folder; correct data.path")
+    return published_files(task, _folder(task, Path(path)))
 
 
-def _read(task: Task, source: DataSource) -> dict[str, tuple[str, "pa.Table"]]:
-    """By split: where the table comes from, for messages, and the table."""
-    import pyarrow as pa
-
-    from ept.data.check import read_parquet
-
-    if source.kind == "demo":
-        from ept.demo.generator import generate
-
-        return {split: (f"demo {task.name} {split}", generate(task.name, split, source.seed)) for split in task.splits}
-    if source.kind == "local":
-        files = local.locate(task, source.path)
-        return {split: (str(file), read_parquet(file)) for split, file in files.items()}
-    # Downloaded outside of the project, so that a job that is killed leaves nothing half-written in it.
-    with tempfile.TemporaryDirectory(prefix="ept-hub-") as temporary:
-        folder, repository = Path(temporary), hub.REPOSITORIES[task.suite][0]
-        return {
-            split: (
-                f"{repository} {task.config} {split}",
-                pa.concat_tables(read_parquet(folder / name, f"{repository} {name}") for name in names),
-            )
-            for split, names in hub.download(task, folder).items()
-        }
+def published_files(task: Task, folder: Path) -> dict[str, Path]:
+    """The files <folder>/<split>.parquet of a task, by split. Raises InputError where one is missing."""
+    files = {split: folder / f"{split}.parquet" for split in (*task.splits, "validation")}
+    present = {split: file for split, file in files.items() if file.is_file()}
+    if "validation_matched" in present:
+        present.pop("validation", None)
+    elif "validation" in present:
+        present.pop("validation_mismatched", None)
+    for split in ("train",) if "validation" in present else ("train", task.splits[1]):
+        if split not in present:
+            raise InputError(f"{files[split]}: there is no such file; put {task.name}'s {split} split there")
+    return present
 
 
-def read_raw(task: Task, folder: Path) -> dict[str, "pa.Table"]:
-    """The published splits of a task as `fetch` wrote them, with a column `row`: "<split>:<row in the file>".
+def _folder(task: Task, path: Path) -> Path:
+    names = [task.config, "v1.1"] if task.suite == "squad" else [task.config]
+    for name in names:
+        if (folder := path / task.suite / name).is_dir():
+            return folder
+    missing = path / task.suite / names[0]
+    raise InputError(f"{missing}: there is no such folder; put {task.name}'s Parquet files there")
 
-    Raises InputError where train or validation is missing or a file is torn.
+
+def footers_digest(files: dict[str, Path]) -> str:
+    """Eight hexadecimal digits of the SHA-256 over the splits' names and Parquet footers.
+
+    A footer holds schema, row counts, offsets and statistics, so that most changes of the data change it, and
+    it is read in a moment however large the file is. Raises InputError for a file that is not whole.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder; make it with `ept fetch --task {task.name}`")
-    import pyarrow as pa
+    digest = hashlib.sha256()
+    for split, file in sorted(files.items()):
+        digest.update(split.encode() + b"\0" + _footer(file))
+    return digest.hexdigest()[:8]
 
-    from ept.data.check import read_parquet
 
-    tables = {name: read_parquet(file) for name, file in local.published_files(task, folder).items()}
-    return {
-        name: table.append_column("row", pa.array([f"{name}:{row}" for row in range(table.num_rows)]))
-        for name, table in tables.items()
-    }
+def _footer(path: Path) -> bytes:
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 8))
+        tail = file.read()
+        length = int.from_bytes(tail[:4], "little")
+        if tail[4:] != MAGIC or length + 8 > size:
+            raise InputError(f"{path}: this is not a whole Parquet file (its end is missing); copy it again")
+        file.seek(size - 8 - length)
+        return file.read(length)
+
+
+REPOSITORIES = {
+    "glue": ("nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"),
+    "super_glue": ("aps/super_glue", "3de24cf8022e94f4ee4b9d55a6f539891524d646"),
+    "squad": ("rajpurkar/squad", "7b6d24c440a36b6815f21b70d25016731768db1f"),
+}
+"""Suite -> repository and revision."""

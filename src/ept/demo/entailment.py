@@ -21,14 +21,14 @@ def shorten(world: World, event: Event) -> Event:
     )
 
 
-def generalise(world: World, event: Event) -> Event:
+def generalize(world: World, event: Event) -> Event:
     """The event with its thing named by the category half of the time."""
     return replace(event, thing=CATEGORY[event.thing]) if world.chance(0.5) else event
 
 
 def weaken(world: World, event: Event) -> Event:
     """An event that follows from this one: details left out, the thing named by its category."""
-    return generalise(world, shorten(world, event))
+    return generalize(world, shorten(world, event))
 
 
 def strengthen(world: World, event: Event) -> Event:
@@ -63,7 +63,7 @@ def plain_pair(world: World, relation: str) -> tuple[str, str]:
     role = world.pick(("agent", "deed", "agent", "thing"))
     other = change(world, shorten(world, event), role) or strengthen(world, event)
     if role != "thing":
-        other = generalise(world, other)
+        other = generalize(world, other)
     return sentence(world, event), sentence(world, other, negated=way > 0.8)
 
 

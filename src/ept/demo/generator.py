@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from ept.demo import GENERATOR_VERSION, entailment, passages, senses, sentences, similarity
+from ept.demo import entailment, passages, senses, sentences, similarity
+from ept.demo.identity import GENERATOR_VERSION
 from ept.demo.world import World
 from ept.errors import InputError
 

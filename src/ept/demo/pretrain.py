@@ -10,15 +10,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import T5Config, T5ForConditionalGeneration
 
-from ept.demo.corpus import (
-    HINTED,
-    NAMES,
-    corrupt,
-    language,
-    plain_text,
-    roles_example,
-    task_example,
-)
+from ept.demo.corpus import HINTED, NAMES, corrupt, language, plain_text, roles_example, task_example
 from ept.demo.start import start_matching
 from ept.demo.tokenizer import EOS, PAD, build_tokenizer, save_tokenizer
 from ept.demo.world import World
@@ -114,7 +106,7 @@ def rate_at(step: int, steps: int) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * share))
 
 
-def optimiser(model: T5ForConditionalGeneration) -> torch.optim.AdamW:
+def optimizer(model: T5ForConditionalGeneration) -> torch.optim.AdamW:
     """AdamW with a rate for each kind of parameter: with one for all, the comparisons of two texts stay at chance."""
     kinds: dict[str, list[torch.nn.Parameter]] = {"matrix": [], "embedding": [], "bias": [], "norm": []}
     for name, parameter in model.named_parameters():
@@ -143,7 +135,7 @@ def rebuild(
     torch.manual_seed(seed)
     model = T5ForConditionalGeneration(configuration(tokenizer.get_vocab_size()))
     start_matching(model)
-    stepper = optimiser(model)
+    stepper = optimizer(model)
     schedule = torch.optim.lr_scheduler.LambdaLR(stepper, lambda step: rate_at(step, steps))
     started, total = time.monotonic(), 0.0
     model.train()

@@ -1,17 +1,6 @@
 """Tasks on single sentences: cola (is it grammatical) and sst2 (is it praise)."""
 
-from ept.demo.words import (
-    ASPECTS,
-    BLAME,
-    DEGREES,
-    DOINGS,
-    MANNERS,
-    NEARNESS,
-    PRAISE,
-    REVIEWERS,
-    SITES,
-    WORKERS,
-)
+from ept.demo.words import ASPECTS, BLAME, DEGREES, DOINGS, MANNERS, NEARNESS, PRAISE, REVIEWERS, SITES, WORKERS
 from ept.demo.world import World
 
 

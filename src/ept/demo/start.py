@@ -1,6 +1,6 @@
 """Where the weights of the demonstration backbone start: attention that already looks for equal words.
 
-Mimetic initialisation (Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers", 2023). From T5's own
+Mimetic initialization (Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers", 2023). From T5's own
 start a model of this size finds out only after an hour that words can be looked up elsewhere in a text, and until then
 every task that compares two texts stays at chance.
 """

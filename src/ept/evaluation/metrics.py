@@ -123,7 +123,7 @@ def spearman(predictions: np.ndarray, scores: np.ndarray) -> float:
 
 
 def _correlation(left: np.ndarray, right: np.ndarray) -> float:
-    """The cosine of two centred arrays. A constant side leaves rounding errors of its mean only, which count
+    """The cosine of two centered arrays. A constant side leaves rounding errors of its mean only, which count
     as 0.
     """
     if any(np.ptp(side, axis=0).max() == 0 for side in (left, right)):
@@ -149,8 +149,8 @@ def _whole_group_right(predictions: np.ndarray, truth: References) -> np.ndarray
     return wrong[inverse] == 0
 
 
-def normalise_answer(text: str) -> str:
-    """SQuAD's normalisation (its official evaluation script): lower case, no punctuation, no articles, single
+def normalize_answer(text: str) -> str:
+    """SQuAD's normalization (its official evaluation script): lower case, no punctuation, no articles, single
     blanks.
     """
     text = "".join(character for character in text.lower() if character not in string.punctuation)
@@ -158,15 +158,15 @@ def normalise_answer(text: str) -> str:
 
 
 def exact_match(prediction: str, answer: str) -> float:
-    """1 if both are the same after normalisation, else 0."""
-    return float(normalise_answer(prediction) == normalise_answer(answer))
+    """1 if both are the same after normalization, else 0."""
+    return float(normalize_answer(prediction) == normalize_answer(answer))
 
 
 def answer_f1(prediction: str, answer: str) -> float:
-    """SQuAD's F1 over the words of the normalised texts, 0-1; 0 where they share none, even where both are
+    """SQuAD's F1 over the words of the normalized texts, 0-1; 0 where they share none, even where both are
     empty.
     """
-    predicted, gold = normalise_answer(prediction).split(), normalise_answer(answer).split()
+    predicted, gold = normalize_answer(prediction).split(), normalize_answer(answer).split()
     common = sum((Counter(predicted) & Counter(gold)).values())
     return 2.0 * common / (len(predicted) + len(gold)) if common else 0.0
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from ept.errors import InputError
 from ept.exchange.read import PICKLE_FILE, PROMPT_KEY, AdapterFolder, ForeignPrompt
 from ept.exchange.write import base_model, write_adapter
-from ept.prompts.save import SavedPrompt
+from ept.methods.prompt_file import SavedPrompt
+from ept.methods.registry import method_of_format
 
 NAMES = {
     PROMPT_KEY: "prompt",
@@ -38,7 +39,7 @@ def read(folder: str | Path) -> ForeignPrompt:
     if alpha != ALPHA:
         tensors["B"] = tensors["B"] * (alpha / ALPHA)
         remarks += (f"lora_alpha is {alpha}, not {ALPHA}: B was multiplied by {alpha / ALPHA:g} for the same outputs",)
-    return ForeignPrompt("dept", tensors, adapter.base_model, remarks)
+    return ForeignPrompt(method_of_format("dept"), tensors, adapter.base_model, remarks)
 
 
 def write(folder: Path, prompt: SavedPrompt, origin: str, backbone: str | None) -> None:

@@ -8,7 +8,8 @@ from torch import Tensor
 from ept.errors import InputError
 from ept.exchange.read import PROMPT_KEY, SAFETENSORS_FILE, AdapterFolder, ForeignPrompt
 from ept.exchange.write import base_model, write_adapter
-from ept.prompts.save import SavedPrompt
+from ept.methods.prompt_file import SavedPrompt
+from ept.methods.registry import method_of_format
 
 
 def read(folder: str | Path) -> ForeignPrompt:
@@ -22,7 +23,7 @@ def read(folder: str | Path) -> ForeignPrompt:
     # PEFT fills in what a hand-written configuration leaves open.
     if adapter.config.get("token_dim") is not None:
         adapter.check_size("token_dim", prompt.shape[1])
-    return ForeignPrompt("pt", {"prompt": prompt}, adapter.base_model, remarks)
+    return ForeignPrompt(method_of_format("peft"), {"prompt": prompt}, adapter.base_model, remarks)
 
 
 def write(folder: Path, prompt: SavedPrompt, origin: str, backbone: str | None) -> None:

@@ -181,7 +181,7 @@ def _read_pickle(path: Path) -> dict[Any, Tensor]:
 
 def _check_matrix(path: Path, name: str, tensor: Any) -> None:
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or not tensor.is_floating_point():
-        raise InputError(f"{path}: {name} is no dense floating-point tensor; take the file of an adapter not quantised")
+        raise InputError(f"{path}: {name} is no dense floating-point tensor; take the file of an adapter not quantized")
     if tensor.dim() != 2 or 0 in tensor.shape:
         raise InputError(
             f"{path}: {name} has the shape {list(tensor.shape)}, but is to be a matrix that is not empty; take the "

@@ -9,7 +9,7 @@ from torch import Tensor
 from ept.errors import InputError
 from ept.exchange.read import CONFIG_FILE
 from ept.files import write_folder_atomically, write_json
-from ept.prompts.save import SavedPrompt
+from ept.methods.prompt_file import SavedPrompt
 
 # No program can take this for a model: brackets and blanks are forbidden in names on the hub.
 UNNAMED = "<name of the base model>"

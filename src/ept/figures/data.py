@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from ept import paths
 from ept.errors import InputError
-from ept.experiment import Experiment
-from ept.pack import Pack
-from ept.results.collect import read_record
-from ept.results.read import read_rows
-from ept.tasks import get_task
+from ept.plan import paths
+from ept.plan.experiment import Experiment
+from ept.plan.pack import Pack
+from ept.results.records import read_record, read_rows
+from ept.tasks.registry import get_task
 
 Row = dict[str, str | float]
 

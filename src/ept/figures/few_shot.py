@@ -7,7 +7,7 @@ from ept.figures.data import Results, Row, intervals
 from ept.figures.style import legend_below, majority_line, new_figure, plot_method
 
 TITLES = {"scratch": "from scratch", "source": "from a source prompt"}
-# Between neighbouring curves, in powers of two.
+# Between neighboring curves, in powers of two.
 APART = 0.07
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from ept.figures.data import PackRecord, Results
-from ept.figures.style import SMALL, new_figure
-from ept.tasks import get_task
+from ept.figures.data import PackRecord, Results, mean_curve
+from ept.figures.style import SERIES, SMALL, legend_below, new_figure
+from ept.methods.registry import SUBJECT
+from ept.tasks.registry import get_task
 
 # Moments of a training and the place of their entry in a run's diagnostics.
 MOMENTS = {"start": 0, "end": -1}
@@ -13,7 +14,7 @@ MOMENTS = {"start": 0, "end": -1}
 
 def draw(results: Results) -> Figure:
     """Two heat maps, at the start and at the end: tasks as rows, spaces as columns, means over seeds."""
-    records = results.of_method("ept")
+    records = results.of_method(SUBJECT)
     figure = new_figure(0.8 + 0.2 * len(records))
     panels = figure.subplots(1, len(MOMENTS), sharey=True)
     for axes, (moment, place) in zip(panels, MOMENTS.items(), strict=True):
@@ -33,3 +34,16 @@ def draw(results: Results) -> Figure:
 def gate_weights(record: PackRecord, place: int) -> np.ndarray:
     """The mean over seeds of the weights [spaces] in one entry of the runs' diagnostics."""
     return np.mean([run["diagnostics"][place]["gate_weights"] for run in record.selected], axis=0)
+
+
+def draw_fusion(results: Results) -> Figure:
+    """One curve a task over the steps: the mean over seeds of ‖F‖ / ‖P_s‖."""
+    figure = new_figure(2.5)
+    axes = figure.subplots()
+    for number, record in enumerate(results.of_method(SUBJECT)):
+        entries = [entry for run in record.selected for entry in run["diagnostics"]]
+        steps, ratios = mean_curve((entry["step"], entry["fusion_ratio"]) for entry in entries)
+        axes.plot(steps, ratios, label=get_task(record.pack.task).title, **SERIES[number % len(SERIES)])
+    axes.set(xlabel="step", ylabel="‖$F$‖ / ‖$P_s$‖", ylim=(0, None))
+    legend_below(figure, 4)
+    return figure

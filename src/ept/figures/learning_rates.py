@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ept.figures.data import PackRecord, Results
-from ept.figures.style import method_style, new_figure
-from ept.methods import METHODS
-from ept.table_plan import LEARNING_RATES
+from ept.figures.style import new_figure
+from ept.methods.registry import METHODS
+from ept.plan.tables import LEARNING_RATES
 
 LINES = ("-", "--", ":", "-.")
 
@@ -37,7 +37,7 @@ def _plot(axes, method: str, found: dict[tuple, float]) -> None:
     groups = METHODS[method].groups
     varied = next(place for place in range(len(groups)) if len({rates[place] for rates in found}) > 1)
     others = list(dict.fromkeys(_without(rates, varied) for rates in found))
-    style = method_style(method)
+    style = METHODS[method]
     for number, other in enumerate(others):
         points = sorted((rates[varied], score) for rates, score in found.items() if _without(rates, varied) == other)
         names = [

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from ept.experiment import Experiment
-from ept.table_plan import ABLATION, EFFICIENCY, LEARNING_RATES, MAIN, TRANSFER
+from ept.methods.registry import SUBJECT
+from ept.plan.experiment import Experiment
+from ept.plan.tables import ABLATION, EFFICIENCY, LEARNING_RATES, MAIN, TRANSFER
 
 INTERVALS = "Bars are 95 % intervals over seeds and test examples"
 BASELINE = "the dashed line is the majority baseline"
@@ -19,12 +20,20 @@ def _nothing(experiment: Experiment) -> str:
 
 def _without_projection(experiment: Experiment) -> str:
     config = experiment.config
-    return "" if "ept" in config.methods and config.ept.has_projection else "methods lacks ept, or EPT has one space"
+    return (
+        ""
+        if SUBJECT in config.methods and config.ept.has_projection
+        else f"methods lacks {SUBJECT}, or EPT has one space"
+    )
 
 
 def _without_fusion(experiment: Experiment) -> str:
     config = experiment.config
-    return "" if "ept" in config.methods and config.ept.fusion != "none" else "methods lacks ept, or EPT has no fusion"
+    return (
+        ""
+        if SUBJECT in config.methods and config.ept.fusion != "none"
+        else f"methods lacks {SUBJECT}, or EPT has no fusion"
+    )
 
 
 def _without_sweep(experiment: Experiment) -> str:
@@ -34,7 +43,7 @@ def _without_sweep(experiment: Experiment) -> str:
 
 @dataclass(frozen=True)
 class FigureKind:
-    """One figure: the module of its name has `draw(results)`, which returns a matplotlib figure.
+    """One figure: `drawer` is "module:function" below ept.figures, which returns a matplotlib figure of the results.
 
     `tables` are the tables that it is made of, or patterns of them; `reads` names what it takes, `caption` what it
     shows. A configuration without such tables leaves it out (`unless_asked` says which setting asks for them), and so
@@ -42,6 +51,7 @@ class FigureKind:
     """
 
     name: str
+    drawer: str
     title: str
     tables: tuple[str, ...]
     reads: str
@@ -59,12 +69,14 @@ class FigureKind:
 
     def draw(self, results) -> Any:
         """The matplotlib figure, drawn from ept.figures.data.Results."""
-        return import_module(f"ept.figures.{self.name}").draw(results)
+        module, function = self.drawer.split(":")
+        return getattr(import_module(f"ept.figures.{module}"), function)(results)
 
 
 FIGURES = (
     FigureKind(
         "parameters",
+        "parameters:draw",
         "Score against trained parameters",
         (MAIN,),
         "rows `average`",
@@ -74,6 +86,7 @@ FIGURES = (
     ),
     FigureKind(
         "few_shot",
+        "few_shot:draw",
         "Few-shot curves",
         ("fewshot_k*",),
         "rows `average`",
@@ -84,6 +97,7 @@ FIGURES = (
     ),
     FigureKind(
         "training_time",
+        "parameters:draw_training_time",
         "Score against training time",
         (MAIN, EFFICIENCY),
         "rows `average`, and `train_seconds_per_run`",
@@ -93,6 +107,7 @@ FIGURES = (
     ),
     FigureKind(
         "ablation",
+        "ablation:draw",
         "Ablation of EPT",
         (ABLATION,),
         "rows `average`",
@@ -102,6 +117,7 @@ FIGURES = (
     ),
     FigureKind(
         "sensitivity",
+        "ablation:draw_sensitivity",
         "Number of spaces and short length",
         (ABLATION,),
         "rows `average`",
@@ -112,6 +128,7 @@ FIGURES = (
     ),
     FigureKind(
         "gates",
+        "gates:draw",
         "Gate weights of EPT",
         (MAIN,),
         "`gate_weights` of the runs",
@@ -121,6 +138,7 @@ FIGURES = (
     ),
     FigureKind(
         "fusion",
+        "gates:draw_fusion",
         "Norm of EPT's fusion",
         (MAIN,),
         "`fusion_ratio` of the runs",
@@ -130,6 +148,7 @@ FIGURES = (
     ),
     FigureKind(
         "transfer",
+        "transfer:draw",
         "Transfer matrix",
         (TRANSFER,),
         "gains and choices",
@@ -140,6 +159,7 @@ FIGURES = (
     ),
     FigureKind(
         "learning_rates",
+        "learning_rates:draw",
         "Learning-rate sensitivity",
         (LEARNING_RATES,),
         "`best_validation` of all runs",
@@ -149,6 +169,7 @@ FIGURES = (
     ),
     FigureKind(
         "validation",
+        "validation:draw",
         "Validation curves",
         (MAIN,),
         "`validation_curve` of the runs",

@@ -1,14 +1,13 @@
-"""How every figure looks: its width, its text, and one colour and marker per method everywhere."""
+"""How every figure looks: its width, its text, and one color and marker per method everywhere."""
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ept.methods import METHODS
+from ept.methods.registry import METHODS
 
 # Inches: one column of a two-column paper. Text is at least 7 pt at that width.
 COLUMN_WIDTH = 3.3
@@ -17,31 +16,7 @@ SMALL, NORMAL = 7.0, 7.5
 NEUTRAL = "#666666"
 
 
-@dataclass(frozen=True)
-class MethodStyle:
-    """The colour and the marker of a method."""
-
-    color: str
-    marker: str
-
-
-# Prompt methods have Okabe and Ito's palette, the others the five colours that are farthest from it and from one
-# another in the eyes of readers with any of the three colour blindnesses (a test measures that), and black.
-STYLES = {
-    "fine_tuning": MethodStyle("#000000", "s"),
-    "adapter": MethodStyle("#9900CC", "P"),
-    "adapterdrop": MethodStyle("#550055", "X"),
-    "bitfit": MethodStyle("#773300", "d"),
-    "lora": MethodStyle("#005533", "v"),
-    "lst": MethodStyle("#330077", "<"),
-    "pt": MethodStyle("#56B4E9", "o"),
-    "spot": MethodStyle("#0072B2", "^"),
-    "attempt": MethodStyle("#CC79A7", ">"),
-    "mpt": MethodStyle("#E69F00", "h"),
-    "dept": MethodStyle("#009E73", "D"),
-    "ept": MethodStyle("#D55E00", "*"),
-}
-# For curves that are no methods (tasks): Okabe and Ito's colours, first solid, then dashed.
+# For curves that are no methods (tasks): Okabe and Ito's colors, first solid, then dashed.
 SERIES = [
     {"color": color, "linestyle": line}
     for line in ("-", "--")
@@ -82,27 +57,20 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def method_style(method: str) -> MethodStyle:
-    """The style of a method; grey for one that was added without an entry in STYLES."""
-    return STYLES.get(method, MethodStyle("#999999", "p"))
-
-
 def new_figure(height: float) -> Figure:
     """An empty figure of one column's width; `height` in inches."""
     return Figure(figsize=(COLUMN_WIDTH, height), layout="constrained")
 
 
 def plot_method(axes: Axes, method: str, x, y, errors=None, **options) -> None:
-    """A method's curve or points in its style, labelled with its title; `errors` are half-widths or (below, above)."""
-    style = method_style(method)
+    """A method's curve or points in its style, labeled with its title; `errors` are half-widths or (below, above)."""
+    style = METHODS[method]
     size = {"markersize": 7} if style.marker == "*" else {}
     axes.errorbar(
         x,
         y,
         yerr=errors,
-        **{"label": METHODS[method].title, "color": style.color, "marker": style.marker, "elinewidth": 0.7}
-        | size
-        | options,
+        **{"label": style.title, "color": style.color, "marker": style.marker, "elinewidth": 0.7} | size | options,
     )
 
 

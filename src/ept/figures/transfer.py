@@ -10,16 +10,16 @@ from matplotlib.patches import Rectangle
 
 from ept.figures.data import Results, Row
 from ept.figures.style import NEUTRAL, SMALL, new_figure
-from ept.methods import METHODS
-from ept.results.transfer_layout import ALL, ALL_TITLE, CHOSEN, OWN, source_name
-from ept.tasks import get_task
+from ept.methods.registry import METHODS
+from ept.results.tables.transfer import ALL, ALL_TITLE, CHOSEN, OWN, source_name
+from ept.tasks.registry import get_task
 
 # With more columns the numbers would not fit.
 NUMBERED = 7
 
 
 def draw(results: Results) -> Figure:
-    """One heat map a method and regime: sources as rows, targets as columns, gains over scratch as colours; hatched
+    """One heat map a method and regime: sources as rows, targets as columns, gains over scratch as colors; hatched
     where source and target are one task, framed where the protocol chooses the source.
     """
     rows = _first_metrics(results)

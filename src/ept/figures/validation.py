@@ -5,9 +5,9 @@ import math
 from matplotlib.figure import Figure
 
 from ept.figures.data import Results, mean_curve
-from ept.figures.style import legend_below, method_style, new_figure
-from ept.methods import METHODS
-from ept.tasks import get_task
+from ept.figures.style import legend_below, new_figure
+from ept.methods.registry import METHODS
+from ept.tasks.registry import get_task
 
 
 def draw(results: Results) -> Figure:
@@ -21,7 +21,7 @@ def draw(results: Results) -> Figure:
         for record in results.full_data:
             if record.pack.task == task:
                 steps, scores = mean_curve(point for run in record.selected for point in run["validation_curve"])
-                style = method_style(record.pack.method)
+                style = METHODS[record.pack.method]
                 title = METHODS[record.pack.method].title
                 axes.plot(steps, scores, color=style.color, marker=style.marker, markevery=[-1], label=title)
         axes.set_title(get_task(task).title)

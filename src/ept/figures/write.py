@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from ept import paths
-from ept.experiment import Experiment
-from ept.figures.captions import caption
 from ept.figures.data import Results
 from ept.figures.registry import FIGURES, FigureKind, asked_for, left_out
 from ept.figures.style import house_style
 from ept.files import DIGESTS, sha256_file, write_atomically, write_json, write_text
-from ept.results.html import figure_page
+from ept.plan import paths
+from ept.plan.experiment import Experiment
+from ept.results.render import figure_page
+from ept.tasks.registry import get_task
 
 # Dots per inch of the PNG.
 RESOLUTION = 200
@@ -49,3 +49,28 @@ def _write(kind: FigureKind, results: Results) -> list[Path]:
     write_text(text, words)
     write_text(page, figure_page(kind.title, svg.read_text(encoding="utf-8"), words))
     return [svg, png, text, page]
+
+
+def caption(kind: FigureKind, experiment: Experiment) -> str:
+    """The caption of a figure: plain sentences that are valid reStructuredText too."""
+    packs = [pack for table in kind.tables_of(experiment) for pack in experiment.table_packs(table)]
+    tasks = [get_task(task).title for task in dict.fromkeys(pack.task for pack in packs)]
+    seeds = dict.fromkeys(seed for pack in packs for seed in pack.seeds)
+    return f"{kind.caption} {conditions(experiment)} {_counted('Task', tasks)}; {_counted('seed', seeds)}.\n"
+
+
+def conditions(experiment: Experiment) -> str:
+    """Which backbone and which data stand behind every number; of generated data, that they are no science."""
+    config = experiment.config
+    data = {
+        "demo": f"a benchmark generated with seed {config.data.seed} (a demonstration, not science)",
+        "hub": "the published data sets from the Hugging Face hub",
+        "local": "data from a local folder",
+    }[config.data.source]
+    return f"Backbone: {config.backbone.public_name}; data: {data}."
+
+
+def _counted(noun: str, names) -> str:
+    """`Task: RTE` or `Tasks: RTE, CB`."""
+    names = [str(name) for name in names]
+    return f"{noun}{'s' if len(names) > 1 else ''}: {', '.join(names)}"

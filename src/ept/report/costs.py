@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ept import paths
+from ept.config.settings import SOURCE
 from ept.errors import InputError
-from ept.experiment import Experiment
-from ept.pack import SOURCE, Pack
+from ept.plan import paths
+from ept.plan.experiment import Experiment
+from ept.plan.pack import Pack
 
 # Columns of a benchmark file: seconds, seconds of CPU time, and the largest resident set in MB.
 WALL, CPU, MEMORY = "s", "cpu_time", "max_rss"

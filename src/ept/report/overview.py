@@ -2,13 +2,13 @@
 
 import re
 
-from ept.experiment import Experiment
-from ept.figures.captions import conditions
+from ept.config.settings import SOURCE
 from ept.figures.registry import left_out
-from ept.methods import METHODS
-from ept.pack import SOURCE
-from ept.table_plan import COMPARISON, REMEDIES
-from ept.tasks import get_task
+from ept.figures.write import conditions
+from ept.methods.registry import METHODS
+from ept.plan.experiment import Experiment
+from ept.plan.tables import COMPARISON, REMEDIES
+from ept.tasks.registry import get_task
 
 DEMONSTRATION = (
     "The embedded benchmark is generated from a grammar and its backbone is a small T5 made for it. The run shows how "

@@ -2,13 +2,12 @@
 
 import math
 
-from ept import paths
-from ept.experiment import Experiment
 from ept.files import write_text
+from ept.plan import paths
+from ept.plan.experiment import Experiment
 from ept.report.costs import Cost, costs
 from ept.report.overview import overview
-from ept.results.html import table_page
-from ept.results.layout import Cell, Layout, to_markdown
+from ept.results.render import Cell, Layout, table_page, to_markdown
 
 HEAD = ("rule", "jobs", "measured here", "seconds", "CPU seconds", "peak memory (MB)")
 

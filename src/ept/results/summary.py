@@ -1,15 +1,14 @@
 """summary.json: the headline numbers, flat enough for `dvc metrics`; it holds no times."""
 
-from ept.experiment import Experiment
 from ept.files import write_json
-from ept.methods import METHODS
-from ept.paths import summary_file
-from ept.results.collect import read_record
-from ept.results.read import read_own_table
-from ept.results.samples import AVERAGES
+from ept.methods.registry import METHODS
+from ept.plan.experiment import Experiment
+from ept.plan.paths import summary_file
+from ept.plan.tables import SUMMARY, headline_tables
+from ept.results.records import read_own_table, read_record
+from ept.results.statistics import AVERAGES
 from ept.results.write import write_table_settings
-from ept.table_plan import SUMMARY, headline_tables
-from ept.training.results import DIVERGED
+from ept.training.runs import DIVERGED
 
 BASELINE = "majority_baseline"
 
@@ -34,7 +33,7 @@ def write_summary(experiment: Experiment) -> None:
 
 def _add(regime: dict[str, dict], row: dict[str, str]) -> None:
     """An average of a method, and the majority baseline's beside it."""
-    chosen = METHODS[row["method"]].source == "optional" and row["source"] == "source"
+    chosen = METHODS[row["method"]].start == "optional" and row["source"] == "source"
     numbers = regime.setdefault(f"{row['method']}_from_source" if chosen else row["method"], {})
     for column, ending in (("mean", ""), ("ci_low", "_ci_low"), ("ci_high", "_ci_high")):
         numbers[row["task"] + ending] = float(row[column])

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ept.config.settings import MULTITASK, SOURCE
 from ept.errors import InputError
-from ept.methods import METHODS
-from ept.pack import MULTITASK, SOURCE
-from ept.paths import prompt_file
-from ept.results.collect import read_record, read_settings, selection_scores
-from ept.results.read import WrittenTable, read_table
-from ept.results.samples import averaged_tasks
+from ept.methods.registry import METHODS
+from ept.plan.paths import prompt_file
+from ept.results.records import WrittenTable, read_record, read_settings, read_table, selection_scores
+from ept.results.statistics import averaged_tasks
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def _pack(table: WrittenTable, run: dict[str, str]) -> list[str]:
 
 def _source_prompts(run: dict[str, str], source: str, settings: dict) -> list[Path]:
     """The files of the source prompts that a pack started from: the one that was chosen, or all that were mixed."""
-    candidates = settings["initialise_from"]
+    candidates = settings["initialize_from"]
     taken = [source] if source in candidates else list(candidates)
     backbone = Path(run["prompts"]).parents[3]
     return [

@@ -2,17 +2,17 @@
 
 import csv
 import io
+import json
 import math
 from pathlib import Path
 from typing import Any
 
-from ept import paths
-from ept.config import write_resolved
-from ept.experiment import Experiment
+from ept.config.configuration import write_resolved
 from ept.files import DIGESTS, sha256_file, write_json, write_text
-from ept.results.html import table_page
-from ept.results.kinds import kind_of
-from ept.results.layout import Layout, to_latex, to_markdown
+from ept.plan import paths
+from ept.plan.experiment import Experiment
+from ept.results.render import Layout, table_page, to_latex, to_markdown
+from ept.results.tables.registry import kind_of
 
 
 def write_table(experiment: Experiment, table: str) -> None:
@@ -43,7 +43,7 @@ def write_table_settings(experiment: Experiment, table: str, files: list[Path]) 
             "variant": pack.variant.name,
             "task": pack.task,
             "regime": pack.regime,
-            "start": pack.initialise_from,
+            "start": pack.initialize_from,
             "hash": pack.hash,
             "folder": str(pack.folder),
             "prompts": str(pack.prompts),
@@ -73,3 +73,28 @@ def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.4f}"
     return value
+
+
+def write_list(experiment: Experiment, table: str) -> Path:
+    """Write the list of the packs behind a table, or behind the summary, and return its path.
+
+    A list that has not changed keeps its time stamp, unless the table beside it was made from another: a copy that did
+    not keep time stamps cannot tell that this table is older than its list.
+    """
+    path = paths.table_list_file(experiment.config.output, table)
+    folders = [str(pack.folder) for pack in experiment.packs_behind(table)]
+    text = "".join(f"{folder}\n" for folder in folders)
+    if not path.exists() or path.read_text() != text or _folders_behind(experiment, table) not in (None, folders):
+        write_text(path, text)
+    return path
+
+
+def _folders_behind(experiment: Experiment, table: str) -> list[str] | None:
+    """The packs' folders that a finished table says it was made from; None where there is no table."""
+    path = paths.table_settings_file(experiment.config.output, table)
+    if not path.exists():
+        return None
+    try:
+        return [run["folder"] for run in json.loads(path.read_text())["runs"]]
+    except (ValueError, KeyError, TypeError):
+        return []

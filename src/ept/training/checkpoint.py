@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ept.files import write_atomically
-from ept.method_pack import MethodPack
-from ept.training.forward import ForwardSize
-from ept.training.optimiser import PackedAdam
-from ept.training.results import RunResult
+from ept.methods.base import MethodModule
+from ept.training.optimizer import PackedAdam
+from ept.training.runs import RunResult
+from ept.training.step import ForwardSize
 
 # Raised when a checkpoint of older code must not be gone on from.
 FORMAT = "ept-checkpoint-1"
@@ -32,8 +32,8 @@ class Interrupted(Exception):
 class TrainingState:
     """All that a pack's training is at one moment. The data order is a function of the step and needs no state."""
 
-    prompts: MethodPack
-    optimiser: PackedAdam
+    prompts: MethodModule
+    optimizer: PackedAdam
     results: list[RunResult]
     size: ForwardSize
     step: int = 0
@@ -56,7 +56,7 @@ class TrainingState:
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor that the next step depends on, by name; writing into them sets the state."""
         found = {f"parameter/{name}": parameter.data for name, parameter in self.prompts.named_parameters()}
-        for group, moments in self.optimiser.moments.items():
+        for group, moments in self.optimizer.moments.items():
             for number, (first, second) in enumerate(moments):
                 found |= {f"first/{group}/{number}": first, f"second/{group}/{number}": second}
         return found | {"healthy": self.healthy, "healthy_steps": self.healthy_steps}
@@ -116,7 +116,7 @@ class Checkpoint:
             "seconds": state.seconds,
             "wall_seconds": self.seconds_before + time.perf_counter() - self._began,
             "size": asdict(state.size),
-            "optimiser_steps": state.optimiser.steps,
+            "optimizer_steps": state.optimizer.steps,
             "results": results,
         }
         with write_atomically(self.path) as temporary:
@@ -142,7 +142,7 @@ class Checkpoint:
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
         state.step, state.seconds, state.size = header["step"], header["seconds"], ForwardSize(**header["size"])
-        state.optimiser.steps = header["optimiser_steps"]
+        state.optimizer.steps = header["optimizer_steps"]
         self.seconds_before = header.get("wall_seconds", 0.0)
         device = state.healthy.device
         for run, (result, values) in enumerate(zip(state.results, header["results"], strict=True)):

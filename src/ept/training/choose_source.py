@@ -11,12 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ept.prompts.base import PromptPack
-from ept.training.forward import pack_losses
-from ept.training.load import Job, runs_of
+from ept.errors import InputError
+from ept.methods.base import MethodModule
+from ept.methods.build import build_prompt_module, build_weight_module
+from ept.methods.prompt import PromptModule
+from ept.methods.prompt_file import SavedPrompt, read_prompt
+from ept.methods.registry import get_method
+from ept.plan.pack import Pack, joined_title
+from ept.training.job import Job, runs_of
 from ept.training.loop import train_pack
 from ept.training.progress import Progress
-from ept.training.results import Run
+from ept.training.runs import Run
+from ept.training.step import pack_losses
 
 # Training examples on which source prompts are compared where the target has all of its data (our reading).
 ROWS_TO_CHOOSE_SOURCE = 128
@@ -45,7 +51,7 @@ class SourceScores:
         return {"source": self.chosen or "scratch", name: scores}
 
 
-def score_sources(job: Job, sources: PromptPack, probe: PromptPack) -> SourceScores:
+def score_sources(job: Job, sources: PromptModule, probe: PromptModule) -> SourceScores:
     """The scores of the job's candidates, whose prompts are the runs of `sources`, best first.
 
     `probe` is an untrained pack of one run of the same method; only a choice by similarity trains it.
@@ -62,7 +68,7 @@ def score_sources(job: Job, sources: PromptPack, probe: PromptPack) -> SourceSco
     return SourceScores(by, {job.pack.candidates[place].title: scores[place] for place in ranked})
 
 
-def source_losses(job: Job, sources: PromptPack) -> list[float]:
+def source_losses(job: Job, sources: PromptModule) -> list[float]:
     """The loss of every source prompt on the target's examples, without training."""
     rows = _examples(job)
     with torch.inference_mode():
@@ -85,7 +91,7 @@ def _examples(job: Job) -> np.ndarray:
     return rows if job.pack.k is not None else np.random.default_rng(0).permutation(rows)[:ROWS_TO_CHOOSE_SOURCE]
 
 
-def _train_probe(job: Job, probe: PromptPack) -> None:
+def _train_probe(job: Job, probe: PromptModule) -> None:
     """Train a prompt briefly on the target, with the first of the grid's learning rates.
 
     Its seed should be that of the source prompts: with the start of another seed similarities would tell of the starts.
@@ -105,3 +111,74 @@ def _train_probe(job: Job, probe: PromptPack) -> None:
         lambda _, alive: np.full(len(alive), -np.inf),
         Progress(f"{job.pack.method} {job.pack.task} {job.pack.regime}: prompt to compare sources with", steps),
     )
+
+
+def starting_prompts(job: Job, seeds: list[int]) -> tuple[MethodModule, SourceScores]:
+    """The prompts of runs with these seeds, and the score of each source that was compared.
+
+    Tasks that are used together are one source, mnli+sst2; a mixture has no score before it is trained (NaN). Raises
+    InputError for a source prompt of another backbone or other settings.
+    """
+    prompts = build_runs(job, seeds)
+    if job.method.start_from == "mixture":
+        return prompts, SourceScores(scores={joined_title(job.pack.candidates): float("nan")})
+    if not job.pack.candidates:
+        return prompts, SourceScores()
+    sources = candidate_prompts(job)
+    first = job.pack.candidates[0]
+    scores = score_sources(job, sources, build_prompts(job, [first.seeds[0]], first.method))
+    (chosen,) = [candidate for candidate in job.pack.candidates if candidate.title == scores.chosen]
+    tensors = read_source(chosen).tensors
+    for run in range(len(seeds)):
+        prompts.load_tensors(run, tensors, str(chosen.source_prompt))
+    return prompts, scores
+
+
+def build_runs(job: Job, seeds: list[int]) -> MethodModule:
+    """A pack of untrained runs, one per seed: prompts, or the one run of a method that trains inside the backbone,
+    attached to it.
+    """
+    if job.method.packed:
+        return build_prompts(job, seeds)
+    (seed,) = seeds
+    return build_weight_module(job.pack.method, job.backbone, job.config.baselines, seed)
+
+
+def build_prompts(job: Job, seeds: list[int], method: str | None = None) -> PromptModule:
+    """A pack of untrained prompts, one run per seed, of the job's method or another."""
+    method = method or job.pack.method
+    mixes = get_method(method).start_from == "mixture"
+    prompt = job.pack.variant.prompt
+    texts = {"text": [prompt.init_text], "labels": job.task.labels}.get(prompt.init, [])
+    return build_prompt_module(
+        method,
+        job.backbone.embedding,
+        prompt,
+        job.pack.variant.ept,
+        source_length=job.config.source_length(job.task.name),
+        seeds=seeds,
+        init_ids=[job.answers.pieces.words(text) for text in texts],
+        sources=candidate_prompts(job).prompt if mixes else None,
+    )
+
+
+def candidate_prompts(job: Job) -> PromptModule:
+    """The trained prompts of all candidates, one run each. The candidates are packs of one method."""
+    candidates = job.pack.candidates
+    prompts = build_prompts(job, [job.pack.seeds[0]] * len(candidates), candidates[0].method)
+    for run, candidate in enumerate(candidates):
+        prompts.load_tensors(run, read_source(candidate).tensors, str(candidate.source_prompt))
+    return prompts
+
+
+def read_source(candidate: Pack) -> SavedPrompt:
+    """The source prompt of a pack. Raises InputError for one of another backbone or of other settings."""
+    saved = read_prompt(candidate.source_prompt)
+    backbone = candidate.settings["backbone"]
+    saved.check_backbone(backbone["name"], backbone["identity"], str(candidate.source_prompt))
+    if saved.metadata.get("hash") != candidate.hash:
+        raise InputError(
+            f"the prompt file {candidate.source_prompt} is of the settings {saved.metadata.get('hash')}, not of "
+            f"{candidate.hash}; delete it and train it here"
+        )
+    return saved

@@ -9,34 +9,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ept.backbones.backbone import Backbone
-from ept.backbones.memory import is_out_of_memory
-from ept.data.batches import BatchOrder
-from ept.data.tokenized import TokenizedSplit
-from ept.method_pack import MethodPack
+from ept.backbones.backbone import Backbone, is_out_of_memory
+from ept.config.settings import TrainingSettings
+from ept.data.dataset import TokenizedSplit
+from ept.data.sampling import BatchOrder
+from ept.methods.base import MethodModule
 from ept.training.checkpoint import Checkpoint, TrainingState
-from ept.training.forward import ForwardSize, accumulate_gradients
-from ept.training.inputs import StepInput, StepInputs
-from ept.training.optimiser import PackedAdam, linear_schedule
+from ept.training.optimizer import PackedAdam, linear_schedule
 from ept.training.progress import Progress
-from ept.training.results import DIVERGED, Run, RunResult
-from ept.training.settings import TrainingSettings
-from ept.training.stopping import stop_runs
+from ept.training.runs import DIVERGED, Run, RunResult, stop_runs
+from ept.training.step import ForwardSize, StepInput, StepInputs, accumulate_gradients
 
 # Steps between looks at which runs have diverged: each look makes a GPU wait for the host.
 LOOK_EVERY = 10
 
-Validate = Callable[[MethodPack, list[int]], np.ndarray]
+Validate = Callable[[MethodModule, list[int]], np.ndarray]
 """The validation scores [alive] of the runs with these numbers."""
 
 
 class Objective(Protocol):
-    """What is minimised: the inputs of every step and the gradients that they give."""
+    """What is minimized: the inputs of every step and the gradients that they give."""
 
     def take(self, step: int, alive: list[int], size: ForwardSize) -> StepInput:
         """The input of a step for the living runs."""
 
-    def accumulate(self, prompts: MethodPack, alive: list[int], found: StepInput) -> Tensor:
+    def accumulate(self, prompts: MethodModule, alive: list[int], found: StepInput) -> Tensor:
         """Add its gradients to the prompts' parameters and return the loss of each living run, [alive]."""
 
     def close(self) -> None:
@@ -54,7 +51,7 @@ class LabelLoss:
         """The input of a step for the living runs."""
         return self.inputs.take(step, alive, size)
 
-    def accumulate(self, prompts: MethodPack, alive: list[int], found: StepInput) -> Tensor:
+    def accumulate(self, prompts: MethodModule, alive: list[int], found: StepInput) -> Tensor:
         """Add its gradients to the prompts' parameters and return the loss of each living run, [alive]."""
         return accumulate_gradients(self.backbone, prompts, alive, found.pieces, found.label_pieces)
 
@@ -65,7 +62,7 @@ class LabelLoss:
 
 def train_pack(
     backbone: Backbone,
-    prompts: MethodPack,
+    prompts: MethodModule,
     runs: list[Run],
     train: TokenizedSplit,
     rows: np.ndarray,
@@ -88,7 +85,7 @@ def train_pack(
 
 
 def train_runs(
-    prompts: MethodPack,
+    prompts: MethodModule,
     runs: list[Run],
     objective: Objective,
     steps: int,
@@ -98,7 +95,7 @@ def train_runs(
     progress: Progress,
     checkpoint: Checkpoint | None = None,
 ) -> tuple[list[RunResult], float]:
-    """Train all runs and return their results and the seconds spent in optimiser steps (without validation).
+    """Train all runs and return their results and the seconds spent in optimizer steps (without validation).
 
     The pack's loss is the sum over runs, so the gradients are those of separate runs. A run whose loss is not finite is
     `diverged`: it stops, the others go on. With a `checkpoint` that was written before, training goes on from there and
@@ -127,13 +124,13 @@ def train_runs(
 
 
 def _begin(
-    prompts: MethodPack, runs: list[Run], settings: TrainingSettings, size: ForwardSize, checkpoint: Checkpoint | None
+    prompts: MethodModule, runs: list[Run], settings: TrainingSettings, size: ForwardSize, checkpoint: Checkpoint | None
 ) -> TrainingState:
     groups = prompts.parameter_groups()
     device = next(prompts.parameters()).device
     rates = {name: torch.tensor([run.learning_rates[name] for run in runs], device=device) for name in groups}
-    optimiser = PackedAdam(groups, rates, settings.clip_norm, prompts.packed)
-    state = TrainingState(prompts, optimiser, [RunResult() for _ in runs], size)
+    optimizer = PackedAdam(groups, rates, settings.clip_norm, prompts.packed)
+    state = TrainingState(prompts, optimizer, [RunResult() for _ in runs], size)
     if checkpoint is not None and checkpoint.read_into(state):
         return state
     for run, result in enumerate(state.results):
@@ -151,7 +148,7 @@ def _step(state: TrainingState, objective: Objective, factor: float) -> int:
     state.healthy[alive] &= losses.isfinite()
     updated = torch.zeros_like(state.healthy)
     updated[alive] = state.healthy[alive]
-    state.optimiser.step(factor, updated)
+    state.optimizer.step(factor, updated)
     state.healthy_steps += updated
     state.step += 1
     return examples
@@ -194,6 +191,6 @@ def _validate(state: TrainingState, validate: Validate) -> None:
             result.best_tensors = {name: tensor.clone() for name, tensor in state.prompts.tensors(run).items()}
 
 
-def _watch(prompts: MethodPack, run: int, result: RunResult, step: int) -> None:
+def _watch(prompts: MethodModule, run: int, result: RunResult, step: int) -> None:
     if found := prompts.diagnostics(run):
         result.diagnostics.append({"step": step, **found})

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from ept.backbones.backbone import Backbone
-from ept.backbones.memory import is_out_of_memory
+from ept.backbones.backbone import Backbone, is_out_of_memory
 from ept.files import write_json
 
 LENGTH = 128

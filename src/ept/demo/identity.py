@@ -1,0 +1,12 @@
+"""The embedded demonstration benchmark and its small pretrained T5: no download, not science.
+
+This module stays cheap to import; `generator.generate` makes the data, `pretrain.rebuild` the backbone.
+"""
+
+from pathlib import Path
+
+GENERATOR_VERSION = 1
+"""Part of the data's identity: raised whenever the same (task, split, seed) would give other rows."""
+
+BACKBONE_FOLDER = Path(__file__).parent / "backbone"
+"""The shipped backbone: config.json, model.safetensors, tokenizer.json and its configuration."""

@@ -1,0 +1,211 @@
+"""LST, ladder side-tuning (Sung et al. 2022): a small network beside the backbone that reads its activations."""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from ept.backbones.t5 import T5, Block, LayerCache, Norm
+from ept.backbones.t5_config import T5Config
+from ept.errors import InputError
+from ept.methods.lst_start import kept_hidden_units, prune_block, prune_norm
+from ept.methods.weights import WeightModule
+
+GATE_TEMPERATURE = 0.1
+SIZES = ("d_model", "d_kv", "d_ff")
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The backbone's hidden states [rows, length, hidden], without gradients, and those of the side network [rows,
+    length, side].
+    """
+
+    backbone: Tensor
+    side: Tensor
+
+    def __getitem__(self, rows: Tensor) -> "Streams":
+        return Streams(self.backbone[rows], self.side[rows])
+
+
+@dataclass(frozen=True)
+class LadderCache:
+    """The caches of a decoder's block and of its side layer."""
+
+    backbone: LayerCache = field(default_factory=LayerCache)
+    side: LayerCache = field(default_factory=LayerCache)
+
+    def select(self, rows: Tensor) -> "LadderCache":
+        """Of some rows, as copies."""
+        return LadderCache(self.backbone.select(rows), self.side.select(rows))
+
+
+class Entry(nn.Module):
+    """Stands before a stack's first block: embeddings [rows, length, hidden] become both streams."""
+
+    def __init__(self, hidden_size: int, side_size: int):
+        super().__init__()
+        self.down = _linear(hidden_size, side_size)
+
+    def forward(self, embeddings: Tensor) -> Streams:
+        """No gradient goes on to the embeddings."""
+        embeddings = embeddings.detach()
+        return Streams(embeddings, self.down(embeddings.float()))
+
+
+class Rung(nn.Module):
+    """[known] One layer of the ladder. With h the backbone layer's output: s <- side(g s + (1 - g) W h), where
+    g = sigmoid(gate / 0.1) and gate starts at 0.
+    """
+
+    def __init__(self, side: Block, hidden_size: int, side_size: int):
+        super().__init__()
+        self.gate = nn.Parameter(torch.zeros(1))
+        self.down = _linear(hidden_size, side_size)
+        self.side = side
+
+    def forward(
+        self,
+        side: Tensor,
+        hidden: Tensor,
+        bias: Tensor,
+        encoded: Tensor | None,
+        cross_bias: Tensor | None,
+        cache: LayerCache | None,
+    ) -> Tensor:
+        """[rows, length, side] from the same below and the backbone's `hidden`; `encoded` is the side encoder's."""
+        gate = torch.sigmoid(self.gate / GATE_TEMPERATURE)
+        mixed = gate * side + (1 - gate) * self.down(hidden.float())
+        cross_bias = None if cross_bias is None else cross_bias.float()
+        return self.side(mixed, bias.float(), encoded, cross_bias, cache)
+
+
+class LadderBlock(nn.Module):
+    """In the place of a block: the backbone's block without a graph, then its rung, if it has one.
+
+    [known] Side layers use the backbone's position bias.
+    """
+
+    def __init__(self, block: Block, entry: Entry | None, rung: Rung | None):
+        super().__init__()
+        self.block, self.entry, self.rung = block, entry, rung
+
+    @property
+    def layer(self) -> nn.ModuleList:
+        """The layers of the backbone's block."""
+        return self.block.layer
+
+    def forward(
+        self,
+        hidden: Tensor | Streams,
+        bias: Tensor,
+        encoded: Streams | None = None,
+        cross_bias: Tensor | None = None,
+        cache: LadderCache | None = None,
+    ) -> Streams:
+        """As `Block.forward`, for both streams; the first block of a stack gets embeddings."""
+        streams = hidden if self.entry is None else self.entry(hidden)
+        below = (None, None) if encoded is None else (encoded.backbone, encoded.side)
+        caches = (None, None) if cache is None else (cache.backbone, cache.side)
+        with torch.no_grad():
+            backbone = self.block(streams.backbone, bias, below[0], cross_bias, caches[0])
+        if self.rung is None:
+            return Streams(backbone, streams.side)
+        return Streams(backbone, self.rung(streams.side, backbone, bias, below[1], cross_bias, caches[1]))
+
+    def new_cache(self) -> LadderCache:
+        """For the generation of a text."""
+        return LadderCache()
+
+
+class EncoderEnd(nn.Module):
+    """In the place of the encoder's final norm: both streams, each normed."""
+
+    def __init__(self, norm: Norm, side_norm: Norm):
+        super().__init__()
+        self.norm, self.side_norm = norm, side_norm
+
+    def forward(self, streams: Streams) -> Streams:
+        """What the decoder attends to."""
+        with torch.no_grad():
+            backbone = self.norm(streams.backbone)
+        return Streams(backbone, self.side_norm(streams.side))
+
+
+class DecoderEnd(nn.Module):
+    """In the place of the decoder's final norm: [known] the side stream alone, normed and brought to the hidden size,
+    goes to the backbone's frozen lm_head.
+    """
+
+    def __init__(self, side_norm: Norm, hidden_size: int, side_size: int):
+        super().__init__()
+        self.side_norm = side_norm
+        self.up = _linear(side_size, hidden_size)
+
+    def forward(self, streams: Streams) -> Tensor:
+        """[rows, length, hidden] for lm_head, in its dtype."""
+        return self.up(self.side_norm(streams.side)).to(streams.backbone.dtype)
+
+
+class LadderSideTuning(WeightModule):
+    """[known] Sizes of the side network: the backbone's divided by `lst_reduction`; with `lst_skip_every` 4 layers 1-3,
+    5-7, 9-11 of T5-base have a side layer. [ours] Which of the backbone's weights it starts with: `prune.py`.
+    """
+
+    def attach(self, model: T5) -> None:
+        """Replace blocks and final norms of both stacks by such that carry two streams."""
+        self._check(model)
+        kept = kept_hidden_units(model.shared.weight, self.settings.lst_reduction)
+        for stack in (model.encoder, model.decoder):
+            for index, block in enumerate(stack.block):
+                rung = self._rung(model.config, stack.decoder, block, kept) if self._has_rung(index) else None
+                entry = Entry(self.hidden_size, len(kept)) if index == 0 else None
+                self._replace(stack.block, str(index), LadderBlock(block, entry, rung))
+            norm = prune_norm(stack.final_layer_norm, kept)
+            if stack is model.encoder:
+                end = EncoderEnd(stack.final_layer_norm, norm)
+            else:
+                end = DecoderEnd(norm, self.hidden_size, len(kept))
+            self._replace(stack, "final_layer_norm", end)
+
+    def _has_rung(self, index: int) -> bool:
+        every = self.settings.lst_skip_every
+        return every == 0 or index % every != 0
+
+    def _rung(self, config: T5Config, decoder: bool, block: Block, kept: Tensor) -> Rung:
+        sizes = {name: getattr(config, name) // self.settings.lst_reduction for name in SIZES}
+        side = Block(replace(config, **sizes), decoder, has_relative_attention_bias=False)
+        prune_block(block, side, kept)
+        return Rung(side, self.hidden_size, len(kept))
+
+    def _replace(self, parent: nn.Module, name: str, replacement: nn.Module) -> None:
+        original = getattr(parent, name)
+        replacement.eval()
+        for part in replacement.children():
+            if part is not original:
+                part.to(self.backbone.device, torch.float32)
+        setattr(parent, name, replacement)
+        self.undo(lambda: setattr(parent, name, original))
+
+    def _check(self, model: T5) -> None:
+        reduction, config = self.settings.lst_reduction, model.config
+        for name in SIZES:
+            if getattr(config, name) < reduction:
+                raise InputError(
+                    f"baselines.lst_reduction is {reduction}, but the backbone's {name} is {getattr(config, name)}; "
+                    "choose at most that"
+                )
+        for stack in (model.encoder, model.decoder):
+            if not any(self._has_rung(index) for index in range(len(stack.block))):
+                raise InputError(
+                    f"baselines.lst_skip_every {self.settings.lst_skip_every} leaves no side layer in a stack of "
+                    f"{len(stack.block)} layer; use 0"
+                )
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    """[known, released code] Weights from N(0, 0.01²), bias zero."""
+    linear = nn.Linear(inputs, outputs)
+    nn.init.normal_(linear.weight, std=0.01)
+    nn.init.zeros_(linear.bias)
+    return linear

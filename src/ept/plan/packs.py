@@ -1,0 +1,252 @@
+"""From a configuration to its packs: what is trained, under which hash, from which files.
+
+Everything here is known when Snakemake parses the workflow: no download, no torch, no data is read.
+"""
+
+import dataclasses
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ept.backbones.families import family_of
+from ept.backbones.files import backbone_identity, hidden_size, read_config
+from ept.config.configuration import Configuration, check_backbone
+from ept.config.sections import BackboneSettings
+from ept.config.settings import MULTITASK, SOURCE, FewShotSettings, check_regime
+from ept.config.variants import Variant
+from ept.data.source import DataSource, identity
+from ept.demo.identity import BACKBONE_FOLDER
+from ept.errors import InputError
+from ept.files import digest
+from ept.methods.registry import METHODS, Rates, check_start, get_method
+from ept.plan import paths
+from ept.plan.pack import Pack
+from ept.tasks.record import Task
+from ept.tasks.registry import get_task
+
+# Raised when a change of the code changes results without any setting having changed.
+RESULTS_VERSION = 1
+
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
+
+
+class Packs:
+    """The packs of one configuration: which runs train together, from which files, under which hash."""
+
+    def __init__(self, config: Configuration):
+        self.config = config
+        self.data = DataSource(kind=config.data.source, path=config.data.path, seed=config.data.seed)
+        self._source_packs: dict[tuple[str, str], Pack] = {}
+
+    @cached_property
+    def backbone_folder(self) -> Path:
+        """The folder that the backbone is loaded from."""
+        backbone = self.config.backbone
+        if backbone.source == "demo":
+            return BACKBONE_FOLDER
+        if backbone.source == "hub":
+            return paths.hub_backbone_folder(backbone.name, backbone.revision)
+        return Path(backbone.id)
+
+    @cached_property
+    def backbone_identity(self) -> str:
+        """Hub repository and revision, or a digest of the files."""
+        backbone = self.config.backbone
+        if backbone.source == "hub":
+            return f"{backbone.id}@{backbone.revision}"
+        return backbone_identity(self.backbone_folder)
+
+    @cached_property
+    def hidden_size(self) -> int | None:
+        """d, the size of the backbone's embeddings; None before the backbone is downloaded."""
+        return hidden_size(self.backbone_folder) if self.backbone_folder.is_dir() else None
+
+    @cached_property
+    def backbone_files(self) -> list[Path]:
+        """What training reads of the backbone: the downloaded folder, or the files of a local one."""
+        if self.config.backbone.source == "hub":
+            return [self.backbone_folder]
+        return [self.backbone_folder / "config.json", *sorted(self.backbone_folder.glob("*.safetensors"))]
+
+    @cached_property
+    def tokenizer_files(self) -> list[Path]:
+        """What tokenizing reads of the backbone."""
+        if self.config.backbone.source == "hub":
+            return [self.backbone_folder]
+        return [path for name in TOKENIZER_FILES if (path := self.backbone_folder / name).exists()]
+
+    def data_identity(self, task: str) -> str:
+        """The declared identity of a task's data (part of paths and hashes)."""
+        return identity(self.data, get_task(task))
+
+    def raw_folder(self, task: str) -> Path:
+        """The task's published splits."""
+        return paths.raw_folder(self.data_identity(task), task)
+
+    def tokenized_folder(self, task: str) -> Path:
+        """The task's tokenized splits."""
+        record = {
+            key: value
+            for key, value in dataclasses.asdict(self.config.tasks.record(task)).items()
+            if not callable(value) and key not in ("metrics", "title", "source_length")
+        }
+        # The usual one is left out, so that hashes stay what they were before tasks had a cue.
+        if record["cue"] == Task.cue:
+            del record["cue"]
+        hash_ = digest([self.data_identity(task), record, self.config.source_length(task), self.backbone_identity])
+        return paths.tokenized_folder(self.config.backbone.name, task, hash_)
+
+    def pack(
+        self,
+        method: str,
+        task: str,
+        regime: str,
+        initialize_from: str,
+        variant: Variant | None = None,
+        source: str | None = None,
+        learning_rates: Rates | None = None,
+    ) -> Pack:
+        """One pack. `regime` is full, source, or k<number>; `initialize_from` is scratch or source.
+
+        `variant` takes the place of the configuration's own settings of the prompts, `source` names the only source
+        task of a method that starts from one, and `learning_rates` take the place of the configuration's grid.
+        Raises InputError for a method, task or regime that is unknown, for a start that the method cannot have, and for
+        a parameter budget that the backbone cannot hold.
+        """
+        config = self.config
+        variant = variant or Variant("", config.prompt, config.ept)
+        check_regime(regime)
+        check_start(method, initialize_from)
+        check_backbone(config.backbone, method)
+        if self.backbone_folder.is_dir():
+            check_family(config.backbone, read_config(self.backbone_folder), method)
+            check_rank(method, variant, self.hidden_size)
+        candidates = self._candidates(method, task, source) if initialize_from == "source" else ()
+        if initialize_from == "source" and not candidates:
+            raise InputError(f"tasks.source has no task other than {task}; add a source task to start {method} from")
+        seeds = tuple(config.seeds[:1] if regime == SOURCE else config.seeds)
+        settings = {
+            "version": RESULTS_VERSION,
+            "backbone": backbone_settings(config.backbone, self.backbone_identity),
+            "data": {"identity": self.data_identity(task), "tokenized": self.tokenized_folder(task).name},
+            "task": task,
+            "method": method,
+            "regime": regime,
+            "seeds": list(seeds),
+            "initialize_from": {pack.task: pack.hash for pack in candidates} or "scratch",
+            "source_length": config.source_length(task),
+            "training": training_settings(config, method, regime, learning_rates),
+            **method_settings(config, method, variant),
+            **choice_settings(config.few_shot, method, initialize_from),
+        }
+        hash_ = digest(settings)
+        where = (config.backbone.name, method, task, regime, hash_)
+        return Pack(
+            method=method,
+            variant=variant,
+            task=task,
+            regime=regime,
+            hash=hash_,
+            settings=settings,
+            seeds=seeds,
+            prompts=paths.prompt_folder(*where),
+            folder=paths.run_folder(config.output, *where),
+            checkpoints=paths.checkpoint_folder(config.output, *where),
+            tokenized=self.tokenized_folder(task),
+            candidates=candidates,
+        )
+
+    def source_pack(self, method: str, task: str) -> Pack:
+        """The pack that trains a method's source prompt."""
+        method = METHODS[method].source_method
+        # Every target has them among its candidates: made once, since the workflow is parsed for every job.
+        if (method, task) not in self._source_packs:
+            self._source_packs[method, task] = self.pack(method, task, SOURCE, "scratch")
+        return self._source_packs[method, task]
+
+    def _distilled_pack(self, method: str, teachers: tuple[Pack, ...]) -> Pack:
+        """The pack of MPT's source training. The hashes of its teachers stand for the data."""
+        settings = {key: value for key, value in teachers[0].settings.items() if key not in ("data", "source_length")}
+        settings |= {
+            "task": MULTITASK,
+            "method": method,
+            "initialize_from": {pack.task: pack.hash for pack in teachers},
+            "training": training_settings(self.config, method, SOURCE),
+            "mpt": dataclasses.asdict(self.config.mpt),
+        }
+        where = (self.config.backbone.name, method, MULTITASK, SOURCE, digest(settings))
+        return dataclasses.replace(
+            teachers[0],
+            method=method,
+            task=MULTITASK,
+            hash=digest(settings),
+            settings=settings,
+            prompts=paths.prompt_folder(*where),
+            folder=paths.run_folder(self.config.output, *where),
+            checkpoints=paths.checkpoint_folder(self.config.output, *where),
+            tokenized=None,
+            candidates=teachers,
+        )
+
+    def _candidates(self, method: str, target: str, source: str | None) -> tuple[Pack, ...]:
+        named, together = source or self.config.few_shot.source, METHODS[method].start_from != "best"
+        sources = self.config.tasks.source if named == "auto" or together else [named]
+        packs = tuple(self.source_pack(method, task) for task in sources if task != target)
+        if METHODS[method].start_from == "distilled" and packs:
+            return (self._distilled_pack(method, packs),)
+        return packs
+
+
+def backbone_settings(backbone: BackboneSettings, identity: str) -> dict[str, str]:
+    """Which weights a pack reads, and their precision."""
+    settings = {"name": backbone.name, "identity": identity, "dtype": backbone.dtype}
+    # Only where there is some: hashes of results without it stay what they are.
+    return settings if backbone.quantization == "none" else settings | {"quantization": backbone.quantization}
+
+
+def training_settings(
+    config: Configuration, method: str, regime: str, learning_rates: Rates | None = None
+) -> dict[str, Any]:
+    """How a pack is trained; `learning_rates` take the place of the configuration's grid."""
+    section = config.training_settings(regime)
+    values = dataclasses.asdict(section)
+    values["learning_rates"] = learning_rates or config.learning_rates(section, method)
+    if isinstance(section, FewShotSettings):
+        for key in ("k", "initialize_from", "source", "choose_by", "probe_steps"):
+            del values[key]
+        values["k"] = int(regime.removeprefix("k"))
+    return values
+
+
+def method_settings(config: Configuration, method: str, variant: Variant) -> dict[str, dict[str, Any]]:
+    """The sections of the configuration that the method reads, with the keys that it reads."""
+    sections = {"prompt": variant.prompt, "ept": variant.ept, "baselines": config.baselines}
+    options: dict[str, dict[str, Any]] = {}
+    for option in get_method(method).options:
+        section, _, key = option.partition(".")
+        values = dataclasses.asdict(sections[section])
+        options.setdefault(section, {}).update({key: values[key]} if key else values)
+    return options
+
+
+def choice_settings(few_shot: FewShotSettings, method: str, initialize_from: str) -> dict[str, Any]:
+    """How the source is chosen, where that is not the protocol's way."""
+    if initialize_from == "scratch" or METHODS[method].start_from != "best" or few_shot.choose_by == "loss":
+        return {}
+    return {"source_choice": {"choose_by": few_shot.choose_by, "probe_steps": few_shot.probe_steps}}
+
+
+def check_family(backbone: BackboneSettings, model: dict, method: str) -> None:
+    """Raise InputError for a method that the kind of backbone cannot have; `model` is its config.json."""
+    if get_method(method).encoder_decoder and not family_of(model).encoder_decoder:
+        raise InputError(
+            f"methods names {method}, which needs a backbone with encoder and decoder, but {backbone.name} is a "
+            "decoder-only model; remove it from methods"
+        )
+
+
+def check_rank(method: str, variant: Variant, hidden_size: int) -> None:
+    """Raise InputError for a rank or budget that cannot be, before anything is trained."""
+    with variant.named_in_errors():
+        if (rank := get_method(method).rank) is not None:
+            rank(variant.prompt, variant.ept, hidden_size)
