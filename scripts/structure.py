@@ -18,11 +18,11 @@ PACKAGE = "ept"
 # Top-level modules and packages, lowest first. Each may import its own level and those before it.
 LEVELS = (
     ("errors", "files", "hub", "devices"),
-    ("config", "tasks"),
+    ("config", "tasks", "demo"),
     ("data", "backbones", "methods"),
-    ("evaluation", "training"),
     ("plan",),
-    ("results", "figures", "report", "cost", "exchange", "demo"),
+    ("evaluation", "training"),
+    ("results", "figures", "report", "cost", "exchange"),
     ("commands",),
     ("cli",),
 )

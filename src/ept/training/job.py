@@ -28,6 +28,9 @@ from ept.training.measure import forward_positions
 from ept.training.runs import Run
 from ept.training.step import ForwardSize
 
+# What the package is called where it is installed from; `ept` belongs to another project there.
+DISTRIBUTION = "ept-prompt-tuning"
+
 
 @dataclass(frozen=True)
 class Job:
@@ -57,7 +60,7 @@ class Job:
     def conditions(self) -> dict[str, Any]:
         """What a result depends on beside settings and data, by rounding."""
         quantized = self.config.backbone.quantization != "none"
-        libraries = ("ept", "torch", "transformers", "numpy", *(("bitsandbytes",) if quantized else ()))
+        libraries = (DISTRIBUTION, "torch", "transformers", "numpy", *(("bitsandbytes",) if quantized else ()))
         return {
             "device": device_name(self.backbone.device),
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
