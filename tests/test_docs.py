@@ -59,11 +59,11 @@ def test_tasks_are_those_of_the_records(documents):
         ]
         for task in TASKS.values()
     ]
-    assert _table(documents["protocol.md"], head) == expected
+    assert _table(documents["tasks.md"], head) == expected
 
 
 def test_parameters_are_those_of_the_tensors(documents):
-    rows = _table(documents["method.md"], "| method | options | m | r | trained | stored |")
+    rows = _table(documents["prompt-methods.md"], "| method | options | m | r | trained | stored |")
     assert {row[0] for row in rows} == {"pt", "attempt", "mpt", "dept", "ept"}
     embedding = torch.ones(110, 768)
     for method, options, length, rank, trained, stored in rows:
@@ -93,7 +93,7 @@ def _untrained(method: str, backbone: EncoderDecoder) -> MethodModule:
 
 
 def test_parameters_of_all_methods_on_t5_base(documents, t5_base):
-    rows = _table(documents["methods.md"], "| method | trained | stored | printed |")
+    rows = _table(documents["weight-methods.md"], "| method | trained | stored | printed |")
     assert sorted(row[0] for row in rows) == sorted(METHODS)
     for method, trained, stored, _ in rows:
         pack = _untrained(method, t5_base)
@@ -112,7 +112,7 @@ def test_printed_sums_are_those_of_the_tensors(documents, t5_base):
     biases = sum(counts["bitfit"].values())
     dropped_norms = 768 * 5 * (2 + 3)
     maps = sum(count for name, count in counts["lst"].items() if ".down." in name or ".up." in name)
-    text = " ".join(documents["methods.md"].split())
+    text = " ".join(documents["weight-methods.md"].split())
     for number in (head, biases, sum(counts["lora"].values()) + biases):
         assert f"{number:,}" in text
     assert f"{sum(counts['adapterdrop'].values()) + dropped_norms:,} parameters instead of" in text
@@ -120,7 +120,7 @@ def test_printed_sums_are_those_of_the_tensors(documents, t5_base):
 
 
 def test_learning_rates_inside_the_backbone_are_those_of_the_registry(documents):
-    rows = _table(documents["methods.md"], "| method | rate | from |")
+    rows = _table(documents["weight-methods.md"], "| method | rate | from |")
     assert [row[0] for row in rows] == [name for name, method in METHODS.items() if not method.packed]
     for method, rate, _ in rows:
         assert METHODS[method].rates == METHODS[method].few_shot_rates == {"weights": [float(rate)]}
@@ -128,7 +128,7 @@ def test_learning_rates_inside_the_backbone_are_those_of_the_registry(documents)
 
 def test_training_is_that_of_the_defaults(documents):
     rows = {
-        row[0]: row[1:] for row in _table(documents["protocol.md"], "| | full data and source prompts | few-shot |")
+        row[0]: row[1:] for row in _table(documents["training-protocol.md"], "| | full data and source prompts | few-shot |")
     }
     full, few = TrainingSettings(), FewShotSettings()
     assert rows["batch"] == [str(full.batch_size), f"{few.batch_size}, or k if k is smaller"]

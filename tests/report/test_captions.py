@@ -21,4 +21,4 @@ def test_a_caption_says_which_runs_and_which_split(project, table):
     text = jinja2.Template(template, undefined=jinja2.StrictUndefined).render(snakemake=of_table)
     runs, split = TABLES[table]
     assert text.strip().startswith(f"Table {table}: {runs}")
-    assert f"{split} of the configured tasks (docs/protocol.md)." in text
+    assert f"{split} of the configured tasks (docs/tasks.md)." in text

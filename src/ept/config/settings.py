@@ -13,7 +13,7 @@ LearningRates = dict[str, Rates]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How one run is trained and how its checkpoint is selected (protocol: docs/protocol.md)."""
+    """How one run is trained and how its checkpoint is selected (protocol: docs/training-protocol.md)."""
 
     __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
 

@@ -1,4 +1,4 @@
-"""95 % intervals and tests over seeds and test examples. Why these and how well they cover: docs/protocol.md."""
+"""95 % intervals and tests over seeds and test examples. Why these and how well they cover: docs/statistics.md."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Which source prompt fits a target: by its loss on the target's examples, or by its similarity to a prompt of its own.
 
-One choice for all runs of a pack, on the examples of all seeds together (docs/protocol.md).
+One choice for all runs of a pack, on the examples of all seeds together (docs/training-protocol.md).
 """
 
 from dataclasses import dataclass, field, replace

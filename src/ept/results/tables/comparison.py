@@ -15,7 +15,7 @@ from ept.tasks.registry import get_task
 
 # What a published score is of.
 KEY = ("method", "regime", "task", "metric")
-# What is known of the published runs, by source, and of the code they come from, by task (docs/protocol.md).
+# What is known of the published runs, by source, and of the code they come from, by task (docs/tables.md).
 SOURCES = {
     "reported by Shi & Lipani 2024": "taken over there from papers with other lengths, batches and templates",
     "run by Shi & Lipani 2024; single seed": "one seed there",
@@ -78,7 +78,7 @@ def _beside(config: Configuration, row: dict, score: dict[str, str] | None) -> d
 def differences(config: Configuration, method: str, task: str, score: dict[str, str]) -> list[str]:
     """How our run differs from a published one: the configuration from the papers' set-ups, then what is always so.
 
-    The defaults of the training section are the papers' set-ups (docs/protocol.md).
+    The defaults of the training section are the papers' set-ups (docs/tables.md).
     """
     ours, papers = config.training, TrainingSettings()
     backbone, length = config.backbone.public_name, get_task(task).source_length
