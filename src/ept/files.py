@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, and digests of what is in them."""
+"""Files that appear complete or not at all, and digests of their contents."""
 
 import contextlib
 import errno
@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,32 @@ from ept.errors import InputError
 
 # The key in settings.json under which the SHA-256 of files that were written with it stand by their names.
 DIGESTS = "sha256"
-# In the words of Rust, Arrow and C++, which give no number.
-_FULL = re.compile(r"os error (28|122)\b|No space left on device|Disk quota exceeded")
+# errno values, and the words of Rust, Arrow and C++, which give no number.
+_NO_SPACE = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+    errno.EFBIG: "the file would exceed the limit on file sizes (`ulimit -f`); raise it and run the same command again",
+}
+_NO_SPACE_TEXT = re.compile(r"os error (\d+)\b|(No space left on device)|(Disk quota exceeded)|(File too large)")
 
 
 @contextlib.contextmanager
 def write_atomically(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed, on failure removed.
+    """Yield a temporary path next to `path`; on success it is flushed to disk and renamed, on failure removed.
 
-    Raises InputError where the disk is full.
+    The file gets the permissions that any new file gets (0666 less the umask), also where the library that wrote it
+    asked for others. Raises InputError where the disk is full.
     """
     path = Path(path)
     with _full_disk_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = _temporary(path)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         try:
+            mode = temporary.stat().st_mode
             yield temporary
             _flush(temporary)
-            temporary.chmod(0o644)
+            temporary.chmod(mode & 0o777)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -45,22 +52,34 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def write_folder_atomically(folder: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder`; on success its files are flushed and it is renamed, else removed.
+    """Yield a temporary folder next to `folder`; on success its files are flushed and it is renamed, else removed.
 
-    Raises InputError where the disk is full.
+    Folders and files in it get the permissions that any new ones get (0777 and 0666 less the umask). Raises InputError
+    where the disk is full.
     """
     folder = Path(folder)
     with _full_disk_named(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        temporary = _temporary(folder)
+        temporary.mkdir()
         try:
+            mode = temporary.stat().st_mode & 0o777
             yield temporary
-            for path in temporary.iterdir():
-                _flush(path)
-            temporary.chmod(0o755)
+            for path in temporary.rglob("*"):
+                if path.is_dir():
+                    path.chmod(mode)
+                else:
+                    path.chmod(mode & 0o666)
+                    _flush(path)
+            temporary.chmod(mode)
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A name in the same folder that nothing has: that of `path` between a dot and eight hexadecimal digits."""
+    return path.parent / f".{path.name}.{secrets.token_hex(4)}"
 
 
 def _flush(path: Path) -> None:
@@ -70,14 +89,22 @@ def _flush(path: Path) -> None:
 
 @contextlib.contextmanager
 def _full_disk_named(path: Path) -> Iterator[None]:
-    """Makes one sentence with the path of a full disk, which every library reports in its own way."""
+    """Turn the error for a full disk, which every library reports in its own way, into one sentence with the path."""
     try:
         yield
     except (OSError, SafetensorError) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _FULL.search(str(error)):
-            sentence = f"{path} cannot be written: the disk is full; free some space and run the same again"
-            raise InputError(sentence) from error
+        if reason := _no_space(error):
+            raise InputError(f"{path} cannot be written: {reason}") from error
         raise
+
+
+def _no_space(error: Exception) -> str | None:
+    """Why nothing more can be written, and the remedy; None for any other error."""
+    number = getattr(error, "errno", None)
+    if number is None and (found := _NO_SPACE_TEXT.search(str(error))):
+        by_words = dict(zip(found.groups()[1:], _NO_SPACE, strict=True))
+        number = int(found[1]) if found[1] else by_words.get(found[0])
+    return _NO_SPACE.get(number) if number is not None else None
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -87,7 +114,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON to `path` atomically; NaN and infinity are refused (not JSON)."""
+    """Write `value` as indented JSON to `path` atomically; NaN and infinity, which JSON lacks, raise ValueError."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -102,6 +129,90 @@ def digest(value: Any, length: int = 8) -> str:
 
 
 def sha256_file(path: str | Path) -> str:
-    """The SHA-256 of a file's content in hexadecimal."""
+    """The SHA-256 of a file's content in hexadecimal, read now; `content_digest` remembers it."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Bytes. Smaller files are read again every time: that takes a millisecond.
+REMEMBERED_FROM = 2**20
+PROGRESS_FROM = 2**30
+_CHUNK = 2**23
+# Time stamps have a resolution (2 s on FAT): a younger file could change again and still look the same.
+_YOUNG_NS = 2_000_000_000
+
+
+def content_digest(path: str | Path) -> str:
+    """The SHA-256 of a file's content in hexadecimal, remembered in the user's cache folder.
+
+    A file is read once (about a second per gigabyte; progress is shown on standard error from one gigabyte) and again
+    only when its path (links resolved), size, modification time, change time or inode has changed. Only a change that
+    leaves all of them as they were goes unnoticed, such as damage on the disk itself. The cache is
+    `$XDG_CACHE_HOME/ept/digests`, or `~/.cache/ept/digests`; where it cannot be written, the file is read every time.
+    """
+    path = Path(os.path.realpath(path))
+    before = _fingerprint(path)
+    if before[0] < REMEMBERED_FROM:
+        return sha256_file(path)
+    entry = _cache_entry(path)
+    if entry and (known := _remembered(entry, before)):
+        return known
+    found = _sha256_with_progress(path, before[0])
+    settled = time.time_ns() - max(before[1:3]) > _YOUNG_NS
+    if entry and settled and _fingerprint(path) == before:
+        with contextlib.suppress(OSError, InputError):
+            write_json(entry, {"path": str(path), "fingerprint": before, "sha256": found})
+    return found
+
+
+def content_digests(files: Mapping[str, str | Path]) -> str:
+    """One SHA-256 in hexadecimal over the names and contents of several files, in any order; see `content_digest`."""
+    return digest({name: content_digest(path) for name, path in files.items()}, length=64)
+
+
+def _fingerprint(path: Path) -> list[int]:
+    """What changes when a file does: size, modification and change time in nanoseconds, inode."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def _cache_entry(path: Path) -> Path | None:
+    """Where the digest of `path` is remembered; None for a user without a home."""
+    folder = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        cache = Path(folder) if os.path.isabs(folder) else Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    return cache / "ept" / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+
+
+def _remembered(entry: Path, fingerprint: list[int]) -> str | None:
+    """The digest in a cache entry, if it is whole and of the same file."""
+    try:
+        values = json.loads(entry.read_text(encoding="utf-8"))
+        fits = values["fingerprint"] == fingerprint and re.fullmatch("[0-9a-f]{64}", values["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return values["sha256"] if fits else None
+
+
+def _sha256_with_progress(path: Path, size: int) -> str:
+    found = hashlib.sha256()
+    with path.open("rb", buffering=0) as file, _progress(path, size) as advance:
+        buffer = memoryview(bytearray(_CHUNK))
+        while count := file.readinto(buffer):
+            found.update(buffer[:count])
+            advance(count)
+    return found.hexdigest()
+
+
+@contextlib.contextmanager
+def _progress(path: Path, size: int) -> Iterator[Callable[[int], object]]:
+    """A function that counts bytes: shown for a large file, silent for others."""
+    if size < PROGRESS_FROM:
+        yield lambda count: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, leave=False, mininterval=1) as bar:
+        yield bar.update
