@@ -3,11 +3,12 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from ept.errors import InputError
-from ept.tasks.registry import GLUE, QA, SUPERGLUE, TASKS, get_task
+from ept.tasks.registry import GLUE, QA, SUPERGLUE, TASKS, expand_sets, get_task, task_sets
 
 # protocol: suite, configuration, number of labels, metrics, split rule, source length
 PROTOCOL = {
@@ -45,35 +46,33 @@ def test_classes_are_written_as_their_index(task):
 
 def test_stsb_is_written_on_the_grid_of_fifths():
     stsb = TASKS["stsb"]
-    assert stsb.labels == tuple(
-        [
-            "0.0",
-            "0.2",
-            "0.4",
-            "0.6",
-            "0.8",
-            "1.0",
-            "1.2",
-            "1.4",
-            "1.6",
-            "1.8",
-            "2.0",
-            "2.2",
-            "2.4",
-            "2.6",
-            "2.8",
-            "3.0",
-            "3.2",
-            "3.4",
-            "3.6",
-            "3.8",
-            "4.0",
-            "4.2",
-            "4.4",
-            "4.6",
-            "4.8",
-            "5.0",
-        ]
+    assert stsb.labels == (
+        "0.0",
+        "0.2",
+        "0.4",
+        "0.6",
+        "0.8",
+        "1.0",
+        "1.2",
+        "1.4",
+        "1.6",
+        "1.8",
+        "2.0",
+        "2.2",
+        "2.4",
+        "2.6",
+        "2.8",
+        "3.0",
+        "3.2",
+        "3.4",
+        "3.6",
+        "3.8",
+        "4.0",
+        "4.2",
+        "4.4",
+        "4.6",
+        "4.8",
+        "5.0",
     )
     # 0.5 and 2.5 lie half-way: to even fifths, as T5 rounds. 3.8 as a 32-bit float is 3.7999999523162842.
     scores = {
@@ -94,9 +93,26 @@ def test_the_columns_that_a_template_names_are_required():
         assert set(re.findall(r"{(\w+)}", task.template)) <= set(task.columns)
 
 
-def test_unknown_task_is_one_sentence_with_the_names():
-    with pytest.raises(InputError, match="there is no task 'snli'; the tasks are cola, sst2, .*squad"):
-        get_task("snli")
+def test_an_unknown_task_is_named_with_one_that_it_resembles():
+    for name, similar in (("rtee", "rte"), ("super_glue", "superglue")):
+        with pytest.raises(InputError) as error:
+            get_task(name)
+        assert repr(name) in str(error.value) and similar in str(error.value) and "\n" not in str(error.value)
+
+
+def test_sets_stand_for_their_tasks_in_the_order_of_the_records():
+    glue = ["mnli", "qqp", "qnli", "sst2", "stsb", "mrpc", "rte", "cola"]
+    superglue = ["multirc", "boolq", "wic", "wsc", "cb"]
+    assert task_sets() == {"glue": glue, "superglue": superglue}
+    assert expand_sets(["glue+superglue"]) == expand_sets(["glue", "superglue"]) == glue + superglue
+    assert expand_sets(["squad", "superglue", "nothing"]) == ["squad", *superglue, "nothing"]
+    assert expand_sets(["rte+cb"]) == ["rte", "cb"]
+
+
+def test_a_new_set_is_a_name_in_records(monkeypatch):
+    for name in ("rte", "cb"):
+        monkeypatch.setitem(TASKS, name, replace(TASKS[name], sets=(*TASKS[name].sets, "small")))
+    assert expand_sets(["small"]) == ["rte", "cb"]
 
 
 def test_records_and_sources_import_nothing_heavy():

@@ -10,14 +10,6 @@ import pyarrow.parquet as pq
 from ept.errors import InputError
 from ept.tasks.record import Task
 
-# Every other column of a task is text.
-_KINDS = {
-    "span1_index": "whole numbers",
-    "span2_index": "whole numbers",
-    "idx": "records",
-    "entities": "lists of text",
-}
-
 
 def read_parquet(path: Path, where: str = "") -> pa.Table:
     """A Parquet file as a table. Raises InputError for a missing, torn or foreign file, and calls it `where`."""
@@ -60,7 +52,7 @@ def _column(task: Task, table: pa.Table, name: str, where: Path | str) -> pa.Chu
 
 def _check_column(task: Task, table: pa.Table, name: str, where: Path | str) -> None:
     values = _column(task, table, name, where)
-    kind = _KINDS.get(name, "text")
+    kind = task.columns[name]
     _check_type(task, name, values.type, kind, where)
     _refuse_rows(pc.is_null(values), f"{where}: column {name!r} has no value", "fill it or leave the row out")
     if kind in ("text", "lists of text"):

@@ -24,7 +24,7 @@ QA = (
         config="record",
         title="ReCoRD",
         kind="extraction",
-        columns=("passage", "query", "entities"),
+        columns={"passage": "text", "query": "text", "entities": "lists of text"},
         # The passage stands last, so that a cut takes nothing of query and entities.
         template="query: {query} entities: {entities} passage: {passage}",
         metrics=("f1", "exact_match"),
@@ -38,7 +38,7 @@ QA = (
         config="plain_text",
         title="SQuAD",
         kind="extraction",
-        columns=("question", "context"),
+        columns={"question": "text", "context": "text"},
         template="question: {question} context: {context}",
         metrics=("exact_match", "f1"),
         split="carve",

@@ -1,10 +1,11 @@
 """What a task is: one declarative record, and the text-to-text example that it makes of a row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Row = dict[str, Any]
+Column = Literal["text", "whole numbers", "lists of text", "records"]
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,24 @@ class Task:
 
     name: str
     """Name in configurations, paths and tables."""
-    suite: Literal["glue", "super_glue", "squad"]
-    """Data set: folder of a local copy and repository on the hub."""
+    suite: str
+    """Data set (`glue`, `super_glue`, `squad`): folder of a local copy and repository on the hub."""
     config: str
     """Configuration of the data set: the folder below the suite."""
     title: str
     """Name in tables made for reading."""
     kind: Literal["classification", "regression", "extraction"]
     """What is predicted: one of the labels, a score, or free text."""
-    columns: tuple[str, ...]
-    """Columns that must be there, beside the label or the answers."""
+    columns: Mapping[str, Column]
+    """The required columns besides the label or the answers, and what each holds."""
     template: str
     """Source text, a format string over the row's columns."""
     metrics: tuple[str, ...]
     """Names of ept.evaluation.metrics; the first one selects checkpoints."""
     split: Literal["halve", "carve", "mismatched"]
-    """Rule that makes validation and test out of the published splits (ept.data.splits)."""
+    """Rule that makes validation and test out of the published splits (ept.data.prepare)."""
+    sets: tuple[str, ...] = ()
+    """Names under which `tasks.target` and `tasks.source` can ask for it together with others, for example `glue`."""
     labels: tuple[str, ...] = ()
     """What is written for each class; for regression the strings of the grid; empty for extraction."""
     cue: str = "Answer:"
@@ -83,4 +86,4 @@ class Task:
 
         Scores are rounded to the 0.2 grid, halves to even (T5, arXiv 1910.10683, section 2.4): 2.5 is "2.4".
         """
-        return f"{round(label * 5) / 5:.1f}" if self.kind == "regression" else self.labels[label]
+        return f"{round(label * 5) / 5:.1f}" if self.kind == "regression" else self.labels[int(label)]

@@ -1,12 +1,14 @@
 """The tasks. A new one is one record in one of the lists below."""
 
+from collections.abc import Iterable
+
 from ept.errors import InputError, unknown
 from ept.tasks.glue import GLUE
 from ept.tasks.qa import QA
 from ept.tasks.record import Example, Task
 from ept.tasks.superglue import SUPERGLUE
 
-__all__ = ["GLUE", "QA", "SUPERGLUE", "TASKS", "Example", "Task", "get_task"]
+__all__ = ["GLUE", "QA", "SUPERGLUE", "TASKS", "Example", "Task", "expand_sets", "get_task", "task_sets"]
 
 TASKS: dict[str, Task] = {task.name: task for task in GLUE + SUPERGLUE + QA}
 
@@ -14,5 +16,24 @@ TASKS: dict[str, Task] = {task.name: task for task in GLUE + SUPERGLUE + QA}
 def get_task(name: str) -> Task:
     """The record of a task. Raises InputError for an unknown name."""
     if name not in TASKS:
-        raise InputError(unknown("task", name, TASKS))
+        raise InputError(unknown("task", name, [*TASKS, *task_sets()]))
     return TASKS[name]
+
+
+def task_sets() -> dict[str, list[str]]:
+    """The named sets of tasks (`Task.sets`), each with its tasks in the order of the records."""
+    sets: dict[str, list[str]] = {}
+    for task in TASKS.values():
+        for name in task.sets:
+            sets.setdefault(name, []).append(task.name)
+    return sets
+
+
+def expand_sets(names: Iterable[str]) -> list[str]:
+    """The tasks behind names of tasks and of sets, joined by `+` or not: `["glue+superglue", "squad"]` has 14.
+
+    Names that are neither a task nor a set stay as they are; `get_task` refuses them.
+    """
+    sets = task_sets()
+    parts = [part for name in names for part in name.split("+")]
+    return [task for part in parts for task in (sets[part] if part in sets and part not in TASKS else [part])]
