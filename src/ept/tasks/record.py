@@ -1,7 +1,7 @@
 """What a task is: one declarative record, and the text-to-text example that it makes of a row."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Row = dict[str, Any]
@@ -37,7 +37,7 @@ class Task:
     """Name in tables made for reading."""
     kind: Literal["classification", "regression", "extraction"]
     """What is predicted: one of the labels, a score, or free text."""
-    columns: Mapping[str, Column]
+    columns: Mapping[str, Column] = field(hash=False)
     """The required columns besides the label or the answers, and what each holds."""
     template: str
     """Source text, a format string over the row's columns."""
