@@ -1,6 +1,7 @@
 """The configuration: typed, checked before anything runs, and the one place that puts all settings together."""
 
 import difflib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -21,12 +22,19 @@ from ept.config.sections import (
 from ept.config.settings import (
     FULL,
     SOURCE,
+    AcceptSettings,
+    AdeptSettings,
+    AttemptSettings,
     BaselineSettings,
+    DptSettings,
     EptSettings,
     FewShotSettings,
+    MethodSettings,
     MptSettings,
     PromptSettings,
+    ResidualSettings,
     TrainingSettings,
+    UlptSettings,
     check_baselines,
 )
 from ept.config.variants import AblationSettings, variants
@@ -64,6 +72,18 @@ class Configuration(Section):
     """EPT's fusion and spaces."""
     baselines: BaselineSettings = BaselineSettings()
     """Options of the methods that train inside the backbone."""
+    attempt: AttemptSettings = AttemptSettings()
+    """ATTEMPT's target prompt."""
+    adept: AdeptSettings = AdeptSettings()
+    """ADePT's network."""
+    ulpt: UlptSettings = UlptSettings()
+    """ULPT's dimensions."""
+    dpt: DptSettings = DptSettings()
+    """DPT's rank."""
+    accept: AcceptSettings = AcceptSettings()
+    """ACCEPT's codebooks."""
+    residual: ResidualSettings = ResidualSettings()
+    """Residual PT's network."""
     mpt: MptSettings = MptSettings()
     """MPT's source training."""
     training: TrainingSettings = TrainingSettings()
@@ -125,6 +145,11 @@ class Configuration(Section):
     def has_published_backbone(self) -> bool:
         """Whether published numbers may stand beside this configuration's: their backbone, on published data sets."""
         return self.backbone.public_name.split("/")[-1] == PUBLISHED_BACKBONE and self.data.source != "demo"
+
+    @property
+    def method_settings(self) -> MethodSettings:
+        """The sections of single prompt methods."""
+        return MethodSettings(**{field.name: getattr(self, field.name) for field in fields(MethodSettings)})
 
     def training_settings(self, regime: str) -> TrainingSettings:
         """How runs of a regime (full, source or k<number>) are trained."""

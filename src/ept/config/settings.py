@@ -2,7 +2,9 @@
 
 import re
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
 
 from ept.errors import InputError
 
@@ -139,11 +141,102 @@ class EptSettings:
     budget: Literal["decomposition", "matched"] = "decomposition"
     """What stays within length times hidden size: short prompt, A and B, which is all that use needs
     (`decomposition`), or everything that is trained (`matched`, which lowers the rank)."""
+    fusion_context: Literal["reached", "all", "factors", "joint"] = "reached"
+    """What the short prompt attends to: the rows of the low-rank product that training texts reach (`reached`), all of
+    its rows (`all`), the rows of B (`factors`), or the reached rows and the short prompt itself (`joint`)."""
+    fusion_difference: bool = False
+    """Whether the short prompt is subtracted from what it attended to, before it is added."""
+    decomposition: Literal["product", "svd"] = "product"
+    """Start of A and B: random A and B = 0 as in DePT (`product`), or A = 0 and B from the singular value decomposition
+    of a prompt of `prompt.length` tokens (`svd`)."""
 
     @property
     def has_projection(self) -> bool:
         """Whether there is a second space and so a gate."""
         return self.projection != "none" and self.spaces > 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptSettings:
+    """ATTEMPT: a mixture of source prompts."""
+
+    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    target_init: Literal["source", "vocabulary"] = "source"
+    """Start of the target prompt: the first source prompt that is not the target's own (`source`, as released), or as
+    `prompt.init` says (`vocabulary`)."""
+    train_norm: bool = False
+    """Whether the layer norm of the attention network is trained too; the released code freezes it, the parameter count
+    in the paper (232K on T5-base) includes it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdeptSettings:
+    """ADePT: a short prompt, and a small network that changes every embedding of the text."""
+
+    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    rank: Annotated[int, Ge(1), Le(65536)] | Literal["auto"] = "auto"
+    """Width of the network; `auto` is the largest that fits into the budget of `prompt.length` tokens (60 short tokens
+    of hidden size 768: 19)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UlptSettings:
+    """ULPT: a prompt in a few dimensions, mapped up by a frozen random matrix."""
+
+    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    rank: Annotated[int, Ge(1), Le(65536)] = 64
+    """Dimensions of a prompt token (the paper has 2, 16, 64 and 256)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DptSettings:
+    """DPT: a prompt that is a product of two matrices."""
+
+    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    rank: Annotated[int, Ge(1), Le(65536)] = 10
+    """Rank of the product."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptSettings:
+    """ACCEPT: short prompt and added rows are weighted sums of codewords."""
+
+    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    word_length: Annotated[int, Ge(1), Le(65536)] = 32
+    """Hidden units that one codebook of the short prompt covers; where it is larger than the hidden size, all."""
+    words: Annotated[int, Ge(1), Le(65536)] = 20
+    """Codewords in each codebook of the short prompt."""
+    added_word_length: Annotated[int, Ge(1), Le(65536)] = 256
+    """The same for the rows that are added to the text."""
+    added_words: Annotated[int, Ge(1), Le(65536)] = 20
+    """Codewords in each of their codebooks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualSettings:
+    """Residual PT: a prompt that runs through a small network while it is trained."""
+
+    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    bottleneck: Annotated[int, Ge(1), Le(65536)] = 800
+    """Width of the network (800: released code)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSettings:
+    """The settings of prompt methods that have a section of their own, by the section's name."""
+
+    attempt: AttemptSettings = AttemptSettings()
+    adept: AdeptSettings = AdeptSettings()
+    ulpt: UlptSettings = UlptSettings()
+    dpt: DptSettings = DptSettings()
+    accept: AcceptSettings = AcceptSettings()
+    residual: ResidualSettings = ResidualSettings()
 
 
 @dataclass(frozen=True, kw_only=True)

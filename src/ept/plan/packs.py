@@ -220,7 +220,12 @@ def training_settings(
 
 def method_settings(config: Configuration, method: str, variant: Variant) -> dict[str, dict[str, Any]]:
     """The sections of the configuration that the method reads, with the keys that it reads."""
-    sections = {"prompt": variant.prompt, "ept": variant.ept, "baselines": config.baselines}
+    sections = {
+        "prompt": variant.prompt,
+        "ept": variant.ept,
+        "baselines": config.baselines,
+        **vars(config.method_settings),
+    }
     options: dict[str, dict[str, Any]] = {}
     for option in get_method(method).options:
         section, _, key = option.partition(".")
