@@ -25,9 +25,7 @@ def samples_of(right, share=True):
     values = 100 * right.reshape(-1, rows).astype(float)
     resampled = (_drawn(rows) @ values.T / rows).reshape(RESAMPLES, runs, seeds)
     scores = values.mean(1).reshape(runs, seeds)
-    smoothed = (scores.mean(1) / 100 * rows + 0.5) / (rows + 1)
-    least = 1e4 * smoothed * (1 - smoothed) / (rows + 1) * share
-    return [Sample(scores[run], resampled[:, run], rows, least[run]) for run in range(runs)]
+    return [Sample(scores[run], resampled[:, run], rows, share=share) for run in range(runs)]
 
 
 def _drawn(rows):
@@ -36,9 +34,67 @@ def _drawn(rows):
     return np.array([np.bincount(generator.integers(rows, size=rows), minlength=rows) for _ in range(RESAMPLES)])
 
 
+def draw_table(generator, draws, sizes, methods, seeds, seed_spread=0.0, row_spread=1.5, own_rows=0.0, gain=0.0):
+    """Tables of a method and its rivals, which find the same rows hard: right answers by task.
+
+    Args:
+        generator: Draws everything.
+        draws: The number of tables.
+        sizes: [tasks], the number of test rows.
+        methods: The number of rows of the table; all but the first have log odds lower by `gain`.
+        seeds: The number of seeds, the same for every method.
+        seed_spread: Standard deviation of what a seed does to the log odds, for each method and task anew.
+        row_spread: Standard deviation of how hard a row is, the same for every method.
+        own_rows: Standard deviation of how hard a row is for one method alone.
+        gain: The advantage of the first method in log odds.
+
+    Yields:
+        [draws, methods, seeds, rows] of True and False, one a task.
+    """
+
+    def normal(*shape):
+        return generator.standard_normal(shape, dtype=np.float32)
+
+    for rows in sizes:
+        odds = 1 + row_spread * normal(draws, 1, 1, rows) + own_rows * normal(draws, methods, 1, rows)
+        odds = odds + seed_spread * normal(draws, methods, seeds, 1)
+        odds[:, 1:] -= gain
+        yield generator.random(odds.shape, dtype=np.float32) < 1 / (1 + np.exp(-odds))
+
+
+def differences(right):
+    """The first method minus each other: scores [draws, rivals, seeds] and their covariance over examples.
+
+    The covariance is what bootstrap samples without number would give.
+    """
+    values = 100 * right.astype(np.float32)
+    values = values[:, :1] - values[:, 1:]
+    scores = values.mean(-1)
+    centered = values - scores[..., None]
+    return scores, centered @ centered.swapaxes(-1, -2) / right.shape[-1] ** 2
+
+
+def draw_averages(generator, runs, sizes, seeds, seed_spread, correlation):
+    """Scores [runs, tasks, seeds] and covariances of a method whose seeds err alike on all tasks.
+
+    `correlation` is that of a seed's effect on two tasks; the log odds are 1, rows are unequally hard.
+    """
+    alike = generator.normal(size=(runs, seeds, 1))
+    scores, covariances = [], []
+    for rows in sizes:
+        effect = np.sqrt(correlation) * alike + np.sqrt(1 - correlation) * generator.normal(size=(runs, seeds, 1))
+        odds = 1 + seed_spread * effect + 1.5 * generator.normal(size=(runs, 1, rows))
+        values = 100.0 * (generator.random(odds.shape) < 1 / (1 + np.exp(-odds)))
+        scores.append(values.mean(-1))
+        centered = values - scores[-1][..., None]
+        covariances.append(centered @ centered.swapaxes(-1, -2) / rows**2)
+    return np.stack(scores, -2), np.stack(covariances, -3)
+
+
 def draw_classes(generator, runs, seeds, rows, shares, mean, seed_spread, row_spread):
-    """Gold classes [runs, 1, rows] in these shares, and predictions [runs, seeds, rows]: right as `draw_right` has it,
-    else another class by its share.
+    """Gold classes [runs, 1, rows] in these shares, and predictions [runs, seeds, rows].
+
+    They are right as `draw_right` has it, else another class by its share.
     """
     shares = np.array(shares)
     gold = generator.choice(len(shares), size=(runs, 1, rows), p=shares)
@@ -64,7 +120,7 @@ def draw_scores(generator, runs, seeds, rows, noise, seed_spread, row_share):
 
 def samples_of_metric(metric, gold, predictions):
     """As `samples_of`, of `metric` (a function of METRICS)."""
-    runs, seeds, rows = predictions.shape
+    runs, _, rows = predictions.shape
     scores = 100 * metric(np.ones((1, rows)), gold, predictions)[0]
     resampled = 100 * metric(_drawn(rows), gold, predictions)
     return [Sample(scores[run], resampled[:, run], rows) for run in range(runs)]

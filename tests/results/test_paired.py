@@ -6,21 +6,73 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ept.results.statistics import LEVEL, holm, mark_not_separated, paired_difference
+from ept.results.statistics import LEVEL, Sample, holm, mark_not_separated, paired_difference
 from results.simulation import draw_right, samples_of
 
 
+def _sample(scores, **fields):
+    """A score of which examples say nothing: every bootstrap sample has the same scores."""
+    return Sample(np.array(scores, dtype=float), np.tile(np.array(scores, dtype=float), (400, 1)), 100, **fields)
+
+
 def test_without_variance_over_examples_it_is_scipys_paired_t_test_over_seeds():
-    first, second = (np.array(values)[:, None] > np.arange(100) for values in ([60, 72, 66], [50, 63, 60]))
-    # Both are right on a run of rows from the first on; seeds alone differ if rows that are drawn say nothing.
-    samples = [samples_of(part[None])[0] for part in (first, second)]
-    for sample in samples:
-        sample.resampled[:] = sample.scores
-    found = paired_difference([samples[0]], [samples[1]])
+    generator = np.random.default_rng(0)
+    first, second = _sample([60, 72, 66]), _sample([50, 63, 60])
+    # What varies is the same for every seed, and next to nothing.
+    first.resampled[:] += 1e-6 * generator.normal(size=(400, 1))
+    found = paired_difference([first], [second])
     expected = stats.ttest_rel([60, 72, 66], [50, 63, 60])
     assert found.p == pytest.approx(expected.pvalue)
     low, high = expected.confidence_interval()
     assert found.interval == pytest.approx((low, high))
+
+
+def test_seeds_that_happen_to_agree_are_no_proof():
+    """Each of three seeds of A has one other example of 28 right that B has wrong."""
+    second = np.zeros((3, 28), dtype=bool)
+    second[:, :14] = True
+    first = second.copy()
+    first[range(3), [20, 21, 22]] = True
+    a, b = (samples_of(part[None])[0] for part in (first, second))
+    found = paired_difference([a], [b])
+    assert found.mean == pytest.approx(100 / 28)
+    # By hand: the variance of one seed's difference over examples, a third of it for the mean of three, and what half
+    # an example more on either side of one that A alone has right adds; examples have nothing in common.
+    own = 100**2 * (1 / 28) * (27 / 28) / 28
+    more, less = 1.5 / 29, 0.5 / 29
+    least = 100**2 * (more + less - (more - less) ** 2) / 29
+    assert found.error == pytest.approx(np.sqrt(own / 3 + least - own), rel=0.1)
+    assert 0.2 < found.p < 1
+    assert found.interval[0] < 0 < found.interval[1]
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+@pytest.mark.parametrize("share", [True, False])
+def test_p_is_never_0_and_no_interval_has_width_0(seeds, share):
+    first, second = _sample([100] * seeds, share=share), _sample([0] * seeds, share=share)
+    found = paired_difference([first], [second])
+    assert 0 < found.p < 0.05
+    assert found.interval[0] < 100 == found.interval[1]
+
+
+def test_the_seeds_that_both_have_are_compared():
+    five, three = _sample([1, 2, 3, 4, 5], seeds=(0, 1, 2, 3, 4)), _sample([0, 0, 9], seeds=(4, 2, 7))
+    difference = five - three
+    assert difference.seeds == (2, 4)
+    assert difference.scores.tolist() == [3, 5]
+    with pytest.raises(ValueError, match=r"\(7,\)"):
+        five - _sample([1], seeds=(7,))
+
+
+def test_about_these_prompts_examples_alone_count():
+    generator = np.random.default_rng(0)
+    resampled = generator.normal(0, 1, (400, 1)) + generator.normal(0, 1, (400, 3))
+    first = Sample(np.array([10.0, 30.0, 50.0]), resampled, 200)
+    found = paired_difference([first], [_sample([0, 0, 0])], examples_alone=True)
+    assert found.error == pytest.approx(np.std(resampled.mean(1), ddof=1))
+    assert found.freedom == pytest.approx(199)
+    # Seeds that differ by 20 points are no matter here, but they are for the method.
+    assert found.p < 1e-9 < 0.05 < paired_difference([first], [_sample([0, 0, 0])]).p
 
 
 @pytest.mark.parametrize("better", [40, 45, 60])

@@ -76,10 +76,13 @@ def scorer(
 
 
 def clusters(truth: References) -> list[np.ndarray]:
-    """Rows that must be resampled together: those of one group, or each row alone without groups."""
+    """Rows that must be resampled together: those of one group, or each row alone without groups.
+
+    Of nested groups ("paragraph/question") the outermost counts: questions about one paragraph are not independent.
+    """
     if not any(truth.groups):
         return list(np.arange(len(truth.labels))[:, None])
-    _, inverse = np.unique(np.asarray(truth.groups), return_inverse=True)
+    _, inverse = np.unique([group.partition("/")[0] for group in truth.groups], return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1)
 

@@ -1,5 +1,6 @@
-"""95 % intervals and tests over seeds and test examples. Why these and how well they cover: docs/statistics.md."""
+"""95 % intervals and tests over seeds and test examples. Why these, and how well they hold: docs/statistics.md."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,161 +12,301 @@ from ept.results.records import PackResult
 from ept.tasks.registry import get_task
 
 RESAMPLES = 400
+# A difference with a smaller corrected p value counts as real.
+LEVEL = 0.05
+# With fewer seeds in common two methods are not tested: what differs between seeds cannot be estimated.
+LEAST_SEEDS = 3
+# Printed instead of a p value that is too small for a float: no test proves a difference for certain.
+SMALLEST_P = 1e-300
+# Metrics that go below 0; all others lie between 0 and 100.
+SIGNED_METRICS = ("matthews", "pearson", "spearman")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A metric of the runs that one row reports on one task, in percent.
+    """A metric of the runs that one row reports on one task, in percent; or the difference of two such samples.
 
-    `scores` [seeds] are those on the whole test split, `resampled` [resamples, seeds] those on bootstrap samples of its
-    `units` (single rows, or groups of rows that are judged together). Samples of one test split were drawn alike, so
-    that their difference is the sample of a paired comparison. The variance of a seed's score over examples is taken
-    as at least `least_variance`.
+    Samples of one test split are resampled alike, which makes the difference of two samples a paired one.
     """
 
     scores: np.ndarray
+    """[seeds], on the whole test split."""
     resampled: np.ndarray
+    """[resamples, seeds], on bootstrap samples of the test examples."""
     units: int
-    least_variance: float = 0.0
+    """The number of examples, or of groups of rows that are resampled together."""
+    seeds: tuple[int, ...] = ()
+    """The seed of each score. Empty: 0, 1, ..."""
+    share: bool = False
+    """Whether the score is a percentage of right examples."""
+    lowest: float = 0.0
+    """The lowest score that there can be; the highest is 100, of a difference -lowest."""
+    difference: bool = False
+    """Whether this is the difference of two samples."""
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            object.__setattr__(self, "seeds", tuple(range(len(self.scores))))
 
     def __sub__(self, other: "Sample") -> "Sample":
-        return Sample(self.scores - other.scores, self.resampled - other.resampled, self.units)
+        """The difference on the seeds that both have. Raises ValueError where they have none in common."""
+        shared = [seed for seed in self.seeds if seed in other.seeds]
+        if not shared:
+            raise ValueError(f"the seeds {self.seeds} and {other.seeds} have none in common")
+        mine, theirs = ([sample.seeds.index(seed) for seed in shared] for sample in (self, other))
+        return Sample(
+            scores=self.scores[mine] - other.scores[theirs],
+            resampled=self.resampled[:, mine] - other.resampled[:, theirs],
+            units=self.units,
+            seeds=tuple(shared),
+            share=self.share,
+            lowest=self.lowest - 100.0,
+            difference=True,
+        )
 
     @property
-    def seed_variance(self) -> float:
-        """Of the mean, from what differs between seeds, on the same examples; 0 with one seed (unknown)."""
-        seeds = len(self.scores)
-        return float(self.scores.var(ddof=1)) / seeds if seeds > 1 else 0.0
+    def highest(self) -> float:
+        """The highest score, or the largest difference, that there can be."""
+        return -self.lowest if self.difference else 100.0
 
     @property
-    def example_variance(self) -> float:
-        """Of the mean, from what all seeds have in common on the test examples drawn.
-
-        The covariance over bootstrap samples between two seeds; what differs between seeds on an example is in
-        `seed_variance` already. With one seed it is the variance.
-        """
-        covariance = np.atleast_2d(np.cov(self.resampled, rowvar=False))
-        own, seeds = float(np.trace(covariance)), len(covariance)
-        shared = own if seeds == 1 else (float(covariance.sum()) - own) / (seeds * (seeds - 1))
-        return max(shared, 0.0) + max(self.least_variance - own / seeds, 0.0)
+    def covariance(self) -> np.ndarray:
+        """[seeds, seeds] over the bootstrap samples."""
+        return np.atleast_2d(np.cov(self.resampled, rowvar=False))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds (and tasks), its standard deviation over seeds (NaN with one), its standard error, and the
-    degrees of freedom of its t distribution.
-    """
+    """A mean over seeds (and tasks) with its uncertainty."""
 
     mean: float
     std: float
+    """The standard deviation over seeds; NaN with one seed."""
     error: float
+    """The standard error of the mean."""
     freedom: float
+    """The degrees of freedom of its t distribution."""
+    seeds: int = 1
+    lowest: float = -np.inf
+    highest: float = np.inf
+    """The ends of the range that the mean can lie in."""
 
     @property
     def half_width(self) -> float:
-        """Of the 95 % interval around the mean."""
+        """Half the width of the 95 % interval around the mean, before it is cut to the range of the score."""
         return float(stats.t.ppf(0.975, self.freedom)) * self.error
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The ends of the 95 % interval."""
-        return self.mean - self.half_width, self.mean + self.half_width
+        """The ends of the 95 % interval; they stay within the range of the score."""
+        return max(self.mean - self.half_width, self.lowest), min(self.mean + self.half_width, self.highest)
 
     @property
     def p(self) -> float:
-        """Two-sided p value of the hypothesis that the mean is 0."""
-        if self.error == 0:
-            return 1.0 if self.mean == 0 else 0.0
-        return float(2 * stats.t.sf(abs(self.mean) / self.error, self.freedom))
+        """The two-sided p value of the hypothesis that the mean is 0; never 0."""
+        return float(p_values(np.asarray(self.mean), np.asarray(self.error), np.asarray(self.freedom)))
 
 
 def resample(
     score: Callable[[int, np.ndarray], float],
-    seeds: int,
+    seeds: Sequence[int],
     clusters: Sequence[np.ndarray],
     share: bool = False,
+    lowest: float = 0.0,
     random_seed: int = 0,
 ) -> Sample:
-    """The sample of a score that depends on the seed and on the test examples.
+    """Draw bootstrap samples of the test examples and score every seed on each.
 
-    `score(seed_index, rows)` is the metric of one seed's predictions on the given rows (with repeats) in percent,
-    `clusters` the rows that are resampled together. A `share` is a percentage of clusters; its variance is taken as at
-    least that with half a right and half a wrong cluster more (Jeffreys' prior): a few clusters that are all right do
-    not show that every one would be.
+    Args:
+        score: `score(seed_index, rows)` is the metric of one seed's predictions on the given rows (with repeats), in
+            percent.
+        seeds: The seed of each run.
+        clusters: The rows that are resampled together.
+        share: Whether the score is a percentage of right examples.
+        lowest: The lowest score that there can be.
+        random_seed: Determines the samples; samples with the same one and as many clusters are paired.
+
+    Returns:
+        The scores on all rows and on the bootstrap samples.
     """
     generator = np.random.default_rng(random_seed)
     everything, units = np.concatenate(clusters), len(clusters)
-    resampled = np.empty((RESAMPLES, seeds))
+    places = range(len(seeds))
+    resampled = np.empty((RESAMPLES, len(seeds)))
     for number in range(RESAMPLES):
         drawn = generator.integers(units, size=units)
         alone = len(everything) == units
         rows = everything[drawn] if alone else np.concatenate([clusters[index] for index in drawn])
-        resampled[number] = [score(seed, rows) for seed in range(seeds)]
-    scores = np.array([score(seed, everything) for seed in range(seeds)])
-    right = (scores.mean() / 100 * units + 0.5) / (units + 1)
-    return Sample(scores, resampled, units, 100**2 * right * (1 - right) / (units + 1) if share else 0.0)
+        resampled[number] = [score(place, rows) for place in places]
+    scores = np.array([score(place, everything) for place in places])
+    return Sample(scores, resampled, units, tuple(seeds), share, lowest)
 
 
-def estimate(samples: Sequence[Sample]) -> Estimate:
-    """The estimate of the mean over the samples' tasks, whose errors are taken as independent.
+def estimate(samples: Sequence[Sample], examples_alone: bool = False) -> Estimate:
+    """Estimate the mean over seeds and tasks.
 
-    Standard error: the seeds' and the examples' variances of all tasks, added. Degrees of freedom: those of either part
-    by Satterthwaite, weighted by the share of the variance that it has.
+    Args:
+        samples: One a task, all scores or all differences, with the same seeds.
+        examples_alone: Whether only the test examples count as drawn at random: the claim is then about these trained
+            prompts and not about the method.
+
+    Returns:
+        The estimate, whose `interval` and `p` allow for seeds and examples (or for examples alone).
     """
     by_seed = np.mean([sample.scores for sample in samples], 0)
-    seeds, tasks = len(by_seed), len(samples)
-    parts = [
-        (np.array([sample.seed_variance for sample in samples]), np.full(tasks, seeds - 1)),
-        (np.array([sample.example_variance for sample in samples]), np.array([max(s.units - 1, 1) for s in samples])),
-    ]
-    variance = sum(float(values.sum()) for values, _ in parts)
-    # 1 / freedom = sum of share / freedom of the part, with freedom of the part = total² / sum(value² / freedom).
-    inverse = sum(
-        float((values**2 / freedom).sum() / values.sum()) / variance for values, freedom in parts if values.sum() > 0
+    seeds = len(by_seed)
+    mean, error, freedom = estimates(
+        np.stack([sample.scores for sample in samples]),
+        np.stack([sample.covariance for sample in samples]),
+        np.array([sample.units for sample in samples]),
+        share=np.array([sample.share for sample in samples]),
+        difference=samples[0].difference,
+        examples_alone=examples_alone,
     )
     return Estimate(
-        mean=float(by_seed.mean()),
+        mean=float(mean),
         std=float(by_seed.std(ddof=1)) if seeds > 1 else float("nan"),
-        error=variance**0.5 / tasks,
-        freedom=1 / inverse if inverse else float("inf"),
+        error=float(error),
+        freedom=float(freedom),
+        seeds=seeds,
+        lowest=float(np.mean([sample.lowest for sample in samples])),
+        highest=float(np.mean([sample.highest for sample in samples])),
     )
 
 
-# A difference with a smaller corrected p value is taken as real.
-LEVEL = 0.05
+def paired_difference(first: Sequence[Sample], second: Sequence[Sample], examples_alone: bool = False) -> Estimate:
+    """First minus second in the mean over tasks, paired by task, seed and test example; `.p` is the test's.
+
+    The seeds that both have are compared.
+    """
+    return estimate([a - b for a, b in zip(first, second, strict=True)], examples_alone)
 
 
-def paired_difference(first: Sequence[Sample], second: Sequence[Sample]) -> Estimate:
-    """First minus second in the mean over tasks, paired by task, seed and test example; `.p` is the test's."""
-    return estimate([a - b for a, b in zip(first, second, strict=True)])
+def estimates(
+    scores: np.ndarray,
+    covariance: np.ndarray,
+    units: np.ndarray,
+    share: np.ndarray,
+    difference: bool,
+    examples_alone: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The mean, its standard error and its degrees of freedom, of any number of rows at once.
+
+    The variance of the mean is that of its seeds and that of the test examples. The variance of a seed's score over
+    examples that seeds do not share is part of what differs between seeds. In a difference of two methods the seeds'
+    part is therefore at least this, however little the seeds' scores happen to differ, and has S - 1 degrees of
+    freedom; in an average over tasks it is at least what the seeds' averages show (a seed may err alike on all tasks).
+
+    Args:
+        scores: [..., tasks, seeds] in percent.
+        covariance: [..., tasks, seeds, seeds] of the scores over bootstrap samples of the examples.
+        units: [tasks], how many examples (or groups of rows) were resampled.
+        share: [tasks], whether the score is a percentage of right examples.
+        difference: Whether scores are differences of two methods.
+        examples_alone: Whether only the examples count as drawn at random.
+
+    Returns:
+        mean, error, freedom: [...] each.
+    """
+    tasks, seeds = scores.shape[-2:]
+    own = np.trace(covariance, axis1=-2, axis2=-1) / seeds
+    least = _least_variance(scores.mean(-1), units, difference)
+    missing = np.where(share | (difference & (own == 0)), np.maximum(least - own, 0), 0)
+    of_examples = np.maximum(units - 1, 1)
+    if examples_alone or seeds == 1:
+        variances = covariance.sum((-2, -1)) / seeds**2 + missing
+        parts = [(variances.sum(-1), _share_over_freedom(variances, of_examples))]
+    else:
+        shared = np.maximum((covariance.sum((-2, -1)) / seeds - own) / (seeds - 1), 0)
+        by_seed = scores.var(-1, ddof=1) / seeds
+        if difference:
+            by_seed = np.maximum(by_seed, (own - shared) / seeds)
+        together = scores.mean(-2).var(-1, ddof=1) / seeds * tasks**2
+        seed_part = np.maximum(by_seed.sum(-1), together)
+        apart = _share_over_freedom(by_seed, np.full(tasks, seeds - 1))
+        alone = seed_part / (seeds - 1)
+        example_part = shared + missing
+        parts = [
+            (seed_part, alone if difference else np.where(together > by_seed.sum(-1), alone, apart)),
+            (example_part.sum(-1), _share_over_freedom(example_part, of_examples)),
+        ]
+    variance = sum(part for part, _ in parts)
+    # 1 / freedom is the mean of the parts' 1 / freedom, weighted by the share of the variance that each part has.
+    inverse = np.divide(sum(over for _, over in parts), variance, out=np.zeros_like(variance), where=variance > 0)
+    freedom = np.divide(1.0, inverse, out=np.full_like(inverse, np.inf), where=inverse > 0)
+    return scores.mean((-2, -1)), np.sqrt(variance) / tasks, freedom
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Holm's (1979) corrected p values [tests]: the chance of any false positive among all tests stays at the level."""
-    p_values = np.asarray(p_values, dtype=float)
-    order = np.argsort(p_values, kind="stable")
-    corrected = np.empty_like(p_values)
-    corrected[order] = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1))
+def _least_variance(mean: np.ndarray, units: np.ndarray, difference: bool) -> np.ndarray:
+    """The variance over examples of a share with half a right and half a wrong example more (Jeffreys' prior).
+
+    Few examples that are all right do not show that every example would be. A difference of d has at least d examples
+    that one method alone has right; half an example more on either side.
+    """
+    if difference:
+        more, less = (np.abs(mean) / 100 * units + 0.5) / (units + 1), 0.5 / (units + 1)
+        return 100**2 * (more + less - (more - less) ** 2) / (units + 1)
+    right = (np.clip(mean, 0, 100) / 100 * units + 0.5) / (units + 1)
+    return 100**2 * right * (1 - right) / (units + 1)
+
+
+def _share_over_freedom(variances: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """The sum of variances over its degrees of freedom by Satterthwaite, sum² / sum(variance² / freedom)."""
+    total = variances.sum(-1)
+    squares = (variances**2 / freedom).sum(-1)
+    return np.divide(squares, total, out=np.zeros_like(total), where=total > 0)
+
+
+def p_values(mean: np.ndarray, error: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """Two-sided p values of the hypothesis that the mean is 0. Where nothing varies: 1, or the smallest there is."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(mean == 0, 0.0, np.abs(mean) / error)
+    return np.maximum(2 * stats.t.sf(t, freedom), SMALLEST_P)
+
+
+def holm(p: Sequence[float], tests: int | None = None) -> np.ndarray:
+    """Holm's (1979) corrected p values: the chance of any false positive among all tests stays at the level.
+
+    Args:
+        p: [tests]; one that was not made (NaN) is not counted and stays NaN.
+        tests: How many tests could have been made, where these were selected by their results.
+
+    Returns:
+        [tests], at most 1.
+    """
+    given = np.asarray(p, dtype=float)
+    made = np.flatnonzero(~np.isnan(given))
+    order = made[np.argsort(given[made], kind="stable")]
+    corrected = np.full_like(given, np.nan)
+    corrected[order] = np.maximum.accumulate(given[order] * ((tests or len(order)) - np.arange(len(order))))
     return np.minimum(corrected, 1.0)
+
+
+def tested_p(difference: Estimate) -> float:
+    """The p value that a correction takes; NaN below `LEAST_SEEDS` seeds."""
+    return difference.p if difference.seeds >= LEAST_SEEDS else float("nan")
 
 
 def mark_not_separated(rows: list[dict]) -> None:
     """Set `not_separated` in every row: whether a paired test does not tell it from the best of its column.
 
-    A column is a task and a metric; every other training's `samples` are compared with those of the row with the best
-    mean, with Holm's correction within the column. Rows of the same `trainings` (EPT and N = 4) are one test.
+    A column is a task and a metric. Every other training is compared with the row of the best mean. Since that one was
+    chosen by looking at the results, Holm's correction counts every pair of trainings in the column. Rows of the same
+    `trainings` (EPT and N = 4) are one training. Rows that have fewer than `LEAST_SEEDS` seeds in common with the best
+    are not tested and not marked.
     """
-    columns: dict[tuple[str, str], list[dict]] = {}
+    columns: dict[tuple[str, str], dict[tuple, dict]] = {}
     for row in rows:
-        columns.setdefault((row["task"], row["metric"]), []).append(row)
-    for column in columns.values():
-        trainings = {row["trainings"]: row for row in column}
+        columns.setdefault((row["task"], row["metric"]), {}).setdefault(row["trainings"], row)
+    not_separated = set()
+    for column, trainings in columns.items():
         best = max(trainings.values(), key=lambda row: row["mean"])
         others = {name: row for name, row in trainings.items() if row is not best}
-        corrected = holm([paired_difference(best["samples"], row["samples"]).p for row in others.values()])
-        not_separated = dict(zip(others, corrected >= LEVEL, strict=True))
-        for row in column:
-            row["not_separated"] = bool(not_separated.get(row["trainings"], False))
+        p = [tested_p(paired_difference(best["samples"], row["samples"])) for row in others.values()]
+        corrected = holm(p, tests=math.comb(len(trainings), 2))
+        not_separated |= {(column, name) for name, each in zip(others, corrected, strict=True) if each >= LEVEL}
+    for row in rows:
+        row["not_separated"] = ((row["task"], row["metric"]), row["trainings"]) in not_separated
 
 
 # The averages that papers print, over the first metric of each task: suites by name, None for all tasks.
@@ -186,10 +327,16 @@ def metric_sample(result: PackResult, metric: str) -> Sample:
     predictions = list(result.predictions.values())
     return resample(
         metrics.scorer(metric, predictions, result.truth, get_task(result.pack.task)),
-        len(predictions),
+        list(result.predictions),
         metrics.clusters(result.truth),
         share=metric in metrics.SHARES,
+        lowest=lowest_score(metric),
     )
+
+
+def lowest_score(metric: str) -> float:
+    """The lowest value of a metric in percent."""
+    return -100.0 if metric in SIGNED_METRICS else 0.0
 
 
 def averaged_tasks(tasks: Iterable[str]) -> dict[str, list[str]]:
