@@ -1,11 +1,12 @@
 """The configuration: typed, checked before anything runs, and the one place that puts all settings together."""
 
 import difflib
+import os
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ept.config.sections import (
@@ -15,8 +16,8 @@ from ept.config.sections import (
     Section,
     TaskSettings,
     TransferSettings,
+    check_folder,
     check_names,
-    check_training,
     refuse_repeats,
 )
 from ept.config.settings import (
@@ -29,33 +30,41 @@ from ept.config.settings import (
     DptSettings,
     EptSettings,
     FewShotSettings,
+    LearningRates,
     MethodSettings,
     MptSettings,
     PromptSettings,
+    Rates,
     ResidualSettings,
     TrainingSettings,
     UlptSettings,
-    check_baselines,
+    check_budget,
 )
 from ept.config.variants import AblationSettings, variants
-from ept.config.yaml_file import read_yaml
-from ept.errors import InputError
+from ept.config.yaml_file import MOST_VALUES, read_yaml, write_yaml
+from ept.errors import InputError, shortened
 from ept.files import digest, write_text
-from ept.methods.budget import check_budget
 from ept.methods.registry import METHODS, get_method
 from ept.tasks.registry import get_task
 
 # The backbone of the published numbers (src/ept/results/published.csv).
 PUBLISHED_BACKBONE = "t5-base"
-# The remedy of many a sentence.
+# The remedy of several sentences.
 KEYS = "config/README.md lists the keys"
+# Texts longer than this are no setting; the longest that may be long is prompt.init_text.
+MOST_CHARACTERS = 20_000
+# How many seeds the methods that train weights have where `weight_seeds` is left out.
+WEIGHT_SEEDS = 3
+
+# Predictions hold a seed as a 64-bit integer.
+Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1, max_length=100)]
 
 
 class Configuration(Section):
     """One experiment."""
 
     output: str = "results"
-    """Folder of runs and tables; give each configuration its own to keep them side by side."""
+    """Folder of runs and tables, relative or absolute; give each configuration its own to keep them side by side."""
     backbone: BackboneSettings = BackboneSettings()
     """The frozen language model."""
     data: DataSettings = DataSettings()
@@ -64,8 +73,11 @@ class Configuration(Section):
     """Target and source tasks."""
     methods: list[str] = Field(["pt", "spot", "dept", "ept"], min_length=1)
     """Methods to compare."""
-    seeds: list[int] = Field([0, 1, 2], min_length=1)
+    seeds: Seeds = Field([0, 1, 2])
     """One run per seed; source prompts are trained with the first one alone."""
+    weight_seeds: Seeds | None = None
+    """Seeds, out of `seeds`, of the methods that train weights, whose runs cannot share a pass; left out: the first
+    three. Comparisons with such a method use the seeds that both have."""
     prompt: PromptSettings = PromptSettings()
     """Shape and start of the prompts."""
     ept: EptSettings = EptSettings()
@@ -105,15 +117,19 @@ class Configuration(Section):
         check_names(names, get_method)
         return names
 
-    @field_validator("seeds")
+    @field_validator("output")
     @classmethod
-    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
-        refuse_repeats(seeds)
-        if min(seeds) < 0:
-            raise ValueError(f"{min(seeds)} is below 0")
-        # Tables of predictions hold them as 64-bit integers.
-        if max(seeds) >= 2**63:
-            raise ValueError(f"{max(seeds)} is too large; seeds must be below 2**63")
+    def _output_is_a_folder(cls, output: str) -> str:
+        check_folder("output", output)
+        folder = os.path.normpath(output) if output else ""
+        if Path(folder).name in ("", ".."):
+            raise ValueError(f"{output!r} is not a folder of its own; name one, for example results")
+        return f"/{folder.lstrip('/')}" if folder.startswith("/") else folder
+
+    @field_validator("seeds", "weight_seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int] | None) -> list[int] | None:
+        refuse_repeats(seeds or [])
         return seeds
 
     @field_validator("ablation")
@@ -128,15 +144,19 @@ class Configuration(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> "Configuration":
         check_budget(self.prompt, self.ept)
-        check_baselines(self.baselines)
-        if not 0 <= self.mpt.distillation_weight < float("inf"):
-            raise ValueError(f"mpt.distillation_weight is {self.mpt.distillation_weight}; it must be 0 or more")
-        for section in ("training", "source_training", "few_shot"):
-            if (settings := getattr(self, section)) is not None:
-                check_training(section, settings)
+        check_training("training", self.training)
+        if self.source_training is not None:
+            check_training("source_training", self.source_training)
+        check_training("few_shot", self.few_shot)
+        refuse_repeats(self.few_shot.k)
+        refuse_repeats(self.few_shot.initialize_from)
+        check_learning_rates("rate_study", self.rate_study.learning_rates)
+        check_names(self.transfer.methods, check_transferred)
         for method in self.methods:
             check_backbone(self.backbone, method)
         check_sources(self)
+        if others := [seed for seed in self.weight_seeds or [] if seed not in self.seeds]:
+            raise ValueError(f"weight_seeds contains {others[0]}, which is not among seeds; add it there too")
         if self.ablation.tasks:
             variants(self.prompt, self.ept, self.ablation)
         return self
@@ -151,17 +171,33 @@ class Configuration(Section):
         """The sections of single prompt methods."""
         return MethodSettings(**{field.name: getattr(self, field.name) for field in fields(MethodSettings)})
 
+    def seeds_of(self, method: str, regime: str = FULL) -> tuple[int, ...]:
+        """The seeds that a method is trained with in a regime; source prompts have one."""
+        if regime == SOURCE:
+            return (self.seeds[0],)
+        if get_method(method).packed:
+            return tuple(self.seeds)
+        return tuple(self.weight_seeds or self.seeds[:WEIGHT_SEEDS])
+
     def training_settings(self, regime: str) -> TrainingSettings:
         """How runs of a regime (full, source or k<number>) are trained."""
         if regime == FULL:
             return self.training
         return (self.source_training or self.training) if regime == SOURCE else self.few_shot
 
-    def learning_rates(self, section: TrainingSettings, method: str) -> dict[str, list[float]]:
-        """The grid of one method in a training section, the defaults filled in."""
+    def learning_rates(self, section: TrainingSettings, method: str) -> Rates:
+        """The grid of one method in a training section.
+
+        Few-shot training takes the grid of `training` where its own section does not name the method. A method that
+        neither names has its default.
+        """
         record = get_method(method)
         if isinstance(section, FewShotSettings):
-            return {method: record.few_shot_rates, **self.training.learning_rates, **section.learning_rates}[method]
+            return {
+                method: record.few_shot_rates or record.rates,
+                **self.training.learning_rates,
+                **section.learning_rates,
+            }[method]
         return {method: record.rates, **section.learning_rates}[method]
 
     def source_length(self, task: str) -> int:
@@ -176,33 +212,106 @@ def load_configuration(path: str | Path) -> Configuration:
 
 
 def parse_configuration(values: Any, origin: str = "the configuration") -> Configuration:
-    """Check settings that are already read. `origin` stands in error sentences."""
+    """Check settings that are already read. `origin` names their file in error sentences."""
     if values is None:
         raise InputError(f"{origin} is empty; write settings there ({KEYS})")
     if not isinstance(values, dict):
         raise InputError(f"{origin} must be a mapping of settings, found {type(values).__name__}; {KEYS}")
     try:
-        return Configuration.model_validate(values)
+        _check_values(values)
+        config = Configuration.model_validate(values)
+        _refuse_booleans(values, config.model_dump())
     except ValidationError as error:
-        raise InputError(_sentence(error, origin)) from error
+        raise InputError(f"{origin}{_sentence(error, values)}") from error
+    except InputError as error:
+        raise InputError(f"{origin}, {error}") from error
+    return config
 
 
-def _sentence(error: ValidationError, origin: str) -> str:
-    """The first problem in one sentence: key, what was found, what is allowed."""
-    problem = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in problem["loc"]) or "the whole"
+def _check_values(values: dict) -> None:
+    """Raise InputError for what no setting can be, before anything prints or copies it: too much, too long, or no text.
+
+    Snakemake reads its configuration files itself, so that `read_yaml` is not always asked first.
+    """
+    left: list[tuple[str, Any]] = [("", values)]
+    for seen, (key, value) in enumerate(_walk(left)):
+        if seen > MOST_VALUES:
+            raise InputError(f"key {key}: there are more than {MOST_VALUES:,} values; leave some out")
+        if isinstance(value, str):
+            if len(value) > MOST_CHARACTERS:
+                raise InputError(
+                    f"key {key}: a text of {len(value):,} characters; at most {MOST_CHARACTERS:,} are allowed"
+                )
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                raise InputError(
+                    f"key {key}: {shortened(value, 60)!a} is not valid Unicode (half a character); correct it"
+                )
+        elif isinstance(value, int) and value.bit_length() > 64:
+            raise InputError(f"key {key}: a number of {value.bit_length():,} bits; numbers must be below 2**64")
+        elif not isinstance(value, dict | list | tuple | int | float | None):
+            raise InputError(f"key {key}: found {type(value).__name__}; write text, a number, a list or a mapping")
+
+
+def _walk(left: list[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Every value with its key, parts after the whole; aliases and a value inside itself come again and again."""
+    while left:
+        key, value = left.pop()
+        yield key or "the whole", value
+        prefix = f"{key}." if key else ""
+        if isinstance(value, dict):
+            parts = [(shortened(prefix + str(name), 200), part) for name, part in value.items()]
+            left += [(prefix + "its keys", name) for name in value if not isinstance(name, int)] + parts[::-1]
+        elif isinstance(value, list | tuple):
+            left += [(shortened(f"{prefix}{index}", 200), part) for index, part in enumerate(value)][::-1]
+
+
+def _refuse_booleans(values: Any, checked: Any, key: str = "") -> None:
+    """Raise InputError for a true or false that was taken as a number: pydantic reads `seeds: [true]` as 1."""
+    if isinstance(values, bool) and not isinstance(checked, bool):
+        raise InputError(f"key {key}: found {str(values).lower()}; write a number")
+    if isinstance(values, dict) and isinstance(checked, dict):
+        for name in values.keys() & checked.keys():
+            _refuse_booleans(values[name], checked[name], f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list) and isinstance(checked, list | tuple):
+        for index, (value, found) in enumerate(zip(values, checked, strict=False)):
+            _refuse_booleans(value, found, f"{key}.{index}")
+
+
+def _sentence(error: ValidationError, values: dict) -> str:
+    """The first problem in one sentence, to put after the file's name: key, what was found, what is allowed."""
+    problems = error.errors(include_url=False)
+    problem, location = problems[0], _location(problems[0]["loc"], values)
+    key = ".".join(map(str, location))
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{origin}: unknown key {key}; {_similar_key(problem['loc'])}{KEYS}"
+        return f": unknown key {key}; {_similar_key(location)}{KEYS}"
     if problem["type"] in ("missing", "missing_argument"):
-        return f"{origin}: the key {key} is missing; add it ({KEYS})"
-    message = problem["msg"].removeprefix("Value error, ")
+        return f": the key {key} is missing; add it ({KEYS})"
     if problem["type"] == "value_error":
-        return f"{origin}: {message}" if key == "the whole" else f"{origin}, key {key}: {message}"
-    return f"{origin}, key {key}: found {problem['input']!r}; {message[0].lower()}{message[1:]}"
+        message = problem["msg"].removeprefix("Value error, ")
+        return f", key {key}: {message}" if key else f": {message}"
+    # Of a setting with alternatives, as `auto` or a number, every alternative has its own problem.
+    alternatives = [other["msg"] for other in problems if _location(other["loc"], values) == location]
+    messages = " or ".join(dict.fromkeys(f"{message[0].lower()}{message[1:]}" for message in alternatives))
+    return f", key {key}: found {shortened(ascii(problem['input']), 60)}; {messages}"
+
+
+def _location(location: tuple[str | int, ...], values: Any) -> tuple[str | int, ...]:
+    """The part of pydantic's location that is in the file: without the names of a setting's alternatives."""
+    found: list[str | int] = []
+    for place, part in enumerate(location):
+        inside = (isinstance(values, dict) and part in values) or (
+            isinstance(values, list) and part in range(len(values))
+        )
+        if inside:
+            values = values[part]
+            found.append(part)
+        elif isinstance(values, dict) and place == len(location) - 1:
+            found.append(part)
+    return tuple(found)
 
 
 def _similar_key(location: tuple[str | int, ...]) -> str:
-    """A question for the key that an unknown one resembles, or nothing."""
+    """A question that names the key most similar to an unknown one, or nothing."""
     *sections, name = map(str, location)
     keys = get_type_hints(Configuration)
     for section in sections:
@@ -220,38 +329,67 @@ def write_resolved(config: Configuration, folder: str | Path) -> Path:
     values = config.model_dump(mode="json")
     path = Path(folder) / f"{digest(values)}.yaml"
     if not path.exists():
-        write_text(path, yaml.safe_dump(values, sort_keys=False))
+        write_text(path, write_yaml(values))
     return path
 
 
-def check_backbone(backbone: "BackboneSettings", method: str) -> None:
-    """Raise InputError for a method that trains what the quantization freezes, or inside a backbone in parts."""
+def check_backbone(backbone: BackboneSettings, method: str) -> None:
+    """Raise InputError for a method that the backbone's quantization or its spread over devices rules out."""
     if backbone.quantization != "none" and get_method(method).float32:
         raise InputError(
             f"backbone.quantization is {backbone.quantization}, but {method} trains a backbone in float32; set it to "
-            f"none, or leave {method} out (lora trains beside a quantized backbone)"
+            f"none, or leave {method} out of methods"
         )
     if backbone.device_map == "auto" and not get_method(method).packed:
         raise InputError(
             f"backbone.device_map is auto, but {method} trains inside the backbone, which must then be on one device; "
-            f"set it to one, or leave {method} out"
+            f"set it to one, or leave {method} out of methods"
         )
 
 
-def check_sources(config: "Configuration") -> None:
+def check_training(section: str, settings: TrainingSettings) -> None:
+    """Raise InputError for what the declared ranges of a training section cannot say; `section` is its key."""
+    if settings.steps != "auto" and settings.warmup_steps >= settings.steps:
+        raise InputError(
+            f"{section}.warmup_steps is {settings.warmup_steps}; it must be below {section}.steps, {settings.steps}"
+        )
+    check_learning_rates(section, settings.learning_rates)
+
+
+def check_learning_rates(section: str, rates: LearningRates) -> None:
+    """Raise InputError for an unknown method, for groups other than the method's, and for a rate listed twice."""
+    for method, groups in rates.items():
+        where = f"{section}.learning_rates.{method}"
+        wanted = set(get_method(method).groups)
+        if set(groups) != wanted:
+            raise InputError(f"{where} names the groups {sorted(groups)}; {method} has {sorted(wanted)}")
+        for group, values in groups.items():
+            if len(set(values)) < len(values):
+                raise InputError(f"{where}.{group} is {values}, which lists a rate twice; leave one out")
+
+
+def check_transferred(method: str) -> None:
+    """Raise InputError for a method of `transfer.methods` that does not start from source prompts."""
+    if get_method(method).start == "never":
+        starting = ", ".join(name for name, record in METHODS.items() if record.start != "never")
+        raise InputError(f"transfer.methods contains {method}, which always starts from scratch; use one of {starting}")
+
+
+def check_sources(config: Configuration) -> None:
+    """Raise InputError where a method starts from source prompts and a target task has none to start from."""
     transferred = [name for name in config.methods if METHODS[name].start == "always"]
-    if "source" in config.few_shot.initialize_from:
+    if config.few_shot.k and "source" in config.few_shot.initialize_from:
         transferred += [name for name in config.methods if METHODS[name].start == "optional"]
     transferred += config.transfer.methods
     if not transferred:
         return
     named = config.few_shot.source
     if named != "auto" and named not in config.tasks.source:
-        raise ValueError(f"few_shot.source is {named}, which is not among tasks.source {config.tasks.source}")
+        raise InputError(f"few_shot.source is {named}, which is not among tasks.source {config.tasks.source}")
     for target in config.tasks.target:
         if not set(config.tasks.source) - {target} or named == target:
-            raise ValueError(
+            raise InputError(
                 f"{transferred[0]} starts {target} from a source prompt, but tasks.source has no usable task other "
-                f"than {target} itself; add a source task, or take `source` out of few_shot.initialize_from and "
-                f"{transferred[0]} out of transfer.methods"
+                f"than {target} itself; add a source task, or take source out of few_shot.initialize_from and "
+                f"{transferred[0]} out of methods and transfer.methods"
             )

@@ -1,19 +1,24 @@
-"""The sections of the configuration that belong to no single room: backbone, data and tasks. No torch."""
+"""The sections of the configuration about backbone, data, tasks and tables. No torch."""
 
+import re
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from ept.config.settings import FULL, SOURCE, FewShotSettings, LearningRates, TrainingSettings, check_regime
-from ept.methods.registry import METHODS, get_method
+from ept.config.settings import FULL, SOURCE, LearningRates, check_regime
+from ept.errors import shortened
 from ept.tasks.natural import in_words
 from ept.tasks.record import Task
-from ept.tasks.registry import get_task
+from ept.tasks.registry import expand_sets, get_task
+
+# Characters that no folder of a configuration may have: braces are Snakemake's wildcards, the others mean something
+# to a shell. Commands are quoted all the same.
+_FORBIDDEN = '{}\\`$;&|<>"*?[]'
 
 
 class Section(BaseModel):
-    """Unknown keys are refused; the text under a field explains it in config/README.md."""
+    """A part of the configuration. Unknown keys are refused; the text under a field explains it in config/README.md."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -21,53 +26,71 @@ class Section(BaseModel):
 class BackboneSettings(Section):
     """The frozen language model."""
 
-    name: str = Field("demo-t5", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field("demo-t5", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
     """Name in paths and tables."""
     source: Literal["demo", "hub", "local"] = "demo"
-    """The small T5 that ships with the project, a repository of the Hugging Face hub, or a local folder."""
+    """The small T5 that ships with the project, a repository of the Hugging Face Hub, or a local folder."""
     id: str = ""
     """Hub repository (`google-t5/t5-base`) or local folder with config.json, safetensors and tokenizer.json."""
     revision: str = ""
-    """Commit of the hub repository; required there, so that a result can be made again."""
+    """Commit of the Hub repository (40 hexadecimal digits); required there, because a branch such as `main` moves."""
     weights: Literal["safetensors", "bin"] = "safetensors"
-    """The hub's file format. `bin` is for a repository without safetensors: its pytorch_model.bin is read with
+    """The Hub's file format. `bin` is for a repository without safetensors: its pytorch_model.bin is read with
     weights_only=True, which runs nothing in it, and kept as safetensors."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the frozen weights; `auto` is bfloat16 on a GPU and float32 on a CPU. All that is trained is
-    float32, and fine-tuning and BitFit run in float32 throughout."""
+    """Precision of the frozen weights, the same on every device; `auto` is float32, or bfloat16 with `quantization`.
+    Everything that is trained is float32, and fine-tuning and BitFit run in float32 throughout."""
+    tf32: bool = False
+    """Whether a GPU multiplies float32 matrices in TF32 (10 bits of mantissa): faster, slightly less exact. Sums and
+    everything that is stored stay float32."""
     quantization: Literal["none", "nf4", "int8"] = "none"
-    """Linear layers of the frozen model in 4 bit (NF4, double quantization) or 8 bit, through bitsandbytes; `auto` then
-    means bfloat16 on a CPU too. Not for fine-tuning and BitFit."""
+    """Linear layers of the frozen model in 4 bit (NF4, double quantization) or 8 bit, through bitsandbytes. Not for
+    fine-tuning and BitFit."""
     device_map: Literal["one", "auto"] = "one"
     """`auto` spreads the blocks over all GPUs that a job sees, for a model that does not fit on one. Prompt methods
     only."""
     gradient_checkpointing: bool = False
-    """Keep only what goes into each block for the backward pass and compute the rest again: less memory, more time, the
+    """Keep only the input of each block for the backward pass and compute the rest again: less memory, more time, the
     same gradients."""
 
-    def used_dtype(self, float32: bool, gpu: bool) -> str:
-        """The precision of the weights, or of those that are not quantized; `float32`: the method trains in it."""
+    def used_dtype(self, float32: bool = False) -> str:
+        """The precision of the weights, or of those that are not quantized; `float32`: the method needs it."""
         if float32:
             return "float32"
         if self.dtype != "auto":
             return self.dtype
-        return "bfloat16" if gpu or self.quantization != "none" else "float32"
+        return "float32" if self.quantization == "none" else "bfloat16"
 
     @property
     def public_name(self) -> str:
-        """What others know the backbone by: the hub repository, or its name here."""
+        """What others know the backbone by: the Hub repository, or its name here."""
         return self.id if self.source == "hub" else self.name
+
+    @field_validator("revision")
+    @classmethod
+    def _revision_is_a_commit(cls, revision: str) -> str:
+        if revision and not re.fullmatch("[0-9a-f]{40}", revision):
+            found = shortened(repr(revision), 60)
+            raise ValueError(f"{found} is not a commit; write its 40 hexadecimal digits (a branch or tag can move)")
+        return revision
 
     @model_validator(mode="after")
     def _source_is_complete(self) -> "BackboneSettings":
         if self.source == "hub" and not (self.id and self.revision):
-            raise ValueError("source hub needs an id (repository) and a revision (commit)")
-        if self.source == "local" and not self.id:
-            raise ValueError("source local needs an id (the folder of the model)")
+            of = f"{shortened(self.id, 100)} needs" if self.id else "source hub needs an id (repository) and"
+            raise ValueError(
+                f"{of} a revision: the 40 hexadecimal digits of a commit, as the repository's history shows"
+            )
+        if self.source == "hub" and not re.fullmatch(r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?", self.id, re.ASCII):
+            raise ValueError(f"id {shortened(repr(self.id), 100)} is not a Hub repository; write owner/name")
+        if self.source == "local":
+            if not self.id:
+                raise ValueError("source local needs an id (the folder of the model)")
+            check_folder("id", self.id)
         if self.source == "demo" and (self.id or self.revision):
-            raise ValueError("source demo takes no id and no revision")
+            raise ValueError("source demo takes neither an id nor a revision")
         if self.source != "hub" and self.weights != "safetensors":
-            raise ValueError("weights bin is for source hub; convert a local folder's with `ept convert-weights`")
+            raise ValueError("weights bin is for source hub; convert a local folder with `ept convert-weights`")
         return self
 
 
@@ -75,12 +98,12 @@ class DataSettings(Section):
     """Where the tasks' examples come from."""
 
     source: Literal["demo", "hub", "local"] = "demo"
-    """The generated demonstration benchmark, the Hugging Face hub (pinned revisions), or a local folder."""
+    """The generated demonstration benchmark, the Hugging Face Hub (pinned revisions), or a local folder."""
     path: str = ""
     """Local folder in the Hugging Face layout: <path>/<glue|super_glue|squad>/<config>/<split>.parquet."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     """Seed of the demonstration benchmark."""
-    source_length: dict[str, int] = {}
+    source_length: dict[str, Annotated[int, Field(ge=1, le=100_000)]] = {}
     """Longest source text in pieces by task, with `default` for all others; a task not named here keeps the
     protocol's length (256; multirc 348; squad and record 512)."""
 
@@ -88,20 +111,33 @@ class DataSettings(Section):
     def _source_is_complete(self) -> "DataSettings":
         if (self.source == "local") != bool(self.path):
             raise ValueError("path is needed with source local and allowed only there")
-        for name, length in self.source_length.items():
+        if self.path:
+            check_folder("path", self.path)
+        for name in self.source_length:
             if name != "default":
                 get_task(name)
-            if length < 1:
-                raise ValueError(f"source_length.{name} is {length}; it must be at least 1")
         return self
 
 
-class TaskSettings(Section):
-    """The tasks of the tables and the tasks that prompts are transferred from."""
+def _expand(names: Any) -> Any:
+    """The tasks behind names of tasks and sets; everything else is left to pydantic to refuse."""
+    names = [names] if isinstance(names, str) else names
+    whole = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return expand_sets(names) if whole else names
 
-    target: list[str] = Field(min_length=1)
+
+Tasks = Annotated[list[str], BeforeValidator(_expand, json_schema_input_type=list[str] | str)]
+
+
+class TaskSettings(Section):
+    """The tasks of the tables and the tasks that prompts are transferred from.
+
+    Both take names of tasks and of sets: `glue`, `superglue`, `glue+superglue`, or lists of these.
+    """
+
+    target: Tasks = Field(min_length=1)
     """Tasks to report."""
-    source: list[str] = []
+    source: Tasks = []
     """Tasks whose prompts few-shot runs may start from; a target is never its own source."""
     wording: Literal["protocol", "natural"] = "protocol"
     """The protocol's templates with digits as labels, or natural questions and words, which language models answer
@@ -124,98 +160,69 @@ class TaskSettings(Section):
         return in_words(get_task(name)) if self.wording == "natural" else get_task(name)
 
 
+Regimes = Annotated[list[str], Field(max_length=20)]
+
+
 class TransferSettings(Section):
-    """The table `transfer`: what source prompts bring on every target beside a start from scratch."""
+    """The table `transfer`: what source prompts gain on every target over a start from scratch."""
 
     methods: list[str] = []
     """Methods to transfer; none means that there is no such table. ATTEMPT and MPT start from all source tasks
     together."""
-    every_source: list[str] = ["k16"]
+    every_source: Regimes = ["k16"]
     """Regimes (`full` or `k<number>`) in which every source prompt starts every target."""
-    chosen_source: list[str] = ["full"]
+    chosen_source: Regimes = ["full"]
     """Regimes in which only the chosen source prompt does (`few_shot.choose_by`)."""
 
     @model_validator(mode="after")
-    def _can_be_transferred(self) -> "TransferSettings":
-        check_transfer(self.methods, self.every_source + self.chosen_source)
+    def _regimes_are_known(self) -> "TransferSettings":
+        regimes = self.every_source + self.chosen_source
+        refuse_repeats(regimes)
+        for regime in regimes:
+            check_regime(regime)
+            if regime == SOURCE:
+                raise ValueError(f"{regime} is the training of the source prompts themselves; use {FULL} or k<number>")
         return self
 
 
 class RateStudySettings(Section):
     """More learning rates than `training` has, for the table `learning_rates` alone: how much scores depend on them."""
 
-    tasks: list[str] = []
-    """Tasks on which they are tried, with full data."""
+    tasks: Tasks = []
+    """Tasks on which they are tried, with all data."""
     learning_rates: LearningRates = {}
     """For each method and parameter group the rates to try, as in `training`."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> "RateStudySettings":
         check_names(self.tasks, get_task)
-        check_learning_rates("rate_study", self.learning_rates)
         if bool(self.tasks) != bool(self.learning_rates):
             raise ValueError("rate_study needs both tasks and learning_rates, or neither")
         return self
 
 
 def refuse_repeats(values: Sequence) -> None:
-    for value in values:
-        if values.count(value) > 1:
-            raise ValueError(f"{value} stands there more than once")
+    """Raise ValueError for a value that is listed more than once."""
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise ValueError(f"{value} is listed more than once")
 
 
 def check_names(names: Sequence[str], look_up: Callable[[str], object]) -> None:
-    """Refuse a name that `look_up` does not know, and one that stands there twice."""
+    """Refuse a name that `look_up` does not know, and one that is listed twice."""
     for name in names:
         look_up(name)
     refuse_repeats(names)
 
 
-def check_training(section: str, settings: TrainingSettings) -> None:
-    positive = ["batch_size", "evaluate_every", "validation_rows", "clip_norm"]
-    for key in positive + ([] if settings.steps == "auto" else ["steps"]):
-        if not 0 < getattr(settings, key) < float("inf"):
-            raise ValueError(f"{section}.{key} is {getattr(settings, key)}; it must be a number above 0")
-    for key in ("patience", "halving"):
-        if getattr(settings, key) < 0:
-            raise ValueError(f"{section}.{key} is {getattr(settings, key)}; it must be 0 (off) or more")
-    if settings.runs_per_pass != "auto" and settings.runs_per_pass < 1:
+def check_folder(key: str, folder: str) -> None:
+    """Raise ValueError for a folder that cannot stand in the workflow's files and commands; `key` is its setting."""
+    shown = shortened(ascii(folder), 100)
+    if found := [character for character in folder if character in _FORBIDDEN or not character.isprintable()]:
+        raise ValueError(f"{key} {shown} contains {found[0]!a}; choose a folder without that character")
+    if folder != folder.strip() or folder.startswith(("-", "~")):
         raise ValueError(
-            f"{section}.runs_per_pass is {settings.runs_per_pass}; it must be auto or a number of runs, at least 1"
+            f"{key} {shown} begins or ends with a blank, or begins with - or ~; write ./ or the whole path"
         )
-    if settings.warmup_steps < 0 or (settings.steps != "auto" and settings.warmup_steps >= settings.steps):
-        raise ValueError(f"{section}.warmup_steps is {settings.warmup_steps}; it must be 0 or more and below steps")
-    check_learning_rates(section, settings.learning_rates)
-    if isinstance(settings, FewShotSettings):
-        refuse_repeats(settings.k)
-        for k in settings.k:
-            if k < 1:
-                raise ValueError(f"few_shot.k contains {k}; k is a number of examples, at least 1")
-        if settings.probe_steps < 1:
-            raise ValueError(f"few_shot.probe_steps is {settings.probe_steps}; it must be at least 1")
-
-
-def check_learning_rates(section: str, rates: LearningRates) -> None:
-    for method, groups in rates.items():
-        where = f"{section}.learning_rates.{method}"
-        wanted = set(get_method(method).groups)
-        if set(groups) != wanted:
-            raise ValueError(f"{where} names the groups {sorted(groups)}; {method} has {sorted(wanted)}")
-        for group, values in groups.items():
-            if not values or any(not 0 < value < float("inf") for value in values):
-                raise ValueError(f"{where}.{group} is {values}; it must be a list of rates above 0")
-
-
-def check_transfer(methods: list[str], regimes: list[str]) -> None:
-    refuse_repeats(methods)
-    refuse_repeats(regimes)
-    for name in methods:
-        if get_method(name).start == "never":
-            starting = ", ".join(other for other, method in METHODS.items() if method.start != "never")
-            raise ValueError(
-                f"methods contains {name}, which starts from no source prompt; those that do are {starting}"
-            )
-    for regime in regimes:
-        check_regime(regime)
-        if regime == SOURCE:
-            raise ValueError(f"{regime} is the training of the source prompts themselves; use {FULL} or k<number>")
+    if len(folder.encode()) > 1000 or any(len(part.encode()) > 255 for part in folder.split("/")):
+        raise ValueError(f"{key} {shown} is too long for a path; choose at most 255 bytes a folder and 1,000 in all")

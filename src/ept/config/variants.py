@@ -3,18 +3,17 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from ept.config.settings import EptSettings, PromptSettings
+from ept.config.settings import PYDANTIC, EptSettings, PromptSettings, check_budget
 from ept.errors import InputError
-from ept.methods.budget import check_budget
 
 
 @dataclass(frozen=True, kw_only=True)
 class AblationSettings:
     """The table `ablation`: EPT with parts left out and with other numbers, trained on full data from scratch."""
 
-    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}
+    __pydantic_config__ = PYDANTIC
 
     tasks: tuple[str, ...] = ()
     """Tasks on which the variants are trained; none means that there is no such table."""
@@ -58,7 +57,7 @@ def variants(prompt: PromptSettings, ept: EptSettings, ablation: AblationSetting
     names the variant, for settings that are impossible with any backbone.
     """
 
-    def changed(name: str, **settings) -> Variant:
+    def changed(name: str, **settings: Any) -> Variant:
         return Variant(name, prompt, replace(ept, **settings))
 
     def shortened(length: int) -> Variant:

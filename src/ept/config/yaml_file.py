@@ -1,43 +1,97 @@
-"""Reading YAML, every mistake as one sentence."""
+"""Reading and writing YAML; every mistake in a file becomes one sentence."""
 
+import io
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import CollectionNode, Node
 
-from ept.errors import InputError
+from ept.errors import InputError, reason_of
+
+# A configuration has a few hundred values. More than these only cost memory and time.
+MOST_CHARACTERS = 200_000
+MOST_VALUES = 20_000
 
 
-class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key that stands twice in one mapping; PyYAML takes the last one in silence."""
+class _Constructor(SafeConstructor):
+    """Reads a date as text: no setting is a date."""
 
-    def compose_mapping_node(self, anchor):
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            name = (key.tag, str(key.value))
-            if name in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key.value} stands there twice", problem_mark=key.start_mark
-                )
-            seen.add(name)
-        return node
+
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
 
 
 def read_yaml(path: str | Path) -> Any:
-    """The content of a configuration file. Raises InputError for what cannot be read as UTF-8 or as YAML."""
+    """The content of a configuration file.
+
+    Raises InputError for what cannot be read as UTF-8 or as YAML: a duplicate key, a tag other than YAML's own, aliases
+    that stand for more than 20,000 values.
+    """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        # Bytes, because a file may be anything: one of 1 GB must not be read.
+        with Path(path).open("rb") as file:
+            content = file.read(4 * MOST_CHARACTERS + 1)
+        text = content.decode("utf-8")
     except OSError as error:
         raise InputError(f"cannot read the configuration {path} ({error.strerror}); name one with --config") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is no UTF-8 text; save it as UTF-8") from error
+        raise InputError(f"{path}: byte {error.start} is not UTF-8 text; save it as UTF-8") from error
+    if len(text) > MOST_CHARACTERS:
+        raise InputError(f"{path} has more than {MOST_CHARACTERS:,} characters, too many for a configuration")
+    loader = _loader()
     try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+        node = loader.compose(text)
+        if node is None:
+            return None
+        if _number_of_values(node, {}) > MOST_VALUES:
+            raise InputError(f"{path} has more than {MOST_VALUES:,} values, its aliases written out; leave some out")
+        return loader.constructor.construct_document(node)
+    except RecursionError as error:
+        raise InputError(f"{path} is not valid YAML: it is nested too deeply; check its brackets") from error
+    except InputError:
+        raise
+    except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        problem = str(getattr(error, "problem", None) or error).splitlines()[0]
-        raise InputError(f"{path}{where} is not valid YAML: {problem}; mend it there") from error
-    except RecursionError as error:
-        raise InputError(f"{path} is not valid YAML: it is nested too deeply; mend its brackets") from error
+        # "found duplicate key "seeds" with value ..."
+        problem = str(getattr(error, "problem", None) or error).splitlines()[0].split(" with value ")[0]
+        raise InputError(f"{path}{where} is not valid YAML: {problem.removeprefix('found ')}; correct it") from error
+    except Exception as error:  # what the library raises for a value that its tag does not allow: !!int abc
+        raise InputError(f"{path} is not valid YAML: {reason_of(error)}; correct that value") from error
+
+
+def write_yaml(values: Any) -> str:
+    """The YAML text of plain values, with keys in their order: equal values give equal text."""
+    loader = _loader()
+    loader.default_flow_style = False
+    loader.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    stream = io.StringIO()
+    loader.dump(values, stream)
+    return stream.getvalue()
+
+
+def _loader() -> YAML:
+    loader = YAML(typ="safe", pure=True)
+    loader.Constructor = _Constructor
+    return loader
+
+
+def _number_of_values(node: Node, counted: dict[int, int]) -> int:
+    """How many values a node stands for with its aliases written out; aliases make a small file huge.
+
+    Args:
+        node: The node, whose parts may be shared by reference.
+        counted: The numbers of the nodes seen so far by id, filled here.
+
+    Raises:
+        InputError: The node contains itself.
+    """
+    if not isinstance(node, CollectionNode):
+        return 1
+    if id(node) not in counted:
+        counted[id(node)] = MOST_VALUES + 1  # while its parts are counted: a node inside itself is endless
+        parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+        counted[id(node)] = 1 + sum(_number_of_values(part, counted) for part in parts)
+    return counted[id(node)]

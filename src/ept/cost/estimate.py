@@ -10,7 +10,7 @@ from ept.backbones.files import read_config
 from ept.backbones.shape import BYTES, Shape, known_configs, shape_of
 from ept.config.settings import SOURCE, steps_for
 from ept.cost.hardware import Device
-from ept.methods.registry import Sizes, get_method
+from ept.methods.registry import Sizes, count_parameters, get_method
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
 from ept.tasks.registry import get_task
@@ -116,9 +116,10 @@ def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> Pa
             training += steps * batch * row
         if pack.regime != SOURCE:
             evaluation += len(pack.seeds) * size.test_rows * row
-    sizes_ = Sizes(shape, pack.variant.prompt, pack.variant.ept, config.baselines, longest)
-    trained = record.parameters(sizes_)
-    dtype = config.backbone.used_dtype(record.float32, gpu)
+    variant, methods = pack.variant, config.method_settings
+    sizes_ = Sizes(shape, variant.prompt, variant.ept, config.baselines, longest, methods)
+    trained = count_parameters(pack.method, sizes_)
+    dtype = config.backbone.used_dtype(record.float32)
     weights = shape.weight_bytes(dtype, config.backbone.quantization)
     together = runs if record.packed else 1
     held = weights + COPIES * BYTES["float32"] * trained * together

@@ -40,7 +40,7 @@ def plan_text(experiment: Experiment, rates: Sequence[str] = ()) -> str:
     gpu = JobResources(experiment).gpus > 0
     packs = priced(experiment, shape, gpu)
     devices = with_rates(GPUS if gpu else (CPU_THREAD,), rates) + measured(packs)
-    dtype = backbone.used_dtype(False, gpu)
+    dtype = backbone.used_dtype()
     form = dtype if backbone.quantization == "none" else f"{backbone.quantization} and {dtype}"
     weights = shape.weight_bytes(dtype, backbone.quantization) / GIB
     rows = [[*HEAD, *(device.name for device in devices)]]

@@ -85,7 +85,7 @@ class JobResources:
         shape, config = self._shape, self._experiment.config
         if shape is None:
             return LONGEST_MINUTES
-        rate = self._device.rate(config.backbone.used_dtype(False, bool(self.gpus)))
+        rate = self._device.rate(config.backbone.used_dtype())
         needed = START_MINUTES + MARGIN * zero_shot_flops(self._experiment, shape) / rate / 60
         return grown_minutes(round_up(needed, 10), attempt)
 
