@@ -11,7 +11,7 @@ endif
 # The configuration of the targets below; CONFIG=config/paper.yaml for another one.
 CONFIG := config/config.yaml
 
-.PHONY: env run resume report test test-long coverage lint structure docs dist lock \
+.PHONY: env run resume report test test-long coverage lint structure docs documents dist lock \
 	push pull clean-room reference bench bench-full
 
 # ---- Environment -----------------------------------------------------------------------------------------------------
@@ -144,6 +144,10 @@ structure: env
 docs: env
 	$(BIN)/python -m sphinx -W --keep-going -b html docs site
 
+# The generated parts of README.md and docs/: tables of tasks, parameters, costs, results and speed.
+documents: env
+	$(BIN)/python scripts/fill_documents.py
+
 # The wheel and the source archive, in dist/.
 dist: env
 	$(BIN)/python -m build --no-isolation
@@ -162,6 +166,9 @@ bench-full: env
 # The picture in the README, from the embedded default.
 docs/few_shot.svg: results/figures/few_shot.svg
 	cp $< $@
+
+docs/method.svg: scripts/draw_method.py | env
+	$(BIN)/python scripts/draw_method.py
 
 # Needs Graphviz.
 docs/rulegraph.svg: workflow/Snakefile $(wildcard workflow/rules/*.smk) | env

@@ -1,163 +1,100 @@
-"""What the documents say about the code, compared with the code."""
+"""README.md and docs/: generated parts, links, and everything of the code that they name."""
 
+import importlib.util
+import os
 import re
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
-import torch
 
-from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.backbones.t5 import T5
-from ept.backbones.t5_config import T5Config
 from ept.cli import SESSION, _parser
 from ept.config.configuration import load_configuration, parse_configuration
-from ept.config.settings import BaselineSettings, EptSettings, FewShotSettings, PromptSettings, TrainingSettings
-from ept.methods.base import MethodModule
-from ept.methods.build import build_prompt_module, build_weight_module
-from ept.methods.registry import METHODS
-from ept.tasks.registry import TASKS
-
-ANSWER = "the answer"
 
 
-@pytest.fixture
-def documents(project) -> dict[str, str]:
-    """The text of every document in docs/, by its name."""
-    return {path.name: path.read_text(encoding="utf-8") for path in sorted((project / "docs").glob("*.md"))}
-
-
-def _table(text: str, head: str) -> list[list[str]]:
-    """The cells below a table's head line, without backticks."""
-    lines = text[text.index(head) :].splitlines()[2:]
-    rows = []
-    for line in lines:
-        if not line.startswith("|"):
-            break
-        rows.append([cell.strip().replace("`", "") for cell in line.strip("|").split("|")])
-    return rows
-
-
-def _labels(task) -> str:
-    if task.kind == "extraction":
-        return ANSWER
-    if len(task.labels) > 3:
-        return f"{task.labels[0]} {task.labels[1]} … {task.labels[-1]}"
-    return " ".join(task.labels)
-
-
-def test_tasks_are_those_of_the_records(documents):
-    head = "| task | data set | source text | labels | metrics | split | length |"
-    expected = [
-        [
-            task.name,
-            f"{task.suite}/{task.config}",
-            task.template,
-            _labels(task),
-            ", ".join(task.metrics),
-            task.split,
-            str(task.source_length),
-        ]
-        for task in TASKS.values()
-    ]
-    assert _table(documents["tasks.md"], head) == expected
-
-
-def test_parameters_are_those_of_the_tensors(documents):
-    rows = _table(documents["prompt-methods.md"], "| method | options | m | r | trained | stored |")
-    assert {row[0] for row in rows} == {"pt", "attempt", "mpt", "dept", "ept"}
-    embedding = torch.ones(110, 768)
-    for method, options, length, rank, trained, stored in rows:
-        values = dict([options.split(": ")]) if options else {}
-        sources = torch.ones(int(values.pop("sources", 0)), 100, 768)
-        ept = EptSettings(**{key: int(value) if value.isdigit() else value for key, value in values.items()})
-        pack = build_prompt_module(method, embedding, PromptSettings(), ept, int(length), [0], sources=sources)
-        found = (str(getattr(pack, "rank", "")), f"{pack.trained_parameters:,}", f"{pack.stored_parameters:,}")
-        assert found == (rank, trained, stored), (method, options)
+def _script(project, name):
+    spec = importlib.util.spec_from_file_location(name, project / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
-def t5_base() -> EncoderDecoder:
-    """A backbone with the shapes of T5-base and no numbers."""
-    sizes = dict(d_model=768, d_ff=3072, num_layers=12, num_decoder_layers=12, num_heads=12)
-    with torch.device("meta"):
-        model = T5(T5Config(**sizes))
-    model.lm_head.weight = model.shared.weight
-    return EncoderDecoder(model)
+def fill(project):
+    """The script behind `make documents`."""
+    return _script(project, "fill_documents")
 
 
-def _untrained(method: str, backbone: EncoderDecoder) -> MethodModule:
-    if not METHODS[method].packed:
-        return build_weight_module(method, backbone, BaselineSettings(), seed=0)
-    sources = torch.ones(5, 100, 768)
-    return build_prompt_module(method, torch.ones(110, 768), PromptSettings(), EptSettings(), 256, [0], sources=sources)
+@pytest.fixture(scope="module")
+def documents(project) -> dict[str, str]:
+    """The text of README.md and of every document in docs/, by its path in the project."""
+    paths = [project / "README.md", project / "CONTRIBUTING.md", *sorted((project / "docs").glob("*.md"))]
+    return {str(path.relative_to(project)): path.read_text(encoding="utf-8") for path in paths}
 
 
-def test_parameters_of_all_methods_on_t5_base(documents, t5_base):
-    rows = _table(documents["weight-methods.md"], "| method | trained | stored | printed |")
-    assert sorted(row[0] for row in rows) == sorted(METHODS)
-    for method, trained, stored, _ in rows:
-        pack = _untrained(method, t5_base)
-        assert (f"{pack.trained_parameters:,}", f"{pack.stored_parameters:,}") == (trained, stored), method
-        pack.close()
+def test_generated_parts_are_up_to_date(fill, documents, project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # The scores of `make run` belong to the machine that made them.
+    parts = [name for name in fill.PARTS if name != "main-table"]
+    for path, text in documents.items():
+        assert fill.filled(text, parts) == text, f"{path}: run `make documents`"
 
 
-def test_printed_sums_are_those_of_the_tensors(documents, t5_base):
-    """The numbers in the text below the table."""
-    counts = {}
-    for method in ("lora", "bitfit", "adapterdrop", "lst"):
-        pack = _untrained(method, t5_base)
-        counts[method] = {name: tensor.numel() for name, tensor in pack.tensors(0).items()}
-        pack.close()
-    head = counts["bitfit"].pop("lm_head.bias")
-    biases = sum(counts["bitfit"].values())
-    dropped_norms = 768 * 5 * (2 + 3)
-    maps = sum(count for name, count in counts["lst"].items() if ".down." in name or ".up." in name)
-    text = " ".join(documents["weight-methods.md"].split())
-    for number in (head, biases, sum(counts["lora"].values()) + biases):
-        assert f"{number:,}" in text
-    assert f"{sum(counts['adapterdrop'].values()) + dropped_norms:,} parameters instead of" in text
-    assert f"are {100 * maps / sum(counts['lst'].values()):.0f} % of it" in text
+def test_every_part_has_a_place_and_every_place_a_part(fill, documents):
+    named = [name for text in documents.values() for name in re.findall(r"<!-- generated: (\S+) -->", text)]
+    closed = [match["name"] for text in documents.values() for match in fill.PART.finditer(text)]
+    assert set(named) == set(fill.PARTS)
+    assert named == closed
 
 
-def test_learning_rates_inside_the_backbone_are_those_of_the_registry(documents):
-    rows = _table(documents["weight-methods.md"], "| method | rate | from |")
-    assert [row[0] for row in rows] == [name for name, method in METHODS.items() if not method.packed]
-    for method, rate, _ in rows:
-        assert METHODS[method].rates == METHODS[method].few_shot_rates == {"weights": [float(rate)]}
+def test_the_readme_takes_four_columns_of_the_main_table(fill, tmp_path, monkeypatch):
+    monkeypatch.setattr(fill, "ROOT", tmp_path)
+    text = "before\n<!-- generated: main-table -->\nold\n<!-- end -->\nafter\n"
+    assert fill.filled(text) == text
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/main.md").write_text(
+        "| method | stored | RTE acc. | GLUE | SuperGLUE | All |\n| --- | ---: | ---: | ---: | ---: | ---: |\n"
+        "| PT | 5 | 1.0 | **2.0 ± 0.1** | 3.0 | 4.0 |\n\nA note.\n"
+    )
+    table = fill.filled(text).splitlines()[2:-2]
+    assert table[0] == "| method | GLUE | SuperGLUE | All |"
+    assert table[2:] == ["| PT | **2.0 ± 0.1** | 3.0 | 4.0 |"]
 
 
-def test_training_is_that_of_the_defaults(documents):
-    rows = {
-        row[0]: row[1:] for row in _table(documents["training-protocol.md"], "| | full data and source prompts | few-shot |")
-    }
-    full, few = TrainingSettings(), FewShotSettings()
-    assert rows["batch"] == [str(full.batch_size), f"{few.batch_size}, or k if k is smaller"]
-    assert rows["steps"][0].startswith("30,000 below 100,000") and rows["steps"][1] == str(few.steps)
-    assert rows["warm-up"] == [f"{settings.warmup_steps} steps" for settings in (full, few)]
-    assert rows["evaluation"] == [f"every {settings.evaluate_every:,} steps and at the end" for settings in (full, few)]
-    config = parse_configuration({"tasks": {"target": ["rte"], "source": ["mnli"]}})
-    for column, settings in enumerate((config.training, config.few_shot)):
-        for method in ("attempt", "mpt", "dept", "ept"):
-            for group, rates in config.learning_rates(settings, method).items():
-                (row,) = (cells for title, cells in rows.items() if title.startswith(f"learning rates, {group}"))
-                assert [float(rate) for rate in row[column].split(", ")] == rates
+def test_a_check_names_what_is_out_of_date_and_writes_nothing(fill, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fill, "ROOT", tmp_path)
+    monkeypatch.setattr(fill, "documents", lambda: [tmp_path / "README.md"])
+    stale = "<!-- generated: tasks -->\nold\n<!-- end -->\n"
+    (tmp_path / "README.md").write_text(stale)
+    monkeypatch.setattr(sys, "argv", ["fill", "--check"])
+    assert fill.main() == 1
+    assert "-old" in capsys.readouterr().out and (tmp_path / "README.md").read_text() == stale
+    monkeypatch.setattr(sys, "argv", ["fill"])
+    assert fill.main() == 0
+    monkeypatch.setattr(sys, "argv", ["fill", "--check"])
+    assert fill.main() == 0
 
 
 def test_links_lead_somewhere(project, documents):
-    anchors = {
-        name: {_anchor(title) for title in re.findall(r"^#+ (.+)$", text, re.M)} for name, text in documents.items()
-    }
     for name, text in documents.items():
         for target in re.findall(r"\]\(([^)]+)\)", text):
             if target.startswith("http"):
                 continue
             path, _, anchor = target.partition("#")
-            assert not path or (project / "docs" / path).exists(), (name, target)
-            assert not anchor or anchor in anchors[Path(path).name if path else name], (name, target)
+            found = (project / name).parent / path if path else project / name
+            assert found.exists(), (name, target)
+            if anchor:
+                titles = re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+                assert anchor in {_anchor(title) for title in titles}, (name, target)
 
 
 def _anchor(title: str) -> str:
     return re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-")
+
+
+def test_the_index_lists_every_document(project, documents):
+    listed = set(re.findall(r"^([\w-]+)$", documents["docs/index.md"], re.MULTILINE))
+    assert listed == {path.stem for path in (project / "docs").glob("*.md")} - {"index"}
 
 
 def test_keys_that_documents_name_exist(documents):
@@ -171,16 +108,52 @@ def test_keys_that_documents_name_exist(documents):
 
 def test_files_that_documents_name_exist(project, documents):
     for name, text in documents.items():
-        for path in re.findall(r"`((?:src|config|profiles|workflow|tests)/[\w./]*)`", text):
-            assert (project / path).exists(), (name, path)
+        for path in re.findall(r"`((?:src|config|profiles|workflow|tests|benchmarks|scripts)/[\w./-]*)`", text):
+            # The tutorial and the reader make this one.
+            if path != "config/mine.yaml":
+                assert (project / path).exists(), (name, path)
 
 
 def test_commands_that_help_and_documents_show_are_commands(project, documents):
-    texts = {**documents, "README.md": (project / "README.md").read_text(encoding="utf-8"), "--help": SESSION}
-    shown = [line for text in texts.values() for line in re.findall(r"^ *(ept [a-z].*)$", text, re.M)]
+    shown = [
+        line for text in (*documents.values(), SESSION) for line in re.findall(r"^ *(?:\$ )?(ept [a-z].*)$", text, re.M)
+    ]
     assert len(shown) > 8
     for line in shown:
-        # What stands two blanks after a command explains it.
-        _parser().parse_args(re.split(r"  +", line)[0].split()[1:])
+        # What stands two blanks after a command, or behind #, explains it.
+        _parser().parse_args(re.split(r"  +| #", line)[0].split()[1:])
     config = load_configuration(project / "config/config.yaml")
     assert set(re.findall(r"--task (\w+) --regime source", SESSION)) == set(config.tasks.source)
+
+
+def test_make_targets_that_documents_name_exist(project, documents):
+    targets = set(re.findall(r"^([a-z-]+):", (project / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for name, text in documents.items():
+        for line in re.findall(r"(?:`|^(?:\$ )?)make ([a-z][a-z -]*)", text, re.MULTILINE):
+            assert set(line.split()) <= targets, (name, line)
+
+
+def test_the_readme_is_short_and_cites_both_papers(documents):
+    readme = documents["README.md"]
+    assert len(readme.split()) <= 800
+    for paper in ("2405.11464", "2309.05173"):
+        assert f"https://arxiv.org/abs/{paper}" in readme
+
+
+def test_the_figure_of_the_method_is_what_its_script_draws(project, tmp_path, monkeypatch):
+    script = _script(project, "draw_method")
+    monkeypatch.setattr(script, "DOCS", tmp_path)
+    script.main()
+    assert (tmp_path / "method.svg").read_bytes() == (project / "docs/method.svg").read_bytes()
+
+
+@pytest.mark.long
+def test_the_site_builds_without_warnings_and_without_a_network(project, tmp_path):
+    # A proxy that refuses every connection.
+    offline = os.environ | {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", tmp_path / "cache"]
+    command += ["-b", "html", project / "docs", tmp_path / "site"]
+    done = subprocess.run(command, env=offline, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "EptPrompt" in (tmp_path / "site/api.html").read_text(encoding="utf-8")
+    assert 'href="configuration.html' in (tmp_path / "site/tutorial.html").read_text(encoding="utf-8")

@@ -1,0 +1,347 @@
+"""Write the generated parts of README.md and docs/: `make documents`.
+
+A part stands between `<!-- generated: NAME -->` and `<!-- end -->`; PARTS says what each is made from. `--check` writes
+nothing and exits with 1 if a part differs from what would be written. `--only NAME` limits either to some parts.
+"""
+
+import argparse
+import difflib
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ept.backbones.encoder_decoder import EncoderDecoder
+from ept.backbones.t5 import T5
+from ept.backbones.t5_config import T5Config
+from ept.config.configuration import load_configuration, parse_configuration
+from ept.config.settings import BaselineSettings, EptSettings, PromptSettings
+from ept.cost.estimate import LABEL_PIECES, backbone_shape
+from ept.cost.hardware import GIB, GPUS
+from ept.cost.plan import plan_text, priced
+from ept.cost.resources import JobResources
+from ept.errors import InputError
+from ept.methods.build import build_prompt_module, build_weight_module
+from ept.methods.registry import METHODS
+from ept.plan.experiment import Experiment
+from ept.tasks.registry import TASKS
+
+ROOT = Path(__file__).resolve().parent.parent
+PART = re.compile(r"(?P<head><!-- generated: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<tail>\n<!-- end -->)", re.DOTALL)
+
+# What papers print for the same method on T5-base.
+PRINTED = {
+    "fine_tuning": "220M",
+    "adapter": "1.9M",
+    "adapterdrop": "1.1M",
+    "bitfit": "280K",
+    "lora": "3.8M",
+    "lst": "3.8M",
+    "pt": "76.8K",
+    "spot": "76.8K",
+    "attempt": "232K",
+    "mpt": "77.6K",
+    "dept": "76.8K",
+}
+# Where the learning rates of methods inside the backbone come from.
+RATE_SOURCES = {
+    "fine_tuning": "released code of ATTEMPT",
+    "adapter": "released code of ATTEMPT",
+    "adapterdrop": "released code of compacter",
+    "bitfit": "released code of ATTEMPT",
+    "lora": "released code of LST",
+    "lst": "released code of LST",
+}
+# The columns of the README's table.
+README_COLUMNS = ("method", "GLUE", "SuperGLUE", "All")
+
+
+def table(head: list[str], rows: list[list[str]], align: str = "") -> str:
+    """A Markdown table; `align` has a letter per column, r for right."""
+    rule = ["---:" if letter == "r" else "---" for letter in align.ljust(len(head), "l")]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment of a shipped configuration."""
+    return Experiment(load_configuration(ROOT / "config" / f"{name}.yaml"))
+
+
+# ---- Tasks and training ----------------------------------------------------------------------------------------------
+
+
+def tasks() -> str:
+    """The task records."""
+    rows = []
+    for task in TASKS.values():
+        labels = " ".join(task.labels) or "the answer"
+        if len(task.labels) > 3:
+            labels = f"{task.labels[0]} {task.labels[1]} … {task.labels[-1]}"
+        data = f"{task.suite}/{task.config}"
+        cells = [task.name, data, f"`{task.template}`", labels, ", ".join(task.metrics), task.split]
+        rows.append([*cells, str(task.source_length)])
+    return table(["task", "data set", "source text", "labels", "metrics", "split", "length"], rows, "llllllr")
+
+
+def training() -> str:
+    """The defaults of full-data and few-shot training."""
+    config = parse_configuration({"tasks": {"target": ["rte"], "source": ["mnli"]}})
+    full, few = config.training, config.few_shot
+    rows = [
+        ["batch size", str(full.batch_size), f"{few.batch_size}, or k if k is smaller"],
+        [
+            "steps",
+            "30,000 below 100,000 published training rows (counted before carving), else 300,000",
+            str(few.steps),
+        ],
+        ["warm-up steps", str(full.warmup_steps), str(few.warmup_steps)],
+        ["evaluation", *(f"every {section.evaluate_every:,} steps and at the end" for section in (full, few))],
+    ]
+    groups: dict[tuple, list[str]] = {}
+    for name in METHODS:
+        found = [config.learning_rates(section, name) for section in (full, few)]
+        for group in found[0]:
+            grids = tuple(", ".join(f"{rate:g}" for rate in rates[group]) for rates in found)
+            groups.setdefault((group, grids), []).append(name)
+    for (group, grids), names in groups.items():
+        rows.append([f"learning rate `{group}`: {', '.join(names)}", *grids])
+    return table(["", "full data and source prompts", "few-shot"], rows)
+
+
+# ---- Parameters ------------------------------------------------------------------------------------------------------
+
+
+def t5_base() -> EncoderDecoder:
+    """A backbone with the shapes of T5-base and no numbers."""
+    sizes = dict(d_model=768, d_ff=3072, num_layers=12, num_decoder_layers=12, num_heads=12)
+    with torch.device("meta"):
+        model = T5(T5Config(**sizes))
+    model.lm_head.weight = model.shared.weight
+    return EncoderDecoder(model)
+
+
+def module(method: str, length: int = 256, sources: int = 5, **options: int | str):
+    """The module of a method on T5-base, untrained."""
+    if not METHODS[method].packed:
+        return build_weight_module(method, t5_base(), BaselineSettings(), seed=0)
+    prompts = torch.ones(sources, 100, 768)
+    settings = EptSettings(**options)
+    return build_prompt_module(method, torch.ones(110, 768), PromptSettings(), settings, length, [0], sources=prompts)
+
+
+def parameters() -> str:
+    """Trained and stored parameters of every method on T5-base with the defaults."""
+    rows = []
+    for method in METHODS:
+        found = module(method)
+        counts = [f"{found.trained_parameters:,}", f"{found.stored_parameters:,}"]
+        rows.append([f"`{method}`", *counts, PRINTED.get(method, "")])
+        found.close()
+    return table(["method", "trained", "stored", "printed"], rows, "lrrr")
+
+
+def sums() -> str:
+    """Sums that explain printed numbers."""
+    counts = {}
+    for method in ("lora", "bitfit", "adapterdrop", "lst"):
+        found = module(method)
+        counts[method] = {name: tensor.numel() for name, tensor in found.tensors(0).items()}
+        found.close()
+    head = counts["bitfit"].pop("lm_head.bias")
+    biases = sum(counts["bitfit"].values())
+    maps = sum(count for name, count in counts["lst"].items() if ".down." in name or ".up." in name)
+    rows = [
+        ["BitFit: the bias of lm_head", f"{head:,}"],
+        ["BitFit: all other biases", f"{biases:,}"],
+        ["LoRA and the biases of BitFit without lm_head", f"{sum(counts['lora'].values()) + biases:,}"],
+        ["AdapterDrop and the norms of its dropped layers", f"{sum(counts['adapterdrop'].values()) + 768 * 25:,}"],
+        ["LST: maps between the sizes", f"{maps:,} ({100 * maps / sum(counts['lst'].values()):.0f} %)"],
+    ]
+    return table(["sum", "parameters"], rows, "lr")
+
+
+def prompt_parameters() -> str:
+    """Parameters of the prompt methods by source length and option."""
+    cases: list[tuple[str, int, dict]] = []
+    for method, record in METHODS.items():
+        if not record.packed:
+            continue
+        if record.start_from == "mixture":
+            cases += [(method, 256, {"sources": 5}), (method, 256, {"sources": 4})]
+        else:
+            cases.append((method, 256, {}))
+        if record.rank is not None:
+            cases += [(method, 348, {}), (method, 512, {})]
+        if "ept" in record.options:
+            options = [("budget", "matched"), ("fusion", "none"), ("fusion", "projected"), ("projection", "none")]
+            options += [("projection", "elementwise"), ("projection", "full"), ("spaces", 2), ("spaces", 8)]
+            cases += [(method, 256, {key: value}) for key, value in options]
+    rows = []
+    for method, length, options in cases:
+        try:
+            found = module(method, length, **options)
+        except InputError:
+            # A method with a fixed budget cannot have every option.
+            continue
+        shown = ", ".join(f"`{key}: {value}`" for key, value in options.items())
+        counts = [f"{found.trained_parameters:,}", f"{found.stored_parameters:,}"]
+        rows.append([f"`{method}`", shown, str(length), str(getattr(found, "rank", "")), *counts])
+    return table(["method", "options", "m", "r", "trained", "stored"], rows, "llrrrr")
+
+
+def rates() -> str:
+    """Learning rates of the methods inside the backbone."""
+    rows = []
+    for name, record in METHODS.items():
+        if not record.packed:
+            grids = [record.rates, record.few_shot_rates]
+            shown = ["; ".join(", ".join(f"{rate:g}" for rate in rates) for rates in grid.values()) for grid in grids]
+            rows.append([f"`{name}`", *shown, RATE_SOURCES.get(name, "")])
+    return table(["method", "full data", "few-shot", "from"], rows)
+
+
+# ---- Costs -----------------------------------------------------------------------------------------------------------
+
+
+def plan_example() -> str:
+    """The output of `ept plan` for T5-3B."""
+    return f"```\n$ ept plan --config config/t5-3b.yaml\n{plan_text(experiment('t5-3b'))}\n```"
+
+
+def dequantizing() -> str:
+    """What dequantizing adds to a pass on an H100: half a byte read and two written per weight, twice."""
+    (rate,) = [gpu.rate("bfloat16") for gpu in GPUS if gpu.name == "H100"]
+    seconds = 2.5 / 3.35e12
+    lines = [f"- as long as the two operations per weight of {seconds * rate / 2:.0f} positions, at the assumed rate"]
+    for name in ("llama2-7b", "t5-3b"):
+        plan = experiment(name)
+        shape = backbone_shape(plan)
+        a_pass = shape.training_flops(16, 132, LABEL_PIECES, 16 * LABEL_PIECES) / rate
+        share = 100 * 2 * shape.linear_parameters * seconds / a_pass
+        lines.append(f"- {plan.config.backbone.name}: {share:.0f} % of a pass of 16 texts of 32 tokens with PT's 100")
+    return "\n".join(lines)
+
+
+def paper_run() -> str:
+    """Memory and hours of the large configurations on an A100."""
+    (a100,) = [gpu for gpu in GPUS if gpu.name == "A100"]
+    rows = []
+    for name in ("paper", "t5-v1_1-base", "t5-3b", "t5-11b", "llama2-7b"):
+        plan = experiment(name)
+        packs = priced(plan, backbone_shape(plan), gpu=True)
+        parts = (
+            [found for found in packs if found.pack.regime == "source"],
+            [found for found in packs if found.pack.regime == "full"],
+            [found for found in packs if found.pack.k is not None],
+        )
+        hours = [sum(found.cost.hours(a100) for found in part) for part in parts]
+        sizes = [max(getattr(found.cost, size) for found in packs) / GIB for size in ("least_bytes", "batch_bytes")]
+        memory = max(JobResources(plan).memory_mb(pack) for pack in plan.packs) / 1000
+        longest = max(found.cost.hours(a100) for found in packs)
+        cells = [f"`{name}.yaml`", f"{len(packs):,}", *(f"{size:.1f}" for size in sizes), f"{memory:g}"]
+        rows.append([*cells, *(f"{time:,.0f}" for time in (*hours, longest)), f"{-int(-longest // 24)}"])
+    head = ["configuration", "jobs", "GPU GiB, one row", "GPU GiB, batch", "main memory, GB", "hours: source prompts"]
+    return table([*head, "full data", "few-shot", "longest job", "attempts"], rows, "l" + "r" * 9)
+
+
+# ---- Results and speed -----------------------------------------------------------------------------------------------
+
+
+def main_table() -> str | None:
+    """The averages of results/main.md; None before `make run`."""
+    path = ROOT / "results/main.md"
+    if not path.exists():
+        return None
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    columns = [cells[0].index(name) for name in README_COLUMNS]
+    return table(list(README_COLUMNS), [[row[column] for column in columns] for row in cells[2:]], "lrrr")
+
+
+def performance() -> dict:
+    """The committed measurement."""
+    return json.loads((ROOT / "benchmarks/performance.json").read_text(encoding="utf-8"))
+
+
+def speed() -> str:
+    """The headline of the speed comparison, in one sentence."""
+    found = performance()
+    reached = {target["name"]: target["reached"] for target in found["targets"]}
+    (training_ratio,) = [value for name, value in reached.items() if re.match(r"training, .*EPT over PEFT PT", name)]
+    (evaluation,) = [value for name, value in reached.items() if re.match(r"evaluation, .*EPT over PEFT PT", name)]
+    grid, rounds = max(size for size in found["plan"]["grids"] if f"grid of {size}" in " ".join(reached)), found["plan"]
+    hardware = found["hardware"]
+    machine = hardware["gpu"] or f"{hardware['cpu']}, {hardware['cores']} cores, no GPU"
+    return (
+        f"A grid of {grid} EPT runs in one pack trains {training_ratio:.1f} and evaluates {evaluation:.1f} times as many "
+        f"examples per second as PEFT's prompt tuning under the Hugging Face Trainer, run by run and padded to "
+        f"{rounds['padding']} tokens ({machine}; a T5 of {found['backbone']['parameters'] / 1e6:.1f} M parameters)."
+    )
+
+
+def speed_tables() -> str:
+    """benchmarks/performance.md without its goals."""
+    text = (ROOT / "benchmarks/performance.md").read_text(encoding="utf-8").strip()
+    blocks = re.split(r"\n{2,}", text)
+    return "\n\n".join(block for block in blocks if not block.startswith("| target "))
+
+
+PARTS: dict[str, Callable[[], str | None]] = {
+    "tasks": tasks,
+    "training": training,
+    "parameters": parameters,
+    "sums": sums,
+    "prompt-parameters": prompt_parameters,
+    "rates": rates,
+    "plan-example": plan_example,
+    "dequantizing": dequantizing,
+    "paper-run": paper_run,
+    "main-table": main_table,
+    "speed": speed,
+    "speed-tables": speed_tables,
+}
+
+
+def filled(text: str, only: list[str] | None = None) -> str:
+    """The document with its generated parts as they are today."""
+
+    def fill(match: re.Match) -> str:
+        name = match["name"]
+        new = PARTS[name]() if not only or name in only else None
+        return match[0] if new is None else match["head"] + new + match["tail"]
+
+    return PART.sub(fill, text)
+
+
+def documents(root: Path = ROOT) -> list[Path]:
+    """Every file that may have generated parts."""
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+
+
+def main() -> int:
+    """Write or check; 1 if a check finds a difference."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; show differences")
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), metavar="NAME", help="only these parts")
+    options = parser.parse_args()
+    differs = False
+    for path in documents():
+        old = path.read_text(encoding="utf-8")
+        new = filled(old, options.only)
+        if new == old:
+            continue
+        differs = True
+        if options.check:
+            name = str(path.relative_to(ROOT))
+            sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), new.splitlines(True), name, "generated"))
+        else:
+            path.write_text(new, encoding="utf-8")
+            print(path.relative_to(ROOT))
+    return int(differs and options.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
