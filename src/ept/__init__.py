@@ -1,1 +1,26 @@
-"""EPT: efficient prompt tuning by multi-space projection and prompt fusion, and its comparison methods."""
+"""Efficient prompt tuning: EPT, the methods it is compared with, and their prompts in use.
+
+`Prompt` is a trained prompt, `Prompted` a frozen backbone that answers with prompts, `train` makes a prompt from rows of
+your own. Importing this package loads no torch: the names are loaded when they are first used.
+"""
+
+import importlib
+
+__all__ = ["Prompt", "Prompted", "__version__", "train"]
+
+_HOMES = {"Prompt": "ept.api.prompt", "Prompted": "ept.api.prompted", "train": "ept.api.train"}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its module (PEP 562)."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ept-prompt-tuning")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'ept' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,305 @@
+"""A trained prompt as a Python object: loaded from a file, a folder or the Hub, saved and shared."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from torch import Tensor
+
+from ept.errors import InputError
+from ept.files import write_text
+from ept.methods.prompt_file import SavedPrompt, read_prompt, save_prompt
+from ept.methods.registry import get_method
+from ept.tasks.record import Row, Task
+from ept.tasks.registry import TASKS
+
+PROMPT_FILE = "prompt.safetensors"
+CONFIG_FILE = "config.json"
+# What use needs beside the tensors. Prompt files of version 1 lack it; a shipped task's record then fills it in.
+NEEDED = ("template", "labels", "kind", "cue", "source_length")
+
+
+@dataclass(frozen=True, repr=False)
+class Prompt:
+    """One trained prompt (or the weights of one run of LoRA, Adapter and the like) with all that use needs.
+
+    Make one with `from_pretrained` or `ept.train`.
+    """
+
+    saved: SavedPrompt
+    """The tensors and the metadata as they stand in the file."""
+    task: Task
+    """How rows are written as text, and what is predicted."""
+    source_length: int
+    """Longest source text in tokens; longer texts are cut at their end."""
+    origin: str = field(default="the prompt", compare=False)
+    """Where it came from, for messages."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_repo: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Load a prompt.
+
+        Args:
+            path_or_repo: A prompt file (`….safetensors`), a folder with one, an adapter folder of PEFT (prompt tuning)
+                or of DePT's released code, or a Hub repository (`owner/name`). What exists on disk comes first.
+            revision: Commit, tag or branch of the repository.
+            token: Access token for a private repository; by default the one of the Hub's login.
+            cache_dir: Folder for downloads.
+            local_files_only: Use what was downloaded before and never the network.
+
+        Returns:
+            The prompt.
+
+        Raises:
+            InputError: There is nothing at that place, a file is damaged, or it lacks what use needs.
+        """
+        path = Path(path_or_repo)
+        if path.is_file():
+            return cls._read(path)
+        if path.is_dir():
+            return cls._of_folder(path)
+        if path.is_absolute() or str(path_or_repo).count("/") != 1 or path.suffix:
+            raise InputError(f"{path_or_repo}: no such file or folder; check the path")
+        return cls._of_folder(_download(str(path_or_repo), revision, token, cache_dir, local_files_only))
+
+    @classmethod
+    def _of_folder(cls, folder: Path) -> Self:
+        named = [folder / PROMPT_FILE] if (folder / PROMPT_FILE).is_file() else sorted(folder.glob("seed*.safetensors"))
+        if (folder / "adapter_config.json").is_file():
+            return cls._of_adapter(folder)
+        if not named:
+            raise InputError(f"{folder}: no {PROMPT_FILE} and no seed*.safetensors; name a prompt file")
+        return cls._read(named[0] if len(named) == 1 else _best_seed(folder, named))
+
+    @classmethod
+    def _read(cls, path: Path) -> Self:
+        return cls._of_saved(read_prompt(path), str(path))
+
+    @classmethod
+    def _of_adapter(cls, folder: Path) -> Self:
+        return cls._of_saved(_read_adapter(folder), str(folder))
+
+    @classmethod
+    def _of_saved(cls, saved: SavedPrompt, origin: str) -> Self:
+        known = TASKS.get(str(saved.metadata.get("task", "")))
+        values = {name: saved.metadata.get(name, getattr(known, name, None)) for name in NEEDED}
+        name = str(saved.metadata.get("task") or "task")
+        if values["source_length"] is None:
+            values["source_length"] = len(saved.collapsed["A"]) if "A" in saved.collapsed else 256
+        missing = [key for key in ("template", "kind") if values[key] is None]
+        if missing:
+            raise InputError(
+                f"{origin} lacks {' and '.join(missing)}, which use needs; set them with `Prompt.with_task(template=..., "
+                "labels=...)`, or load a prompt of format 2"
+            )
+        task = _task(name, known, values)
+        return cls(saved, task, int(values["source_length"]), origin)
+
+    @classmethod
+    def with_task(
+        cls, path: str | Path, *, template: str, labels: list[str] | None = None, kind: str = "classification"
+    ) -> Self:
+        """Load a prompt that does not say what it is for, such as one of another program.
+
+        Args:
+            path: A prompt file, or an adapter folder of PEFT or DePT.
+            template: Source text as a format string over a row's columns, for example `"sentence: {sentence}"`.
+            labels: What is written for each class, in the order of the classes.
+            kind: `classification`, `regression` or `extraction` (free text).
+
+        Raises:
+            InputError: As `from_pretrained`.
+        """
+        saved = _read_adapter(Path(path)) if Path(path).is_dir() else read_prompt(path)
+        added = {"template": template, "labels": list(labels or []), "kind": kind}
+        return cls._of_saved(SavedPrompt(saved.tensors, saved.collapsed, {**saved.metadata, **added}), str(path))
+
+    @property
+    def method(self) -> str:
+        """The name of the method that trained it, for example `ept`."""
+        return str(self.saved.metadata.get("method", "pt"))
+
+    @property
+    def title(self) -> str:
+        """The method's name as tables print it."""
+        return get_method(self.method).title
+
+    @property
+    def labels(self) -> list[str]:
+        """What the backbone writes for each class, in the order of the classes."""
+        return list(self.task.labels)
+
+    @property
+    def template(self) -> str:
+        """Source text, a format string over a row's columns."""
+        return self.task.template
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """All that was saved beside the tensors: method, task, backbone and its identity, scores, data fingerprint."""
+        return dict(self.saved.metadata)
+
+    @property
+    def lacks(self) -> list[str]:
+        """What a prompt file of version 1 does not say and the task's record filled in."""
+        return [name for name in NEEDED if name not in self.saved.metadata]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that use needs, on the CPU: for a prompt method `prompt` [tokens, hidden], and more by method."""
+        return dict(self.saved.collapsed)
+
+    def text(self, row: str | Row) -> str:
+        """The source text of a row.
+
+        Args:
+            row: The template's columns as a dictionary, or the only column's text as a string.
+
+        Raises:
+            InputError: A column is missing, or a string is given for a template of several columns.
+        """
+        return source_text(self.task, row)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `prompt.safetensors` (all metadata in its header), `config.json` and `README.md` into `folder`.
+
+        Raises:
+            InputError: The folder cannot be written.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        metadata = {**self.saved.metadata, **_record(self.task), "source_length": self.source_length}
+        save_prompt(folder / PROMPT_FILE, self.saved.tensors, self.saved.collapsed, metadata)
+        write_text(folder / CONFIG_FILE, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
+        write_text(folder / "README.md", self.card())
+
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
+        """Upload the prompt with its card to the Hub and return the commit's address.
+
+        Args:
+            repo_id: Repository, `owner/name`; created if it does not exist.
+            private: Whether a new repository is private; by default as the owner's settings say.
+            token: Access token with the right to write.
+
+        Raises:
+            InputError: The Hub refuses the upload or cannot be reached.
+        """
+        import tempfile
+
+        from ept.api.share import upload
+
+        with tempfile.TemporaryDirectory() as temporary:
+            self.save_pretrained(temporary)
+            write_text(Path(temporary) / "README.md", self.card(repo_id))
+            return upload(repo_id, Path(temporary), private=private, token=token)
+
+    def card(self, repo_id: str = "path/or/repo") -> str:
+        """The model card in Markdown: task, template, scores, data fingerprint, use. `repo_id`: for the example."""
+        from ept.api.share import card
+
+        return card({**self.saved.metadata, **_record(self.task), "task": self.task.name}, self.title, repo_id)
+
+    def __repr__(self) -> str:
+        backbone = self.saved.metadata.get("backbone", "an unnamed backbone")
+        shape = (
+            "x".join(map(str, self.saved.collapsed["prompt"].shape)) if "prompt" in self.saved.collapsed else "weights"
+        )
+        return f"Prompt({self.title}, task={self.task.name!r}, {shape}, backbone={backbone!r})"
+
+
+def source_text(task: Task, row: str | Row) -> str:
+    """The source text that a task's template makes of a row; see `Prompt.text`."""
+    if isinstance(row, str):
+        columns = template_columns(task.template)
+        if len(columns) != 1:
+            raise InputError(
+                f"the template {task.template!r} has the columns {', '.join(columns)}, but a row is one string; pass a "
+                "dictionary with these columns"
+            )
+        row = {columns[0]: row}
+    try:
+        return task.template.format_map(task.prepare(dict(row)) if task.prepare else row)
+    except KeyError as error:
+        raise InputError(f"a row lacks the column {error.args[0]!r} of the template {task.template!r}") from error
+
+
+def template_columns(template: str) -> list[str]:
+    """The columns that a template names, each once."""
+    import string
+
+    try:
+        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise InputError(f"the template {template!r} is not valid ({error}); write columns as {{name}}") from error
+    return list(dict.fromkeys(fields))
+
+
+def _record(task: Task) -> dict[str, Any]:
+    return {"template": task.template, "labels": list(task.labels), "kind": task.kind, "cue": task.cue}
+
+
+def _task(name: str, known: Task | None, values: Mapping[str, Any]) -> Task:
+    """The shipped task where the prompt's template and labels are its own, else a task made of what the file says."""
+    labels = tuple(str(label) for label in values["labels"] or ())
+    if known is not None and (known.template, known.labels) == (values["template"], labels):
+        return known
+    return Task(
+        name=name,
+        suite="own",
+        config="",
+        title=name,
+        kind=values["kind"],
+        columns=tuple(template_columns(values["template"])),
+        template=values["template"],
+        labels=labels,
+        metrics=("accuracy",),
+        split="carve",
+        cue=values["cue"] or Task.cue,
+        source_length=int(values["source_length"]),
+    )
+
+
+def _read_adapter(folder: Path) -> SavedPrompt:
+    """The prompt in an adapter folder of PEFT or of DePT's released code."""
+    from ept.exchange.formats import read_foreign
+
+    foreign = read_foreign(folder)
+    base = foreign.base_model.get("base_model_name_or_path")
+    metadata = {"method": foreign.method, **({"backbone": base} if base else {})}
+    return SavedPrompt(foreign.tensors, foreign.tensors, metadata)
+
+
+def _best_seed(folder: Path, files: list[Path]) -> Path:
+    """The prompt with the best validation score that settings.json names; the first where it names none."""
+    try:
+        scores = json.loads((folder / "settings.json").read_text(encoding="utf-8"))["best_validation"]
+        named = {folder / f"seed{seed}.safetensors": score for seed, score in scores.items() if score is not None}
+    except (OSError, ValueError, KeyError, AttributeError):
+        return files[0]
+    return max(files, key=lambda file: named.get(file, float("-inf")))
+
+
+def _download(
+    repo_id: str, revision: str | None, token: str | None, cache_dir: str | Path | None, local_files_only: bool
+) -> Path:
+    from ept.api.share import download
+
+    patterns = [PROMPT_FILE, CONFIG_FILE, "adapter_config.json", "adapter_model.safetensors", "README.md"]
+    return download(
+        repo_id,
+        patterns,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+    )

@@ -1,0 +1,421 @@
+"""Train a prompt on rows of your own, from Python."""
+
+import itertools
+import logging
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from ept.api.prompt import Prompt, template_columns
+from ept.api.prompted import Prompted
+from ept.config.settings import BaselineSettings, EptSettings, PromptSettings, TrainingSettings
+from ept.data.dataset import TokenizedSplit
+from ept.data.prepare import CARVED_ROWS, permutation, tokenize_table, write_tokens
+from ept.data.tokenizer import Pieces, load_pieces
+from ept.errors import InputError
+from ept.evaluation.score import Answers, predict_split, references, score
+from ept.files import digest
+from ept.methods.base import MethodModule
+from ept.methods.build import build_prompt_module, build_weight_module
+from ept.methods.prompt_file import SavedPrompt
+from ept.methods.registry import get_method
+from ept.tasks.record import Task
+from ept.training.checkpoint import Checkpoint
+from ept.training.loop import Validate, train_pack
+from ept.training.progress import Progress
+from ept.training.runs import DIVERGED, Run, RunResult
+from ept.training.step import ForwardSize
+
+LOG = logging.getLogger("ept")
+Kind = Literal["classification", "regression", "extraction"]
+METRICS = {
+    "classification": ("accuracy", "macro_f1"),
+    "regression": ("pearson", "spearman"),
+    "extraction": ("f1", "exact_match"),
+}
+# A prompt of a few hundred steps is a start that fits most tables of rows; `settings` changes it.
+STEPS, WARMUP, EVALUATE_EVERY = 600, 60, 100
+# The reference prompt is 100 tokens at hidden size 768 (Lester et al. 2021); smaller backbones get shorter ones.
+TOKENS = {768: (100, 60), 0: (20, 10)}
+
+
+def train(
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    template: str,
+    label: str,
+    labels: Sequence[str] | None = None,
+    kind: Kind = "classification",
+    method: str = "ept",
+    model: Prompted,
+    validation: Iterable[Mapping[str, Any]] | None = None,
+    init_from: Prompt | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    source_length: int = 256,
+    output: str | Path | None = None,
+) -> Prompt:
+    """Train a prompt on labeled rows over a frozen backbone and return it with its validation score.
+
+    Every combination of learning rates is trained (packed methods: all in one pass); the best checkpoint by validation
+    is returned. The metadata hold `scores`, `validation_curve`, `learning_rates` and the data's fingerprint.
+
+    Args:
+        rows: Labeled rows as dictionaries, for example from `csv.DictReader` or a `datasets.Dataset`.
+        template: Source text as a format string over the rows' columns, for example `"text: {text}"`.
+        label: The column with the label: one of `labels`, a number for regression, or the text to write.
+        labels: The labels in the order of the classes; by default the distinct ones of the rows, sorted.
+        kind: `classification`, `regression` or `extraction` (free text).
+        method: Name of a method, for example `ept`, `pt`, `dept` or `lora`.
+        model: The frozen backbone.
+        validation: Rows that select the checkpoint; by default min(1000, a quarter) of the rows are set aside.
+        init_from: A prompt of the same method to start from.
+        settings: Sections `training`, `prompt`, `ept` and `baselines` as in a configuration file or in a run's
+            settings.json; what is left out has defaults for a few hundred steps.
+        seed: Seed of the prompt's start and of the order of the rows.
+        source_length: Longest source text in tokens.
+        output: Folder for the prompt and its checkpoint. A training that was killed continues from there and ends bit
+            for bit the same; without it nothing is kept on disk.
+
+    Returns:
+        The trained prompt; also written to `output` if given.
+
+    Raises:
+        InputError: A row lacks a column or has an unknown label, settings do not fit, or every run diverged.
+    """
+    rows = list(rows)
+    record = get_method(method)
+    task = _task(rows, template, label, labels, kind, source_length)
+    options = _Options.of(settings or {}, model.backbone.hidden_size, method)
+    pieces = load_pieces(model.folder, task.cue)
+    with ExitStack() as stack:
+        folder = Path(output) if output else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ept-")))
+        splits = _splits(task, rows, None if validation is None else list(validation), label, pieces, folder)
+        combinations = list(itertools.product(*(options.rates[group] for group in record.groups)))
+        runs = [Run(seed, dict(zip(record.groups, rates, strict=True))) for rates in combinations]
+        job = _Work(model, task, pieces, options, method, splits, init_from, source_length)
+        results, tensors = job.train(runs, folder / "checkpoint" if output else None)
+        best = max(range(len(runs)), key=lambda run: _score(results[run]))
+        if results[best].status == DIVERGED or not results[best].best_tensors:
+            raise InputError(f"{method}: every run diverged; lower the learning rates in settings['training']")
+        trained, collapsed = tensors(results[best])
+        metadata = {
+            **_metadata(model, task, method, seed, source_length, options),
+            "learning_rates": runs[best].learning_rates,
+            "scores": {f"validation {task.metrics[0]}": results[best].best_score},
+            "best_step": results[best].best_step,
+            "validation_curve": [list(point) for point in results[best].validation_curve],
+            "data_fingerprints": {name: split.fingerprint for name, split in splits.items()},
+        }
+        prompt = Prompt._of_saved(SavedPrompt(trained, collapsed, metadata), str(output or "the trained prompt"))
+        if output:
+            prompt.save_pretrained(folder)
+        return prompt
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The settings of a training, defaults filled in."""
+
+    training: TrainingSettings
+    prompt: PromptSettings
+    ept: EptSettings
+    baselines: BaselineSettings
+    rates: dict[str, list[float]]
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Mapping[str, Any]], hidden_size: int, method: str) -> "_Options":
+        if unknown := set(settings) - {"training", "prompt", "ept", "baselines"} - _OF_RECORDS:
+            raise InputError(f"settings has the unknown section {min(unknown)!r}; use training, prompt, ept, baselines")
+        length, short = TOKENS[768 if hidden_size >= 768 else 0]
+        training = {"steps": STEPS, "warmup_steps": WARMUP, "evaluate_every": EVALUATE_EVERY, "runs_per_pass": 3}
+        training |= settings.get("training", {})
+        rates = dict(training.pop("learning_rates", {}))
+        training.pop("k", None)
+        if method in rates:
+            rates = rates[method]
+        record = get_method(method)
+        rates = {**(record.few_shot_rates or record.rates), **rates}
+        if set(rates) != set(record.groups):
+            raise InputError(
+                f"settings: {method} has the learning rates {', '.join(record.groups)}, found {sorted(rates)}"
+            )
+        return cls(
+            _section("training", TrainingSettings, training),
+            _section("prompt", PromptSettings, {"length": length, "short_length": short, **settings.get("prompt", {})}),
+            _section("ept", EptSettings, settings.get("ept", {})),
+            _section("baselines", BaselineSettings, settings.get("baselines", {})),
+            rates,
+        )
+
+
+# Sections of a run's settings.json that say where it came from and need nothing here.
+_OF_RECORDS = {
+    "version",
+    "backbone",
+    "data",
+    "task",
+    "method",
+    "regime",
+    "seeds",
+    "initialize_from",
+    "source_length",
+    "source_choice",
+}
+
+
+def _section(name: str, kind: type, values: Mapping[str, Any]) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
+    if unknown := set(values) - {field.name for field in fields(kind)}:
+        raise InputError(f"settings: {name} has no key {min(unknown)!r}; config/README.md lists the keys")
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        key = ".".join(map(str, (name, *problem["loc"])))
+        raise InputError(f"settings: {key} is {problem['input']!r}: {problem['msg']}") from error
+
+
+def _task(
+    rows: list[Mapping[str, Any]], template: str, label: str, labels: Sequence[str] | None, kind: Kind, length: int
+) -> Task:
+    if kind not in METRICS:
+        raise InputError(f"kind is {kind!r}; use {', '.join(METRICS)}")
+    columns = template_columns(template)
+    if not columns:
+        raise InputError(f"the template {template!r} names no column; write one as {{name}}")
+    if not rows:
+        raise InputError("there are no rows to train on")
+    for number, row in enumerate(rows):
+        for column in (*columns, label):
+            if column not in row or row[column] is None:
+                raise InputError(f"row {number} lacks the column {column!r}; it has {', '.join(map(str, row))}")
+    if kind == "classification":
+        labels = list(labels) if labels is not None else sorted({str(row[label]) for row in rows})
+        if len(labels) < 2:
+            raise InputError(f"the column {label!r} has the only label {labels[0]!r}; two or more are needed")
+    if kind == "regression" and not labels:
+        # Strings on a grid between the extremes, as the protocol does for STS-B.
+        values = sorted({_number(row[label], number, label) for number, row in enumerate(rows)})
+        labels = [f"{value:.1f}" for value in np.unique(np.round(np.linspace(values[0], values[-1], 26), 1))]
+    return Task(
+        name="own",
+        suite="own",
+        config="",
+        title="own",
+        kind=kind,
+        columns=tuple(columns),
+        template=template,
+        labels=tuple(map(str, labels or ())),
+        metrics=METRICS[kind],
+        split="carve",
+        source_length=length,
+    )
+
+
+def _number(value: Any, number: int, label: str) -> float:
+    try:
+        found = float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"row {number}: {label} is {value!r}, which is not a number") from error
+    if not np.isfinite(found):
+        raise InputError(f"row {number}: {label} is {value!r}; a finite number is needed")
+    return found
+
+
+def _splits(
+    task: Task,
+    rows: list[Mapping[str, Any]],
+    validation: list[Mapping[str, Any]] | None,
+    label: str,
+    pieces: Pieces,
+    folder: Path,
+) -> dict[str, TokenizedSplit]:
+    """Training and validation rows as tokenized files below `folder`."""
+    if validation is None:
+        carved = min(CARVED_ROWS, len(rows) // 4)
+        if not carved:
+            raise InputError(f"{len(rows)} rows are too few to set some aside; pass validation rows")
+        order = permutation(len(rows))
+        validation = [rows[place] for place in order[:carved]]
+        rows = [rows[place] for place in order[carved:]]
+    splits = {}
+    for name, part in (("train", rows), ("validation", validation)):
+        batch, truncated = tokenize_table(task, _table(task, part, label, name), pieces, task.source_length)
+        metadata = {
+            "task": task.name,
+            "split": name,
+            "split_rule": "own",
+            "source": "own",
+            "source_length": task.source_length,
+            "rows_published_train": len(rows),
+            "pad_id": pieces.pad_id,
+            "truncated": truncated,
+        }
+        path = folder / "tokens" / f"{name}.arrow"
+        write_tokens(path, batch, metadata)
+        splits[name] = TokenizedSplit(path)
+        if truncated:
+            LOG.warning(
+                "%d of %d %s texts are longer than %d tokens and were cut",
+                truncated,
+                len(part),
+                name,
+                task.source_length,
+            )
+    return splits
+
+
+def _table(task: Task, rows: list[Mapping[str, Any]], label: str, split: str) -> pa.Table:
+    """The columns that the task reads, and the label as its number (or the answers)."""
+    columns: dict[str, Any] = {name: [str(row[name]) for row in rows] for name in task.columns}
+    if task.kind == "classification":
+        numbers = {word: number for number, word in enumerate(task.labels)}
+        for number, row in enumerate(rows):
+            if str(row[label]) not in numbers:
+                raise InputError(
+                    f"{split} row {number}: {label} is {row[label]!r}; the labels are {', '.join(task.labels)}"
+                )
+        columns["label"] = [numbers[str(row[label])] for row in rows]
+    elif task.kind == "regression":
+        columns["label"] = [_number(row[label], number, label) for number, row in enumerate(rows)]
+    else:
+        columns["answers"] = [[str(row[label])] for row in rows]
+    return pa.table({**columns, "row": [f"{split}:{number}" for number in range(len(rows))]})
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What one training needs."""
+
+    model: Prompted
+    task: Task
+    pieces: Pieces
+    options: _Options
+    method: str
+    splits: dict[str, TokenizedSplit]
+    init_from: Prompt | None
+    source_length: int
+
+    def train(self, runs: list[Run], checkpoints: Path | None) -> tuple[list[RunResult], Any]:
+        """Train all runs: together where the method allows it, else one after the other."""
+        groups = [runs] if get_method(self.method).packed else [[run] for run in runs]
+        results: list[RunResult] = []
+        for number, group in enumerate(groups):
+            module = self._module([run.seed for run in group])
+            if self.init_from is not None:
+                for run in range(len(group)):
+                    module.load_tensors(run, self.init_from.saved.tensors, self.init_from.origin)
+            checkpoint = None
+            if checkpoints is not None:
+                checkpoint = Checkpoint(
+                    checkpoints / f"part{number}.safetensors", identity=self._identity(group), conditions={}
+                )
+            results += self._train(module, group, checkpoint)
+            module.close()
+        return results, self._tensors
+
+    def _train(self, module: MethodModule, runs: list[Run], checkpoint: Checkpoint | None) -> list[RunResult]:
+        settings, train = self.options.training, self.splits["train"]
+        steps = settings.steps if isinstance(settings.steps, int) else STEPS
+        longest = self.options.prompt.length + self.source_length
+        together = settings.runs_per_pass if isinstance(settings.runs_per_pass, int) else len(runs)
+        size = ForwardSize(together * settings.batch_size * longest, together)
+        rows = np.tile(np.arange(len(train)), (len(runs), 1))
+        results, _ = train_pack(
+            self.model.backbone,
+            module,
+            runs,
+            train,
+            rows,
+            steps,
+            settings,
+            size,
+            self._validation(size),
+            Progress(f"{self.method} on {len(train)} rows", steps),
+            checkpoint,
+        )
+        return results
+
+    def _validation(self, size: ForwardSize) -> Validate:
+        split = self.splits["validation"]
+        rows = np.sort(np.random.default_rng(0).permutation(len(split))[: self.options.training.validation_rows])
+        truth, answers = references(split, rows, self.task), Answers(self.task, self.pieces)
+
+        def validate(module: MethodModule, alive: list[int]) -> np.ndarray:
+            with torch.inference_mode():
+                output = module().select(alive)
+            found = predict_split(self.model.backbone, output, split, rows, answers, size.positions)
+            return np.array([score(self.task, one, truth)[self.task.metrics[0]] for one in found])
+
+        return validate
+
+    def _module(self, seeds: list[int]) -> MethodModule:
+        options = self.options
+        if not get_method(self.method).packed:
+            return build_weight_module(self.method, self.model.backbone, options.baselines, seeds[0])
+        if get_method(self.method).start_from == "mixture":
+            raise InputError(
+                f"{self.method} mixes source prompts, which only a configuration can name; use another method"
+            )
+        texts = {"text": [options.prompt.init_text], "labels": self.task.labels}.get(options.prompt.init, [])
+        return build_prompt_module(
+            self.method,
+            self.model.backbone.embedding,
+            options.prompt,
+            options.ept,
+            source_length=self.source_length,
+            seeds=seeds,
+            init_ids=[self.pieces.words(text) for text in texts],
+        )
+
+    def _tensors(self, result: RunResult) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """The trained tensors of a run and what use needs of them."""
+        module = self._module([0])
+        try:
+            module.load_tensors(0, result.best_tensors)
+            return {name: tensor.clone() for name, tensor in module.tensors(0).items()}, module.collapse(0)
+        finally:
+            module.close()
+
+    def _identity(self, runs: list[Run]) -> dict[str, Any]:
+        options = replace(self.options.training)
+        settings = [vars(options), vars(self.options.prompt), vars(self.options.ept), vars(self.options.baselines)]
+        found = [self.method, settings, [vars(run) for run in runs], self.model._identity]
+        started = None if self.init_from is None else self.init_from.saved.metadata
+        return {
+            "hash": digest([*found, started]),
+            "data": [self.splits["train"].fingerprint, self.splits["validation"].fingerprint],
+        }
+
+
+def _score(result: RunResult) -> float:
+    return float("-inf") if result.status == DIVERGED else result.best_score
+
+
+def _metadata(
+    model: Prompted, task: Task, method: str, seed: int, source_length: int, options: _Options
+) -> dict[str, Any]:
+    """What the prompt says of its origin and needs for use."""
+    found = {
+        "backbone": model.name,
+        "backbone_identity": model._identity,
+        "method": method,
+        "task": task.name,
+        "seed": seed,
+        "template": task.template,
+        "labels": list(task.labels),
+        "kind": task.kind,
+        "cue": task.cue,
+        "source_length": source_length,
+        "settings": {"baselines": vars(options.baselines)} if not get_method(method).packed else {},
+    }
+    return found if model.backbone.family.encoder_decoder else found | {"task_type": "CAUSAL_LM"}

@@ -1,0 +1,187 @@
+"""Verbs that use a trained prompt: predict, evaluate, serve, share."""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ept.commands.options import Verbs
+from ept.errors import InputError
+
+PROMPT_COLUMN = "prompt"
+Write = Callable[[dict[str, Any]], None]
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """Add predict, evaluate, serve and share."""
+    verbs.group("use a trained prompt")
+    predicting = verbs.add(predict)
+    _add_prompt(predicting)
+    predicting.add_argument("--output", default="-", help="file to write (.jsonl, .csv or .tsv); - is standard output")
+    predicting.add_argument(
+        "--decoding",
+        choices=("closed", "open"),
+        default="closed",
+        help="closed: the likeliest label; open: what is written over the whole vocabulary (%(default)s)",
+    )
+    evaluating = verbs.add(evaluate)
+    _add_prompt(evaluating)
+    evaluating.add_argument("--label", default="label", help="column with the right answers (%(default)s)")
+    serving = verbs.add(serve)
+    _add_prompts(serving)
+    serving.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    serving.add_argument("--port", type=int, default=8000, help="port to listen on (%(default)s)")
+    serving.add_argument("--max-rows", type=int, default=256, help="rows in one request (%(default)s)")
+    serving.add_argument("--max-characters", type=int, default=200_000, help="characters in one request (%(default)s)")
+    serving.add_argument("--max-queue", type=int, default=4096, help="rows that wait in all (%(default)s)")
+    sharing = verbs.add(share)
+    sharing.add_argument("--prompt", required=True, help="prompt file or folder")
+    sharing.add_argument("--to", required=True, help="hub:owner/name, or a new folder")
+    sharing.add_argument("--private", action="store_true", help="make a new repository private")
+
+
+def _add_prompts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prompt",
+        required=True,
+        nargs="+",
+        action="extend",
+        metavar="[NAME=]FILE",
+        help="prompt file, folder or hub:owner/name[@revision]; with several, the column `prompt` chooses one by NAME",
+    )
+    parser.add_argument("--backbone", help="folder or Hub repository of the backbone (the prompt's own)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="precision (%(default)s)")
+
+
+def _add_prompt(parser: argparse.ArgumentParser) -> None:
+    _add_prompts(parser)
+    parser.add_argument("--input", required=True, help="rows: .csv, .tsv, .jsonl or .parquet; - is standard input")
+    parser.add_argument("--input-format", choices=("csv", "tsv", "jsonl"), help="format of standard input (csv)")
+    parser.add_argument("--batch-size", type=int, default=32, help="rows in one pass (%(default)s)")
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Answer every row of a file with a trained prompt."""
+    from tqdm import tqdm
+
+    from ept.data.rows import read_rows
+
+    prompts = _prompts(options.prompt)
+    chunks = read_rows(options.input, options.input_format)
+    model = _model(options, prompts)
+    with _writer(options.output) as write, tqdm(unit=" rows", disable=not sys.stderr.isatty()) as progress:
+        for rows in chunks:
+            chosen = [_chosen(prompts, row) for row in rows]
+            answers = model.predict(rows, chosen, decoding=options.decoding, batch_size=options.batch_size)
+            for row, answer in zip(rows, answers, strict=True):
+                write({**row, "prediction": answer})
+            progress.update(len(rows))
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Score a trained prompt on labeled rows, with 95 % intervals over the rows."""
+    from ept.api.evaluate import evaluate_rows
+    from ept.data.rows import read_rows
+
+    prompts = _prompts(options.prompt)
+    if len(prompts) > 1:
+        raise InputError("evaluate takes one prompt; call it once for each")
+    (prompt,) = prompts.values()
+    rows = [row for chunk in read_rows(options.input, options.input_format) for row in chunk]
+    scores = evaluate_rows(_model(options, prompts), prompt, rows, options.label, options.batch_size)
+    print(f"{len(rows)} rows of {options.input}")
+    for name, found in scores.items():
+        print(f"{name}: {found.value:.1f} (95 % interval {found.low:.1f} to {found.high:.1f})")
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Answer requests over HTTP, with any of the prompts for each request."""
+    try:
+        from ept.serving.app import Limits, serve
+    except ImportError as error:
+        raise InputError(f"{error.name} is not installed; install the extra `serve`") from error
+    prompts = _prompts(options.prompt)
+    model = _model(options, prompts)
+    limits = Limits(rows=options.max_rows, characters=options.max_characters, queue_rows=options.max_queue)
+    print(f"http://{options.host}:{options.port} serves {', '.join(prompts)}", file=sys.stderr, flush=True)
+    serve(model, prompts, options.host, options.port, limits)
+
+
+def share(options: argparse.Namespace) -> None:
+    """Write a prompt with its card to a folder, or upload it to the Hugging Face Hub."""
+    from ept.api.prompt import Prompt
+
+    prompt = Prompt.from_pretrained(options.prompt)
+    if options.to.startswith("hub:"):
+        print(prompt.push_to_hub(options.to.removeprefix("hub:"), private=options.private or None))
+        return
+    if Path(options.to).exists():
+        raise InputError(f"{options.to} exists already; name a new folder")
+    prompt.save_pretrained(options.to)
+    print(f"{options.to}: {prompt!r}")
+
+
+def _prompts(names: list[str]) -> dict[str, Any]:
+    """The prompts by the name that a row's column `prompt` calls them."""
+    from ept.api.prompt import Prompt
+
+    found = {}
+    for entry in names:
+        name, separator, place = entry.partition("=")
+        place = place if separator else entry
+        if place.startswith("hub:"):
+            repository, _, revision = place.removeprefix("hub:").partition("@")
+            found[name if separator else repository] = Prompt.from_pretrained(repository, revision=revision or None)
+        else:
+            found[name if separator else Path(place).stem] = Prompt.from_pretrained(place)
+    if len(found) < len(names):
+        raise InputError("two prompts have the same name; give each one as NAME=FILE")
+    return found
+
+
+def _chosen(prompts: dict[str, Any], row: dict[str, Any]) -> Any:
+    if len(prompts) == 1:
+        return next(iter(prompts.values()))
+    name = row.get(PROMPT_COLUMN)
+    if name not in prompts:
+        raise InputError(f"a row's column `{PROMPT_COLUMN}` is {name!r}; the prompts are {', '.join(prompts)}")
+    return prompts[name]
+
+
+def _model(options: argparse.Namespace, prompts: dict[str, Any]) -> Any:
+    from ept.api.prompted import Prompted
+
+    names = {prompt.metadata.get("backbone") for prompt in prompts.values()}
+    if options.backbone is None and (len(names) != 1 or None in names):
+        raise InputError("the prompts do not name one backbone; name it with --backbone")
+    return Prompted.from_pretrained(options.backbone or names.pop(), dtype=options.dtype)
+
+
+@contextmanager
+def _writer(path: str) -> Iterator[Write]:
+    """Writes rows as they come; a file appears whole or not at all."""
+    from ept.files import write_atomically
+
+    if path == "-":
+        yield lambda row: print(json.dumps(row, ensure_ascii=False, default=str))
+        return
+    ending = Path(path).suffix.removeprefix(".")
+    if ending not in ("jsonl", "csv", "tsv"):
+        raise InputError(f"{path}: the ending {ending!r} is not a known format; use .jsonl, .csv or .tsv")
+    with write_atomically(Path(path)) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        if ending == "jsonl":
+            yield lambda row: print(json.dumps(row, ensure_ascii=False, default=str), file=file)
+            return
+        table: list[csv.DictWriter] = []
+
+        def write(row: dict[str, Any]) -> None:
+            if not table:
+                table.append(csv.DictWriter(file, list(row), delimiter="\t" if ending == "tsv" else ","))
+                table[0].writeheader()
+            table[0].writerow(row)
+
+        yield write

@@ -1,0 +1,153 @@
+"""The server under many clients: what predict gives, limits as statuses, malformed requests harm nobody."""
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra `serve`")
+uvicorn = pytest.importorskip("uvicorn", reason="needs the extra `serve`")
+
+import ept
+from api.conftest import model, prompt_files, save_random_prompt, texts  # noqa: F401
+from ept.errors import InputError
+from ept.serving.app import Limits, make_app
+
+LIMITS = Limits(rows=20, characters=2000, queue_rows=2000, body_seconds=1.0)
+
+
+@contextlib.contextmanager
+def running(app):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield port
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def call(port, method, path, body=None, headers=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        text = body if isinstance(body, bytes | None) else json.dumps(body)
+        connection.request(method, path, text, headers or {})
+        answer = connection.getresponse()
+        content = answer.read()
+        kind = answer.headers.get("content-type", "")
+        return answer.status, json.loads(content) if "json" in kind else content.decode()
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def prompts(save_random_prompt, tmp_path_factory):  # noqa: F811
+    """Twenty prompts of several methods."""
+    folder = tmp_path_factory.mktemp("served")
+    methods = ["pt", "dept", "ept", "mpt"]
+    return {
+        f"p{number}": ept.Prompt.from_pretrained(
+            save_random_prompt(folder / f"p{number}.safetensors", methods[number % 4], seed=number, length=24 + number)
+        )
+        for number in range(20)
+    }
+
+
+@pytest.fixture(scope="module")
+def port(model, prompts):  # noqa: F811
+    with running(make_app(model, prompts, LIMITS)) as port:
+        yield port
+
+
+def test_two_hundred_clients_of_twenty_prompts_get_what_predict_gives(port, model, prompts, texts):  # noqa: F811
+    names = list(prompts)
+    asked = [
+        (names[number % 20], [texts[(number + place) % len(texts)] for place in range(1 + number % 4)])
+        for number in range(200)
+    ]
+    bad = [b"{", b"[]", b'{"prompt": "../../etc/passwd", "rows": ["x"]}', b"\xff" * 50]
+
+    def ask(job):
+        name, rows = job
+        return call(port, "POST", "/predict", {"prompt": name, "rows": rows, "decoding": "open"})
+
+    with ThreadPoolExecutor(50) as pool:
+        spoilers = [pool.submit(call, port, "POST", "/predict", bad[number % 4]) for number in range(40)]
+        answers = list(pool.map(ask, asked))
+        assert {spoiler.result()[0] for spoiler in spoilers} == {400, 404}
+    for (name, rows), (status, answer) in zip(asked, answers, strict=True):
+        assert status == 200
+        assert answer["predictions"] == model.predict(rows, prompts[name], decoding="open")
+    status, text = call(port, "GET", "/metrics")
+    passes = float(
+        next(line.split()[1] for line in text.splitlines() if line.startswith('ept_passes_total{decoding="open"'))
+    )
+    # Requests that wait together share a pass.
+    assert status == 200 and passes < 200
+
+
+def test_what_there_is_and_whether_it_lives(port, prompts):
+    assert call(port, "GET", "/health") == (200, {"status": "alive"})
+    assert call(port, "GET", "/ready") == (200, {"ready": True})
+    status, found = call(port, "GET", "/prompts")
+    assert status == 200 and list(found) == list(prompts)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"prompt": "p0", "rows": ["x"] * 21}, 413),
+        ({"prompt": "p0", "rows": ["x" * 2001]}, 413),
+        (b" " * (LIMITS.body_bytes + 1), 413),
+        ({"prompt": "none", "rows": ["x"]}, 404),
+        ({"prompt": "p0", "rows": "x"}, 400),
+        ({"prompt": "p0", "rows": [1]}, 400),
+        ({"prompt": "p0", "rows": [{"text": "x"}]}, 400),
+        ({"prompt": "p0", "rows": ["x"], "decoding": "beam"}, 400),
+        ({"prompt": ["p0"], "rows": ["x"]}, 404),
+        (b"[" * 5000, 400),
+    ],
+    ids=str,
+)
+def test_bad_requests_have_a_status_and_one_sentence(port, body, status):
+    found, answer = call(port, "POST", "/predict", body)
+    assert found == status
+    assert "\n" not in answer["error"] and "Traceback" not in answer["error"]
+    assert call(port, "POST", "/predict", {"prompt": "p0", "rows": ["a good film"]})[0] == 200
+
+
+def test_a_body_that_never_arrives_is_given_up(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert call(port, "POST", "/predict", {"prompt": "p0", "rows": ["a good film"]})[0] == 200
+        assert b" 408 " in slow.recv(1000)
+
+
+def test_a_full_queue_is_said_and_empties(model, prompts, texts):  # noqa: F811
+    with running(make_app(model, prompts, Limits(queue_rows=30))) as port, ThreadPoolExecutor(40) as pool:
+        jobs = [pool.submit(call, port, "POST", "/predict", {"prompt": "p1", "rows": texts[:10]}) for _ in range(40)]
+        statuses = [job.result()[0] for job in jobs]
+        assert set(statuses) == {200, 429}
+        assert call(port, "POST", "/predict", {"prompt": "p1", "rows": texts[:10]})[0] == 200
+
+
+def test_weights_are_not_served(model, prompts):  # noqa: F811
+    from dataclasses import replace
+
+    prompt = prompts["p0"]
+    metadata = {**prompt.metadata, "method": "lora"}
+    weights = replace(prompt, saved=replace(prompt.saved, metadata=metadata))
+    with pytest.raises(InputError, match="LoRA"):
+        make_app(model, {"w": weights})
