@@ -51,7 +51,7 @@ class Pack:
     @property
     def token_folders(self) -> tuple[Path, ...]:
         """The tokenized tasks that it trains on."""
-        return (self.tokenized,) if self.tokenized else tuple(candidate.tokenized for candidate in self.candidates)
+        return (self.tokenized,) if self.tokenized else tuple(pack.token_folders[0] for pack in self.candidates)
 
     @property
     def number_of_runs(self) -> int:

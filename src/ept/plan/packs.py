@@ -9,25 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from ept.backbones.families import family_of
-from ept.backbones.files import backbone_identity, hidden_size, read_config
+from ept.backbones.files import backbone_identity, hidden_size, read_config, tokenizer_files
 from ept.config.configuration import Configuration, check_backbone
 from ept.config.sections import BackboneSettings
-from ept.config.settings import MULTITASK, SOURCE, FewShotSettings, check_regime
+from ept.config.settings import MULTITASK, SOURCE, FewShotSettings, MethodSettings, Rates, check_regime
 from ept.config.variants import Variant
 from ept.data.source import DataSource, identity
 from ept.demo.identity import BACKBONE_FOLDER
 from ept.errors import InputError
 from ept.files import digest
-from ept.methods.registry import METHODS, Rates, check_start, get_method
+from ept.methods.registry import METHODS, check_start, get_method
 from ept.plan import paths
 from ept.plan.pack import Pack
-from ept.tasks.record import Task
 from ept.tasks.registry import get_task
 
 # Raised when a change of the code changes results without any setting having changed.
 RESULTS_VERSION = 1
-
-TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 
 
 class Packs:
@@ -73,7 +70,7 @@ class Packs:
         """What tokenizing reads of the backbone."""
         if self.config.backbone.source == "hub":
             return [self.backbone_folder]
-        return [path for name in TOKENIZER_FILES if (path := self.backbone_folder / name).exists()]
+        return tokenizer_files(self.backbone_folder)
 
     def data_identity(self, task: str) -> str:
         """The declared identity of a task's data (part of paths and hashes)."""
@@ -88,11 +85,8 @@ class Packs:
         record = {
             key: value
             for key, value in dataclasses.asdict(self.config.tasks.record(task)).items()
-            if not callable(value) and key not in ("metrics", "title", "source_length")
+            if not callable(value) and key not in ("metrics", "title", "source_length", "sets")
         }
-        # The usual one is left out, so that hashes stay what they were before tasks had a cue.
-        if record["cue"] == Task.cue:
-            del record["cue"]
         hash_ = digest([self.data_identity(task), record, self.config.source_length(task), self.backbone_identity])
         return paths.tokenized_folder(self.config.backbone.name, task, hash_)
 
@@ -106,34 +100,45 @@ class Packs:
         source: str | None = None,
         learning_rates: Rates | None = None,
     ) -> Pack:
-        """One pack. `regime` is full, source, or k<number>; `initialize_from` is scratch or source.
+        """The pack of one method, task and regime.
 
-        `variant` takes the place of the configuration's own settings of the prompts, `source` names the only source
-        task of a method that starts from one, and `learning_rates` take the place of the configuration's grid.
-        Raises InputError for a method, task or regime that is unknown, for a start that the method cannot have, and for
-        a parameter budget that the backbone cannot hold.
+        Args:
+            method: Name of the method. What its record fixes (`Method.overrides`) replaces the settings of `variant`.
+            task: The target task, or the source task in the regime `source`.
+            regime: full, source, or k<number>.
+            initialize_from: scratch or source.
+            variant: Settings of the prompts in place of the configuration's own.
+            source: The only source task, for a method that starts from one.
+            learning_rates: The grid in place of the configuration's.
+
+        Raises:
+            InputError: A method, task or regime is unknown, the method cannot start so, or the backbone cannot hold its
+                parameter budget.
         """
         config = self.config
         variant = variant or Variant("", config.prompt, config.ept)
+        prompt, ept = get_method(method).fixed(variant.prompt, variant.ept)
+        variant = dataclasses.replace(variant, prompt=prompt, ept=ept)
         check_regime(regime)
         check_start(method, initialize_from)
         check_backbone(config.backbone, method)
-        if self.backbone_folder.is_dir():
+        if self.hidden_size is not None:
             check_family(config.backbone, read_config(self.backbone_folder), method)
-            check_rank(method, variant, self.hidden_size)
+            check_rank(method, variant, config.method_settings, self.hidden_size)
         candidates = self._candidates(method, task, source) if initialize_from == "source" else ()
         if initialize_from == "source" and not candidates:
             raise InputError(f"tasks.source has no task other than {task}; add a source task to start {method} from")
-        seeds = tuple(config.seeds[:1] if regime == SOURCE else config.seeds)
+        seeds = config.seeds_of(method, regime)
         settings = {
             "version": RESULTS_VERSION,
-            "backbone": backbone_settings(config.backbone, self.backbone_identity),
+            "backbone": backbone_settings(config.backbone, self.backbone_identity, get_method(method).float32),
             "data": {"identity": self.data_identity(task), "tokenized": self.tokenized_folder(task).name},
             "task": task,
             "method": method,
             "regime": regime,
             "seeds": list(seeds),
             "initialize_from": {pack.task: pack.hash for pack in candidates} or "scratch",
+            **source_order(method, candidates),
             "source_length": config.source_length(task),
             "training": training_settings(config, method, regime, learning_rates),
             **method_settings(config, method, variant),
@@ -165,12 +170,13 @@ class Packs:
         return self._source_packs[method, task]
 
     def _distilled_pack(self, method: str, teachers: tuple[Pack, ...]) -> Pack:
-        """The pack of MPT's source training. The hashes of its teachers stand for the data."""
+        """The pack that distills one source prompt from several. The hashes of its teachers stand for the data."""
         settings = {key: value for key, value in teachers[0].settings.items() if key not in ("data", "source_length")}
         settings |= {
             "task": MULTITASK,
             "method": method,
             "initialize_from": {pack.task: pack.hash for pack in teachers},
+            **source_order(method, teachers),
             "training": training_settings(self.config, method, SOURCE),
             "mpt": dataclasses.asdict(self.config.mpt),
         }
@@ -197,17 +203,27 @@ class Packs:
         return packs
 
 
-def backbone_settings(backbone: BackboneSettings, identity: str) -> dict[str, str]:
-    """Which weights a pack reads, and their precision."""
-    settings = {"name": backbone.name, "identity": identity, "dtype": backbone.dtype}
-    # Only where there is some: hashes of results without it stay what they are.
+def backbone_settings(backbone: BackboneSettings, identity: str, float32: bool = False) -> dict[str, str | bool]:
+    """Which weights a pack reads, and their precision; `float32`: the method needs the backbone in float32.
+
+    The precision is the one that is used, not `auto`, and the same on every device: one hash, one computation.
+    """
+    settings: dict[str, str | bool] = {"name": backbone.name, "identity": identity}
+    settings |= {"dtype": backbone.used_dtype(float32), "tf32": backbone.tf32}
     return settings if backbone.quantization == "none" else settings | {"quantization": backbone.quantization}
+
+
+def source_order(method: str, candidates: tuple[Pack, ...]) -> dict[str, list[str]]:
+    """The order of the source tasks, for methods that use all of them: their sums depend on it, and ATTEMPT's start."""
+    if METHODS[method].start_from == "best" or not candidates:
+        return {}
+    return {"source_order": [pack.task for pack in candidates]}
 
 
 def training_settings(
     config: Configuration, method: str, regime: str, learning_rates: Rates | None = None
 ) -> dict[str, Any]:
-    """How a pack is trained; `learning_rates` take the place of the configuration's grid."""
+    """How a pack is trained; `learning_rates` replace the configuration's grid."""
     section = config.training_settings(regime)
     values = dataclasses.asdict(section)
     values["learning_rates"] = learning_rates or config.learning_rates(section, method)
@@ -215,6 +231,11 @@ def training_settings(
         for key in ("k", "initialize_from", "source", "choose_by", "probe_steps"):
             del values[key]
         values["k"] = int(regime.removeprefix("k"))
+    # Only where they do something: other hashes do not depend on them.
+    if get_method(method).packed or not section.dropout:
+        del values["dropout"]
+    if not section.include_start:
+        del values["include_start"]
     return values
 
 
@@ -242,7 +263,7 @@ def choice_settings(few_shot: FewShotSettings, method: str, initialize_from: str
 
 
 def check_family(backbone: BackboneSettings, model: dict, method: str) -> None:
-    """Raise InputError for a method that the kind of backbone cannot have; `model` is its config.json."""
+    """Raise InputError for a method that does not fit the kind of backbone; `model` is its config.json."""
     if get_method(method).encoder_decoder and not family_of(model).encoder_decoder:
         raise InputError(
             f"methods names {method}, which needs a backbone with encoder and decoder, but {backbone.name} is a "
@@ -250,8 +271,8 @@ def check_family(backbone: BackboneSettings, model: dict, method: str) -> None:
         )
 
 
-def check_rank(method: str, variant: Variant, hidden_size: int) -> None:
-    """Raise InputError for a rank or budget that cannot be, before anything is trained."""
+def check_rank(method: str, variant: Variant, methods: MethodSettings, hidden_size: int) -> None:
+    """Raise InputError for a rank or parameter budget that the hidden size rules out, before anything is trained."""
     with variant.named_in_errors():
         if (rank := get_method(method).rank) is not None:
-            rank(variant.prompt, variant.ept, hidden_size)
+            rank(variant.prompt, variant.ept, methods, hidden_size)
