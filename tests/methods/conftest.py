@@ -8,11 +8,25 @@ import pytest
 import torch
 from torch import nn
 
-from ept.config.settings import EptSettings, PromptSettings
+from ept.config.settings import (
+    AcceptSettings,
+    DptSettings,
+    EptSettings,
+    MethodSettings,
+    PromptSettings,
+    ResidualSettings,
+    UlptSettings,
+)
 from ept.methods.build import build_prompt_module
 
 VOCABULARY, HIDDEN = 50, 12
 SMALL = PromptSettings(length=10, short_length=4, rank=2, reference_length=9)
+SMALL_METHODS = MethodSettings(
+    ulpt=UlptSettings(rank=3),
+    dpt=DptSettings(rank=2),
+    accept=AcceptSettings(word_length=4, words=3, added_word_length=2, added_words=5),
+    residual=ResidualSettings(bottleneck=5),
+)
 EPT_OPTIONS = {
     "default": {},
     "fusion-projected": {"fusion": "projected", "fusion_rank": 3},
@@ -26,12 +40,29 @@ EPT_OPTIONS = {
     "six-spaces": {"spaces": 6},
     "gate-prompt": {"gate": "prompt"},
     "gate-prompt-elementwise": {"gate": "prompt", "projection": "elementwise"},
+    "context-all": {"fusion_context": "all"},
+    "context-factors": {"fusion_context": "factors"},
+    "context-joint": {"fusion_context": "joint"},
+    "difference": {"fusion_difference": True},
+    "difference-projected": {"fusion_difference": True, "fusion": "projected", "fusion_rank": 3},
+    "svd": {"decomposition": "svd"},
     "matched": {"budget": "matched", "fusion": "dot", "spaces": 2},
     "neither": {"fusion": "none", "projection": "none"},
 }
 
 
-def small_pack(method="ept", seeds=(0,), source_length=9, ept=None, hidden=HIDDEN, init_ids=(), sources=(), **prompt):
+def small_pack(
+    method="ept",
+    seeds=(0,),
+    source_length=9,
+    ept=None,
+    hidden=HIDDEN,
+    init_ids=(),
+    sources=(),
+    methods=None,
+    text_length=None,
+    **prompt,
+):
     """A pack over a random embedding matrix of 50 pieces with root mean square of about 3; two sources by default."""
     generator = torch.Generator().manual_seed(99)
     embedding = 3 * torch.randn(VOCABULARY, hidden, generator=generator)
@@ -39,7 +70,16 @@ def small_pack(method="ept", seeds=(0,), source_length=9, ept=None, hidden=HIDDE
     if isinstance(sources, tuple):
         sources = 5 * torch.randn(2, settings.length, hidden, generator=generator)
     return build_prompt_module(
-        method, embedding, settings, EptSettings(**(ept or {})), source_length, seeds, init_ids, sources
+        method,
+        embedding,
+        settings,
+        EptSettings(**(ept or {})),
+        source_length,
+        seeds,
+        init_ids,
+        sources,
+        methods=replace(SMALL_METHODS, **(methods or {})),
+        text_length=text_length,
     )
 
 

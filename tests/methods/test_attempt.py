@@ -8,13 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ept.config.settings import EptSettings, PromptSettings
+from ept.config.settings import AttemptSettings, EptSettings, MethodSettings, PromptSettings
 from ept.errors import InputError
 from ept.methods.build import build_prompt_module
 from ept.methods.combine import combine
 from ept.methods.prompt_file import read_prompt, save_prompt
 
 HIDDEN = 12
+TRAINED_NORM = {"attempt": AttemptSettings(train_norm=True)}
 
 
 def texts(runs=2, batch=3, length=6, seed=0):
@@ -27,7 +28,7 @@ def texts(runs=2, batch=3, length=6, seed=0):
 @pytest.fixture
 def pack(small_pack, randomize):
     """Two runs with random values, scores of a size that makes the weights differ."""
-    return larger(randomize(small_pack("attempt", seeds=[0, 1])))
+    return larger(randomize(small_pack("attempt", seeds=[0, 1], methods=TRAINED_NORM)))
 
 
 def larger(pack):
@@ -65,7 +66,7 @@ def test_the_prompt_of_every_row_is_the_formula(pack):
 @settings(deadline=None, max_examples=20)
 @given(padding=st.integers(1, 5), seed=st.integers(0, 10**6))
 def test_padding_changes_nothing(small_pack, randomize, padding, seed):
-    pack = larger(randomize(small_pack("attempt", seeds=[0, 1]), seed))
+    pack = larger(randomize(small_pack("attempt", seeds=[0, 1], methods=TRAINED_NORM), seed))
     embeddings, mask = texts(seed=seed)
     # Padding larger than every piece would win each maximum.
     wider = torch.cat([embeddings, torch.full((2, 3, padding, HIDDEN), 100.0)], 2)
@@ -84,7 +85,7 @@ def test_parts_of_a_pack_are_those_of_its_runs(pack, small_pack):
         part = slice(run, run + 1)
         for output in (pack().slice(run, run + 1), pack().select([run])):
             torch.testing.assert_close(output.row_prompts(embeddings[part], mask[part])[0], whole[run])
-        alone = small_pack("attempt", seeds=[run])
+        alone = small_pack("attempt", seeds=[run], methods=TRAINED_NORM)
         alone.load_tensors(0, pack.tensors(run))
         (alone().row_prompts(embeddings[part], mask[part]) * weights[part]).sum().backward()
         for (name, packed), single in zip(pack.named_parameters(), alone.parameters(), strict=True):
@@ -108,21 +109,43 @@ def test_the_text_follows_its_prompt_in_the_dtype_of_the_backbone(pack):
     assert torch.equal(joined_mask, torch.cat([torch.ones(6, 10, dtype=torch.long), mask.flatten(0, 1)], 1))
 
 
-def test_parameters_on_t5_base():
-    """The count that papers print has no biases in the two maps, and scale and shift in the layer norm."""
-    sources = torch.zeros(5, 100, 768)
+@pytest.mark.parametrize(("train_norm", "expected"), [(False, 230_400), (True, 231_936)])
+def test_parameters_on_t5_base(train_norm, expected):
+    """Two maps without biases; papers print 232K, which counts scale and shift of the layer norm."""
+    methods = MethodSettings(attempt=AttemptSettings(train_norm=train_norm))
+    sources, embedding = torch.zeros(5, 100, 768), torch.ones(110, 768)
     pack = build_prompt_module(
-        "attempt", torch.ones(110, 768), PromptSettings(), EptSettings(), 256, [0], sources=sources
+        "attempt", embedding, PromptSettings(), EptSettings(), 256, [0], sources=sources, methods=methods
     )
-    assert pack.trained_parameters == 76_800 + 2 * 768 * 100 + 2 * 768 == 231_936
-    assert pack.stored_parameters == 231_936 + 5 * 76_800
+    assert pack.trained_parameters == 76_800 + 2 * 768 * 100 + 2 * 768 * train_norm == expected
+    assert pack.stored_parameters == expected + 5 * 76_800
+
+
+def test_the_target_prompt_starts_as_the_first_source(small_pack):
+    sources = 5 * torch.randn(3, 10, HIDDEN, generator=torch.Generator().manual_seed(1))
+    started = small_pack("attempt", seeds=[0, 1], sources=sources)
+    assert torch.equal(started.prompt.detach(), sources[:1].expand(2, -1, -1))
+    assert not torch.equal(started.down[0], started.down[1])
+    vocabulary = {"attempt": AttemptSettings(target_init="vocabulary")}
+    fresh = small_pack("attempt", seeds=[0, 1], sources=sources, methods=vocabulary)
+    assert torch.equal(fresh.prompt, small_pack("pt", seeds=[0, 1]).prompt)
+
+
+def test_a_frozen_norm_is_neither_trained_nor_stored(small_pack):
+    pack = small_pack("attempt", seeds=[0])
+    assert pack.tensors(0).keys() == {"prompt", "down", "up"}
+    embeddings, mask = texts(runs=1)
+    (pack().row_prompts(embeddings, mask) ** 2).sum().backward()
+    assert pack.scale.grad is None and pack.down.grad.any()
+    served = type(pack).served(pack.collapse(0))
+    assert torch.equal(served.row_prompts(embeddings, mask), pack().row_prompts(embeddings, mask))
 
 
 def test_use_needs_what_the_file_holds(pack, small_pack, tmp_path):
     save_prompt(tmp_path / "prompt.safetensors", pack.tensors(1), pack.collapse(1), {"method": "attempt"})
     saved = read_prompt(tmp_path / "prompt.safetensors")
     assert sum(tensor.numel() for tensor in saved.collapsed.values()) == pack.stored_parameters
-    again = small_pack("attempt", seeds=[9], sources=saved.collapsed["sources"])
+    again = small_pack("attempt", seeds=[9], sources=saved.collapsed["sources"], methods=TRAINED_NORM)
     again.load_tensors(0, saved.tensors)
     embeddings, mask = texts()
     expected = pack().row_prompts(embeddings, mask)[1]
@@ -131,5 +154,5 @@ def test_use_needs_what_the_file_holds(pack, small_pack, tmp_path):
 
 def test_a_mixture_without_sources_is_refused(small_pack):
     for sources in (None, torch.zeros(0, 10, HIDDEN)):
-        with pytest.raises(InputError, match="attempt mixes source prompts.*tasks.source"):
+        with pytest.raises(InputError, match="attempt.*tasks.source"):
             small_pack("attempt", sources=sources)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from ept.config.settings import EptSettings, PromptSettings
+from ept.config.settings import EptSettings, PromptSettings, check_budget
 from ept.errors import InputError
-from ept.methods.budget import check_budget, decomposition_rank, ept_rank, extra_parameters
+from ept.methods.budget import decomposition_rank, ept_rank, extra_parameters
 from ept.methods.build import build_prompt_module
 
 EMBEDDING = torch.ones(110, 768)

@@ -1,7 +1,7 @@
 """T5's blocks for a frozen backbone, with the names of transformers' checkpoints.
 
-transformers' own modules would do; these start a job three seconds sooner (theirs import half of torch), add masks and
-position bias once instead of in every layer, and read cross-attention without making keys and values of the whole text.
+transformers' own modules would do. These start a job three seconds sooner (theirs import half of torch), add masks and
+position bias once instead of in every layer, and compute cross-attention without keys and values of the whole text.
 What they compute is the same (tests compare them).
 """
 
@@ -24,8 +24,9 @@ ACTIVATIONS = {
 
 @dataclass
 class LayerCache:
-    """Keys and values [rows, heads, length, width] of a decoder layer while text is generated: of the pieces written so
-    far, and of the encoder's output.
+    """Keys and values of one decoder layer while text is generated, each [rows, heads, length, width].
+
+    `keys` and `values` belong to the pieces written so far, the others to the encoder's output.
     """
 
     keys: Tensor | None = None
@@ -34,7 +35,7 @@ class LayerCache:
     encoded_values: Tensor | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add those of new pieces; returns all."""
+        """Append the keys and values of new pieces; returns those of all pieces so far."""
         if self.keys is not None and self.values is not None:
             keys, values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
         self.keys, self.values = keys, values
@@ -46,7 +47,12 @@ class LayerCache:
 
 
 class Attention(nn.Module):
-    """Attention with `bias` added to its unscaled scores, [rows or 1, heads or 1, queries, keys]."""
+    """Attention with `bias` added to its unscaled scores, [rows or 1, heads or 1, queries, keys].
+
+    `dropout` is the rate at which attention weights are dropped.
+    """
+
+    dropout = 0.0
 
     def __init__(self, config: T5Config, has_relative_attention_bias: bool = False):
         super().__init__()
@@ -58,14 +64,14 @@ class Attention(nn.Module):
             self.relative_attention_bias = _embedding(config.relative_attention_num_buckets, config.num_heads)
 
     def forward(self, hidden: Tensor, bias: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """Of `hidden` [rows, length, hidden] to itself and to what `cache` holds."""
+        """Attention of `hidden` [rows, length, hidden] to itself and to the pieces in `cache`; of the same shape."""
         keys, values = self._split(self.k(hidden)), self._split(self.v(hidden))
         if cache is not None:
             keys, values = cache.append(keys, values)
         return self._attend(self._split(self.q(hidden)), keys, values, bias)
 
     def cross(self, hidden: Tensor, encoded: Tensor, bias: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """Of `hidden` [rows, length, hidden] to `encoded` [rows, positions, hidden]."""
+        """Attention of `hidden` [rows, length, hidden] to `encoded` [rows, positions, hidden]; shaped as `hidden`."""
         if cache is None and hidden.shape[1] < self.width and _plain(self.k) and _plain(self.v):
             return self._cross_without_keys(hidden, encoded, bias)
         if cache is None or cache.encoded_keys is None or cache.encoded_values is None:
@@ -77,8 +83,9 @@ class Attention(nn.Module):
         return self._attend(self._split(self.q(hidden)), keys, values, bias)
 
     def _cross_without_keys(self, hidden: Tensor, encoded: Tensor, bias: Tensor) -> Tensor:
-        """The same for few queries: q (W_k e) = (q W_k) e and Σ a (W_v e) = W_v Σ a e, so that W_k and W_v meet a few
-        queries instead of every position.
+        """Cross-attention for few queries, without a product of W_k and W_v with every position of the text.
+
+        q (W_k e) = (q W_k) e, and Σ a (W_v e) = W_v Σ a e.
         """
         rows, length, size = hidden.shape
         queries = self.q(hidden).view(rows, length, -1, self.width)
@@ -86,7 +93,7 @@ class Attention(nn.Module):
         keyed = torch.einsum("rqhw,hwd->rhqd", queries, self.k.weight.view(heads, self.width, size))
         scores = torch.bmm(keyed.reshape(rows, heads * length, size), encoded.transpose(1, 2))
         scores = scores.view(rows, heads, length, -1) + bias
-        weights = scores.float().softmax(-1).to(encoded.dtype)
+        weights = dropped(scores.float().softmax(-1).to(encoded.dtype), self.dropout)
         mixed = torch.bmm(weights.view(rows, heads * length, -1), encoded).view(rows, heads, length, size)
         return self.o(torch.einsum("rhqd,hwd->rqhw", mixed, self.v.weight.view(heads, self.width, size)).flatten(2))
 
@@ -94,12 +101,16 @@ class Attention(nn.Module):
         return projected.unflatten(-1, (-1, self.width)).transpose(1, 2)
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        found = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=1.0)
+        found = functional.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=bias, dropout_p=self.dropout, scale=1.0
+        )
         return self.o(found.transpose(1, 2).flatten(2))
 
 
 class FeedForward(nn.Module):
-    """wo(act(wi x)), or with a gate wo(act(wi_0 x) ∘ wi_1 x)."""
+    """wo(act(wi x)), or with a gate wo(act(wi_0 x) ∘ wi_1 x); `dropout` applies to the input of wo."""
+
+    dropout = 0.0
 
     def __init__(self, config: T5Config):
         super().__init__()
@@ -109,17 +120,17 @@ class FeedForward(nn.Module):
         self.wo = nn.Linear(config.d_ff, config.d_model, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """[rows, length, hidden]."""
+        """Map `hidden` [rows, length, hidden] to the same shape."""
         if hasattr(self, "wi_0"):
-            return self.wo(self.act(self.wi_0(hidden)) * self.wi_1(hidden))
+            return self.wo(dropped(self.act(self.wi_0(hidden)) * self.wi_1(hidden), self.dropout))
         inner = self.wi(hidden)
-        # In place, since nothing else needs `inner`; a layer in 8 bit gives a view, which must stay as it is.
+        # In place, since nothing else needs `inner`; an 8-bit layer returns a view, which must not be changed.
         in_place = self.act is functional.relu and type(self.wi) is nn.Linear
-        return self.wo(functional.relu_(inner) if in_place else self.act(inner))
+        return self.wo(dropped(functional.relu_(inner) if in_place else self.act(inner), self.dropout))
 
 
 class Layer(nn.Module):
-    """A norm before `part`, under the name that checkpoints give it; the sum with the input is the block's."""
+    """A norm, and the part behind it under the name that checkpoints give it; the block adds the input."""
 
     def __init__(self, config: T5Config, name: str, part: nn.Module):
         super().__init__()
@@ -128,7 +139,9 @@ class Layer(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, in the decoder cross-attention, feed-forward."""
+    """Self-attention, in the decoder cross-attention, and feed-forward; `dropout` applies to what each adds."""
+
+    dropout = 0.0
 
     def __init__(self, config: T5Config, decoder: bool, has_relative_attention_bias: bool):
         super().__init__()
@@ -146,21 +159,38 @@ class Block(nn.Module):
         cross_bias: Tensor | None = None,
         cache: LayerCache | None = None,
     ) -> Tensor:
-        """[rows, length, hidden]; a decoder's block reads `encoded` [rows, positions, hidden]."""
+        """The hidden states behind this block.
+
+        Args:
+            hidden: [rows, length, hidden].
+            bias: Added to the scores of self-attention, [rows or 1, heads, length, keys].
+            encoded: For a decoder's block the encoder's output, [rows, positions, hidden].
+            cross_bias: Added to the scores of cross-attention, [rows, 1, 1, positions].
+            cache: Keys and values of the pieces before, while text is generated; it takes up the new ones.
+
+        Returns:
+            [rows, length, hidden].
+        """
         first, last = self.layer[0], self.layer[-1]
-        hidden = hidden + first.SelfAttention(first.layer_norm(hidden), bias, cache)
+        hidden = hidden + dropped(first.SelfAttention(first.layer_norm(hidden), bias, cache), self.dropout)
         if encoded is not None and cross_bias is not None:
             middle = self.layer[1]
-            hidden = hidden + middle.EncDecAttention.cross(middle.layer_norm(hidden), encoded, cross_bias, cache)
-        return hidden + last.DenseReluDense(last.layer_norm(hidden))
+            added = middle.EncDecAttention.cross(middle.layer_norm(hidden), encoded, cross_bias, cache)
+            hidden = hidden + dropped(added, self.dropout)
+        return hidden + dropped(last.DenseReluDense(last.layer_norm(hidden)), self.dropout)
 
     def new_cache(self) -> LayerCache:
-        """For the generation of a text."""
+        """An empty cache for the generation of a text."""
         return LayerCache()
 
 
 class Stack(nn.Module):
-    """Encoder or decoder. The first block holds the position bias of all."""
+    """Encoder or decoder; the first block holds the position bias of all.
+
+    `dropout` is the rate for its embeddings and for its output (`EncoderDecoder` applies it).
+    """
+
+    dropout = 0.0
 
     def __init__(self, config: T5Config, decoder: bool):
         super().__init__()
@@ -175,9 +205,12 @@ class Stack(nn.Module):
         """The weights [buckets, heads] of the position bias."""
         return self.block[0].layer[0].SelfAttention.relative_attention_bias
 
-    def position_bias(self, length: int) -> Tensor:
-        """[1, heads, length, length]: query position, key position (Raffel et al. 2020, section 2.1)."""
-        embedding = self.relative_attention_bias
+    def position_bias(self, length: int, weights: nn.Embedding | None = None) -> Tensor:
+        """[1, heads, length, length]: query position, key position (Raffel et al. 2020, section 2.1).
+
+        `weights` [buckets, heads] take the place of the stack's own.
+        """
+        embedding = self.relative_attention_bias if weights is None else weights
         places = torch.arange(length, device=embedding.weight.device)
         buckets = position_buckets(
             places[None, :] - places[:, None], embedding.num_embeddings, self.max_distance, both_sides=not self.decoder
@@ -186,7 +219,7 @@ class Stack(nn.Module):
 
 
 class T5(nn.Module):
-    """Both stacks, the shared embeddings, and the head that may be tied to them."""
+    """Encoder, decoder, the shared embeddings, and the head that may be tied to them."""
 
     def __init__(self, config: T5Config):
         super().__init__()
@@ -197,7 +230,7 @@ class T5(nn.Module):
 
     @staticmethod
     def around(model: nn.Module) -> "T5":
-        """A T5 made of the modules of a T5ForConditionalGeneration of transformers, which both then share."""
+        """A T5 that shares all modules with `model`, a T5ForConditionalGeneration of transformers."""
         with torch.device("meta"):
             own = T5(T5Config.of(model.config.to_dict()))
         for name, module in model.named_modules():
@@ -208,10 +241,36 @@ class T5(nn.Module):
                 own.get_submodule(name).weight = module.weight
         return own
 
+    def set_dropout(self, rate: float) -> None:
+        """Drop at this rate from the next forward pass on, where transformers' T5 does in training.
+
+        That is: embeddings, attention weights, what attention and feed-forward add, inside feed-forward, and the output
+        of both stacks. 0, the start, changes no bit.
+        """
+        for module in self.modules():
+            if isinstance(module, Attention | FeedForward | Block | Stack):
+                module.dropout = rate
+
+
+def dropped(hidden: Tensor, rate: float) -> Tensor:
+    """`hidden` with dropout at this rate; at 0 the tensor itself."""
+    return functional.dropout(hidden, rate) if rate else hidden
+
 
 def position_buckets(distances: Tensor, buckets: int, max_distance: int, both_sides: bool) -> Tensor:
-    """The bucket of each distance (key minus query): one for each small distance, then wider and wider ones up to
-    `max_distance`; half of them for keys on the right where `both_sides` are seen, else keys on the right count as 0.
+    """The bucket of each distance between positions.
+
+    Each small distance has a bucket of its own; larger ones share buckets that widen up to `max_distance` (Raffel et
+    al. 2020, section 2.1).
+
+    Args:
+        distances: Position of the key minus position of the query, integers of any shape.
+        buckets: The number of buckets.
+        max_distance: The distance from which all share the last bucket.
+        both_sides: Whether half of the buckets are for keys to the right; otherwise these count as distance 0.
+
+    Returns:
+        Numbers of buckets, shaped as `distances`.
     """
     if both_sides:
         buckets //= 2
@@ -227,20 +286,21 @@ def position_buckets(distances: Tensor, buckets: int, max_distance: int, both_si
 
 
 def _plain(module: nn.Module) -> bool:
-    """Whether a module is its weight and nothing else: no bias, hook, quantization or low-rank update."""
+    """Whether a module is a product with its weight alone: no bias, hook, quantization or low-rank update."""
     hooked = module._forward_hooks or module._forward_pre_hooks
     return type(module) is nn.Linear and module.bias is None and not hooked
 
 
 def _embedding(rows: int, columns: int) -> nn.Embedding:
-    """An embedding without numbers. nn.Embedding would draw them, for which torch imports its compiler where the device
-    is `meta`: seconds, for numbers that the checkpoint replaces.
+    """An embedding with uninitialized weights, which the checkpoint replaces.
+
+    nn.Embedding would draw random ones, for which torch imports its compiler on the device `meta`: seconds.
     """
     return nn.Embedding.from_pretrained(torch.empty(rows, columns), freeze=False)
 
 
 class Norm(nn.Module):
-    """Division by the root mean square over the hidden size, and a scale."""
+    """T5's norm: division by the root mean square over the hidden size, times a weight [hidden]."""
 
     def __init__(self, hidden_size: int, epsilon: float):
         super().__init__()
@@ -248,7 +308,7 @@ class Norm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """[..., hidden] in float32 inside, in the weight's dtype outside."""
+        """Normalize `hidden` [..., hidden], computing in float32; the result has the weight's dtype."""
         if hidden.dtype == torch.float32 and not self.weight.requires_grad:
             return FrozenNorm.apply(hidden, self.weight, self.epsilon)
         scale = torch.rsqrt(hidden.float().square().mean(-1, keepdim=True) + self.epsilon)
@@ -256,20 +316,21 @@ class Norm(nn.Module):
 
 
 class FrozenNorm(torch.autograd.Function):
-    """The norm with a weight that is not trained. With its gradient written out it takes half of the time on a CPU, 1
-    to 4 % of a training step.
+    """The norm with a frozen weight, and its gradient written out.
+
+    On a CPU it takes half of the time of automatic differentiation, which saves 1 to 4 % of a training step.
     """
 
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        """hidden * scale * weight, scale = 1 / sqrt(mean(hidden²) + epsilon)."""
+        """Hidden * scale * weight, scale = 1 / sqrt(mean(hidden²) + epsilon)."""
         scale = torch.rsqrt(torch.linalg.vecdot(hidden, hidden).unsqueeze(-1) / hidden.shape[-1] + epsilon)
         ctx.save_for_backward(hidden, weight, scale)
         return hidden * scale * weight
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """scale * (g - hidden * scale² * mean(g * hidden)) with g = gradient * weight."""
+        """Scale * (g - hidden * scale² * mean(g * hidden)) with g = gradient * weight."""
         hidden, weight, scale = ctx.saved_tensors
         weighted = gradient * weight
         mean = torch.linalg.vecdot(weighted, hidden).unsqueeze(-1) / hidden.shape[-1]

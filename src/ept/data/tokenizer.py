@@ -1,24 +1,31 @@
 """The backbone's tokenizer, made ready to encode whole texts."""
 
-from collections.abc import Sequence
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from ept.backbones.families import family_of
 from ept.backbones.files import read_config
-from ept.errors import InputError
+from ept.errors import InputError, reason_of
 from ept.tasks.record import Task
 
 END, PAD = "</s>", "<pad>"
 # A character for private use, which no vocabulary holds.
 UNKNOWN = "\ue000"
+# How many times longer than a text its normalized form may be; published tokenizers stay below 3.
+MAX_GROWTH = 100
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """The tokenizer of a backbone's folder: every text whole, without padding, with `</s>` at its end.
+    """The tokenizer of an encoder-decoder's folder: it encodes texts whole, without padding, and adds `</s>`.
 
     Raises InputError where `</s>` or `<pad>` is unknown, and for what `read_tokenizer` refuses.
     """
@@ -34,19 +41,15 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a backbone's folder: every text whole, without padding.
+    """The tokenizer of a backbone's folder: it encodes texts whole, without padding.
 
     From tokenizer.json (whose own truncation and padding are switched off: T5's cuts at 20 pieces), or else
-    from spiece.model. Raises InputError where neither is there or can be read, or where it has no piece for what it
-    does not know.
+    from spiece.model. Raises InputError where neither is there or can be read, for replacements that multiply a text,
+    and where it has no piece for unknown characters.
     """
     tokenizer = _read(folder)
-    try:
-        tokenizer.encode(UNKNOWN)
-    except Exception as error:  # the library raises bare Exception
-        raise InputError(
-            f"{folder}: the tokenizer cannot encode unknown characters ({error}); copy the model's again"
-        ) from error
+    with _clear_errors(f"{folder}: the tokenizer cannot encode a short text"):
+        tokenizer.decode(tokenizer.encode(UNKNOWN).ids)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -55,28 +58,74 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 def _read(folder: Path) -> Tokenizer:
     path = folder / "tokenizer.json"
     if path.is_file():
-        try:
+        _check_growth(path)
+        with _clear_errors(f"{path}: not a valid tokenizer file"):
             return Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception for a file that it cannot parse
-            raise InputError(f"{path}: this is no tokenizer ({error}); copy the model's again") from error
-    if (folder / "spiece.model").is_file():
+    path = folder / "spiece.model"
+    if path.is_file():
         from transformers import AutoTokenizer
 
-        try:
+        with _clear_errors(f"{path}: not a valid tokenizer file for config.json's model"):
             return AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
-        except Exception as error:  # transformers and protobuf raise many kinds
-            raise InputError(
-                f"{folder / 'spiece.model'}: this is no tokenizer of config.json's model; copy the model's again, or "
-                "its tokenizer.json"
-            ) from error
     raise InputError(f"{folder}: there is no tokenizer.json and no spiece.model; copy the model's there")
+
+
+@contextlib.contextmanager
+def _clear_errors(what: str) -> Iterator[None]:
+    """One sentence for whatever the tokenizers library raises, and no other output.
+
+    It raises bare Exception, and where it panics a BaseException, after it has printed a stack trace to the file
+    descriptor of standard error.
+    """
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise InputError(f"{what} ({reason_of(error)}); copy the model's tokenizer again") from error
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+def _check_growth(path: Path) -> None:
+    """Raise InputError for chained replacements that would make gigabytes of a short text."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        parts = [values.get(key) for key in ("normalizer", "pre_tokenizer", "decoder")]
+        growth = max(math.prod(_growths(part)) for part in parts)
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(f"{path}: not a valid tokenizer file ({reason_of(error)}); copy the model's again") from error
+    if growth > MAX_GROWTH:
+        raise InputError(
+            f"{path}: its replacements can make a text {growth:.3g} times as long, at most {MAX_GROWTH} is allowed; "
+            "copy the model's again"
+        )
+
+
+def _growths(part: Any) -> Iterator[float]:
+    """How many times longer each replacement below a part of tokenizer.json can make a text."""
+    if isinstance(part, list):
+        for below in part:
+            yield from _growths(below)
+    elif isinstance(part, dict):
+        if part.get("type") == "Replace":
+            pattern = part["pattern"].get("String")
+            # A regular expression can match between any two characters.
+            yield max(1.0, len(part["content"]) / len(pattern)) if pattern else 1.0 + len(part["content"])
+        for below in part.values():
+            yield from _growths(below)
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """A source is `front`, the text and `back`; a label is the text as it reads behind `cue`, and the end piece.
+    """How a backbone's family writes texts and labels: `front`, the text and `back`; then the label and the end piece.
 
-    A text that is too long is cut at its end; `front` and `back` stay.
+    A label is written as it reads after `cue`. A text that is too long is cut at its end; `front` and `back` stay.
+    `vocabulary` is the number of pieces that the backbone has an embedding of.
     """
 
     tokenizer: Tokenizer
@@ -85,16 +134,28 @@ class Pieces:
     cue: str
     end_id: int
     pad_id: int
+    vocabulary: int = 2**31
 
     def sources(self, texts: Sequence[str], length: int) -> tuple[list[list[int]], int]:
         """The pieces of each text, at most `length` with `front` and `back`, and how many texts were cut."""
         room = length - len(self.front) - len(self.back)
         if room < 1:
             raise InputError(
-                f"data.source_length is {length}, but {length - room} pieces of that stand round every text; raise it"
+                f"data.source_length is {length}, but {length - room} pieces of that surround every text; raise it"
             )
-        bodies = [found.ids for found in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        with _clear_errors("the tokenizer cannot encode a text of the task"):
+            bodies = [found.ids for found in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
         return [self.front + body[:room] + self.back for body in bodies], sum(len(body) > room for body in bodies)
+
+    def checked(self, rows: list[list[int]]) -> list[list[int]]:
+        """The rows as they are. Raises InputError for a piece that the backbone has no embedding of."""
+        largest = max((max(row, default=0) for row in rows), default=0)
+        if largest >= self.vocabulary:
+            raise InputError(
+                f"the tokenizer writes piece {largest}, but the backbone's config.json has {self.vocabulary} pieces "
+                "(vocab_size); use the tokenizer that belongs to the backbone"
+            )
+        return rows
 
     def label(self, text: str) -> list[int]:
         """The pieces of a label with the end piece."""
@@ -103,6 +164,11 @@ class Pieces:
     def words(self, text: str) -> list[int]:
         """The pieces of a text and nothing else."""
         return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def common(self, count: int) -> list[int]:
+        """The pieces with the `count` lowest numbers but for special ones: tokenizers number pieces by frequency."""
+        special = {piece for piece, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
+        return [piece for piece in range(min(count, self.tokenizer.get_vocab_size())) if piece not in special]
 
     def text(self, pieces: Sequence[int]) -> str:
         """Generated pieces as text."""
@@ -116,41 +182,52 @@ def load_pieces(folder: str | Path, cue: str = Task.cue) -> Pieces:
     is missing, cannot be read, or lacks the pieces that the family needs.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file() or family_of(read_config(folder)).encoder_decoder:
+    config = read_config(folder) if (folder / "config.json").is_file() else None
+    if config is None or family_of(config).encoder_decoder:
         tokenizer = load_tokenizer(folder)
-        end_id, pad_id = tokenizer.token_to_id(END), tokenizer.token_to_id(PAD)
-        return Pieces(tokenizer, front=[], back=[end_id], cue="", end_id=end_id, pad_id=pad_id)
-    return _causal(read_tokenizer(folder), read_config(folder), folder, f"\n{cue}")
+        end_id, pad_id = _id(tokenizer, END), _id(tokenizer, PAD)
+        pieces = Pieces(tokenizer, [], [end_id], "", end_id, pad_id, _vocabulary(config))
+    else:
+        pieces = _causal(read_tokenizer(folder), config, folder, f"\n{cue}")
+    pieces.checked([[*pieces.front, *pieces.back, pieces.end_id, pieces.pad_id]])
+    return pieces
 
 
-def _causal(tokenizer: Tokenizer, config: dict, folder: Path, cue: str) -> Pieces:
-    """[ours] The text, a line that asks for the answer, and the label behind it; [known, PEFT] what the tokenizer puts
-    before a text stays there, behind the prompt.
+# Of pieces that load_tokenizer has found there.
+def _id(tokenizer: Tokenizer, piece: str) -> int:
+    return cast(int, tokenizer.token_to_id(piece))
+
+
+def _vocabulary(config: dict[str, Any] | None) -> int:
+    size = (config or {}).get("vocab_size")
+    return size if isinstance(size, int) and 0 < size < 2**31 else 2**31
+
+
+def _causal(tokenizer: Tokenizer, config: dict[str, Any], folder: Path, cue: str) -> Pieces:
+    """[ours] The text, a line that asks for the answer, and the label after it.
+
+    [known, PEFT] What the tokenizer puts before a text stays there, after the prompt.
     """
     end_id = config.get("eos_token_id")
     end_id = end_id[0] if isinstance(end_id, list) and end_id else end_id
-    if not isinstance(end_id, int) or tokenizer.id_to_token(end_id) is None:
+    if not isinstance(end_id, int) or not 0 <= end_id < 2**31 or tokenizer.id_to_token(end_id) is None:
         raise InputError(
-            f"{folder / 'config.json'}: eos_token_id is {end_id}, which is no piece of the tokenizer; without it no "
+            f"{folder / 'config.json'}: eos_token_id is {end_id}, which the tokenizer does not have; without it no "
             "label ends, so use the tokenizer that belongs to the backbone"
         )
-    marked = tokenizer.encode("x").ids
-    plain = tokenizer.encode("x", add_special_tokens=False).ids
+    with _clear_errors(f"{folder}: the tokenizer cannot encode a short text"):
+        marked = tokenizer.encode("x").ids
+        plain = tokenizer.encode("x", add_special_tokens=False).ids
     front = marked[: marked.index(plain[0])] if plain and plain[0] in marked else []
     pad_id = config.get("pad_token_id")
-    return Pieces(
-        tokenizer,
-        front=front,
-        back=following(tokenizer, "x", cue),
-        cue=cue,
-        end_id=end_id,
-        # Padding is never looked at.
-        pad_id=end_id if pad_id is None else pad_id,
-    )
+    # Padding is never looked at.
+    pad_id = pad_id if isinstance(pad_id, int) and not isinstance(pad_id, bool) and pad_id >= 0 else end_id
+    back = following(tokenizer, "x", cue)
+    return Pieces(tokenizer, front, back, cue, end_id, pad_id, _vocabulary(config))
 
 
 def following(tokenizer: Tokenizer, before: str, text: str) -> list[int]:
-    """The pieces of `text` as they are behind `before`: some tokenizers put a blank before whatever is alone."""
+    """The pieces of `text` as they are after `before`: some tokenizers put a blank before the first word of a text."""
     first = tokenizer.encode(before, add_special_tokens=False).ids
     both = tokenizer.encode(before + text, add_special_tokens=False).ids
     if both[: len(first)] == first:

@@ -29,8 +29,9 @@ class Bottleneck(nn.Module):
 
 
 class Adapter(WeightModule):
-    """[known] A bottleneck after self-attention and feed-forward of every layer, before the residual connection, none
-    after cross-attention; the layer norms are trained with them.
+    """A bottleneck after self-attention and feed-forward of every layer, before the residual connection [known].
+
+    None after cross-attention; the layer norms are trained with them.
     """
 
     dropped_layers = 0
@@ -60,8 +61,9 @@ class Adapter(WeightModule):
 
 
 class AdapterDrop(Adapter):
-    """[known] Adapter without the first `adapterdrop_layers` layers of each stack. [ours] Those layers stay the
-    backbone's own, norms included: what the method is for is that tasks share them and no gradient enters them.
+    """Adapter without the first `adapterdrop_layers` layers of each stack [known].
+
+    [ours] Those layers stay the backbone's own, norms included: tasks then share them and no gradient enters them.
     """
 
     def attach(self, model: nn.Module) -> None:

@@ -1,10 +1,12 @@
 """ATTEMPT, attentional mixtures of soft prompts (Asai et al., EMNLP 2022)."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ept.errors import InputError
@@ -15,12 +17,10 @@ BOTTLENECK = 100
 """Width of the attention network [known, released code], whatever the prompt's length."""
 
 
-class MixtureOutput(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class MixtureOutput(PromptOutput):
     """Target prompt, frozen source prompts and attention network; the prompt of a row depends on its text."""
 
-    prompt: Tensor
-    """[runs, length, hidden], the target prompt."""
-    offset: None
     sources: Tensor
     """[runs, sources, length, hidden], without gradient."""
     down: Tensor
@@ -55,18 +55,15 @@ class MixtureOutput(NamedTuple):
         scores = torch.bmm(query, prompts.amax(2).transpose(1, 2))
         return (scores / (math.e * hidden.shape[-1])).softmax(-1)
 
-    slice = PromptOutput.slice
-    detached = PromptOutput.detached
-    select = PromptOutput.select
-
 
 class MixturePrompt(PromptModule):
-    """A target prompt plus a mixture of it and frozen source prompts, weighed by attention for each text.
+    """A target prompt plus a mixture of it and frozen source prompts, weighted by attention for each text.
 
     [known, paper and released code] P = P_target + Σ a_j P_j over sources and target; the attention network maps
-    d -> 100 -> d without biases, SiLU between, a layer norm with scale and shift behind. Trained are the target
-    prompt, the maps and the layer norm: length · d + 200 d + 2 d parameters. Maps start normal with deviation 0.01,
-    the target prompt as PT's does. [ours] The attention network is not pretrained on the source tasks.
+    d -> 100 -> d without biases, SiLU between, a layer norm with scale and shift behind. Maps start normal with
+    deviation 0.01. [known, released code] The target prompt starts as the first source prompt, and the layer norm stays
+    frozen: length · d + 200 d trained parameters; `attempt.train_norm` trains its 2 d too, as the paper's count says.
+    [ours] The attention network is not pretrained on the source tasks.
     """
 
     second_group = "attention"
@@ -75,20 +72,44 @@ class MixturePrompt(PromptModule):
         super().__init__(setup)
         if setup.sources is None or not len(setup.sources):
             raise InputError("attempt mixes source prompts, but there are none; name source tasks in tasks.source")
-        self.prompt = initial_prompt(setup, setup.prompt.length)
+        options, sources = setup.methods.attempt, setup.sources.detach()
+        if options.target_init == "source":
+            self.prompt = per_run(setup, lambda _: sources[0].float().cpu())
+        else:
+            self.prompt = initial_prompt(setup, setup.prompt.length)
         self.down = per_run(setup, lambda g: 0.01 * torch.randn(self.hidden_size, BOTTLENECK, generator=g))
         self.up = per_run(setup, lambda g: 0.01 * torch.randn(BOTTLENECK, self.hidden_size, generator=g))
-        self.scale = ones(setup, self.hidden_size)
-        self.shift = zeros(setup, self.hidden_size)
-        self.register_buffer("sources", setup.sources.detach().to(self.prompt))
+        self.scale = ones(setup, self.hidden_size).requires_grad_(options.train_norm)
+        self.shift = zeros(setup, self.hidden_size).requires_grad_(options.train_norm)
+        self.register_buffer("sources", sources.to(self.prompt))
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """What is trained, by name."""
+        return ((name, part) for name, part in super().named_parameters(*args, **kwargs) if part.requires_grad)
 
     def forward(self) -> MixtureOutput:
         """The parts of the mixture; rows meet their text in `MixtureOutput.row_prompts`."""
-        sources = self.sources.expand(self.runs, -1, -1, -1)
-        return MixtureOutput(self.prompt, None, sources, self.down, self.up, self.scale, self.shift)
+        return MixtureOutput(
+            self.prompt,
+            None,
+            sources=self.sources.expand(self.runs, -1, -1, -1),
+            down=self.down,
+            up=self.up,
+            scale=self.scale,
+            shift=self.shift,
+        )
 
     @torch.no_grad()
     def collapse(self, run: int) -> dict[str, Tensor]:
         """All that is trained, and the source prompts [sources, length, hidden]: a new text needs them all."""
         trained = {name: tensor.clone() for name, tensor in self.tensors(run).items()}
         return {**trained, "sources": self.sources.clone()}
+
+    @classmethod
+    def served(cls, stored: Mapping[str, Tensor]) -> MixtureOutput:
+        """See `PromptModule.served`; rows meet their text in `MixtureOutput.row_prompts`."""
+        parts = {name: stored[name].unsqueeze(0) for name in ("sources", "down", "up")}
+        width = stored["up"].shape[1]
+        norm = {"scale": torch.ones(width).to(stored["up"]), "shift": torch.zeros(width).to(stored["up"])}
+        parts |= {name: stored.get(name, start).unsqueeze(0) for name, start in norm.items()}
+        return MixtureOutput(stored["prompt"].unsqueeze(0), None, **parts)

@@ -67,6 +67,10 @@ class MethodModule(nn.Module):
                 f"{origin}: tensor {name} holds NaN or infinity; use a {self.stored_as} of a run that did not diverge"
             )
 
+    def target_tensors(self, run: int) -> dict[str, Tensor]:
+        """The tensors of one run that its prompt file keeps, from which the runs of target tasks start."""
+        return self.tensors(run)
+
     def collapse(self, run: int) -> dict[str, Tensor]:
         """What use needs of one run for the same outputs, as copies."""
         raise NotImplementedError

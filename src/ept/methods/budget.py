@@ -1,33 +1,7 @@
 """The parameter budget and the rank of the low-rank pair. No torch: the configuration imports this."""
 
-from ept.config.settings import EptSettings, PromptSettings
+from ept.config.settings import AdeptSettings, EptSettings, PromptSettings
 from ept.errors import InputError
-
-
-def check_budget(prompt: PromptSettings, ept: EptSettings) -> None:
-    """Raise InputError for settings that are impossible with any backbone."""
-    for section, settings, names in (
-        ("prompt", prompt, ("length", "short_length", "rank", "reference_length")),
-        ("ept", ept, ("fusion_rank", "spaces", "space_rank")),
-    ):
-        for name in names:
-            value = getattr(settings, name)
-            if value != "auto" and value < 1:
-                raise InputError(f"{section}.{name} is {value}; it must be at least 1")
-    if prompt.short_length >= prompt.length:
-        raise InputError(
-            f"prompt.short_length is {prompt.short_length}, which leaves no room for the low-rank pair of "
-            f"DePT and EPT; choose it below prompt.length, {prompt.length}"
-        )
-    if prompt.init == "text" and not prompt.init_text.strip():
-        raise InputError("prompt.init is text, but prompt.init_text is empty; write the text there")
-    if prompt.init != "text" and prompt.init_text:
-        raise InputError(f"prompt.init_text is set, but prompt.init is {prompt.init}; it needs init: text")
-    if ept.budget == "matched" and ept.projection == "full" and ept.has_projection:
-        raise InputError(
-            "ept.budget matched cannot be met with ept.projection full, whose maps alone exceed it; use "
-            "budget decomposition or projection low_rank"
-        )
 
 
 def decomposition_rank(prompt: PromptSettings, hidden_size: int) -> int:
@@ -72,6 +46,40 @@ def ept_rank(prompt: PromptSettings, ept: EptSettings, hidden_size: int) -> int:
             "prompt.short_length or ept.spaces, or use budget decomposition"
         )
     return min(rank, most)
+
+
+def adept_rank(prompt: PromptSettings, adept: AdeptSettings, hidden_size: int) -> int:
+    """The width r of ADePT's network: length · d = short_length · d + (2 d + 1) · r + d for `auto` (r = 19 on T5-base).
+
+    Raises InputError where the rank asked for does not fit or none does.
+    """
+    budget = prompt.length * hidden_size
+    most = ((prompt.length - prompt.short_length - 1) * hidden_size) // (2 * hidden_size + 1)
+    if adept.rank != "auto" and adept.rank > most:
+        raise InputError(
+            f"adept.rank is {adept.rank}, but with prompt.short_length {prompt.short_length} and hidden size "
+            f"{hidden_size} the budget of {budget:,} parameters allows at most {most}; lower adept.rank or "
+            "prompt.short_length, or use rank: auto"
+        )
+    if most < 1:
+        raise InputError(
+            f"prompt.short_length {prompt.short_length} leaves too little of the budget of prompt.length "
+            f"{prompt.length} for ADePT's network at hidden size {hidden_size}; lower prompt.short_length"
+        )
+    return most if adept.rank == "auto" else adept.rank
+
+
+def codeword_length(key: str, asked: int, hidden_size: int) -> int:
+    """How many hidden units a codeword of ACCEPT covers: the setting `key`, or all where that is more.
+
+    Raises InputError where it does not divide the hidden size.
+    """
+    length = min(asked, hidden_size)
+    if hidden_size % length:
+        raise InputError(
+            f"{key} is {asked}, which does not divide the hidden size {hidden_size}; choose a divisor of it"
+        )
+    return length
 
 
 def extra_parameters(ept: EptSettings, hidden_size: int) -> int:

@@ -8,7 +8,7 @@ from ept.methods.prompt import PromptOutput
 
 
 def combine(output: PromptOutput, embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """[P; E + C[:L]] for all rows of all runs, as one batch for the backbone.
+    """Return [P; E + offsets] of all rows of all runs as one batch for the backbone.
 
     `embeddings` [runs, batch, length, hidden] of the text, `mask` [runs, batch, length] with 1 at pieces and
     0 at padding. Returns embeddings [runs * batch, prompt_length + length, hidden] in the text's dtype and
@@ -16,26 +16,21 @@ def combine(output: PromptOutput, embeddings: Tensor, mask: Tensor) -> tuple[Ten
     hidden size or text length do not fit the prompts.
     """
     _check(output, embeddings)
-    length = embeddings.shape[2]
     prompt = output.row_prompts(embeddings, mask).to(embeddings.dtype)
-    if output.offset is not None:
+    offsets = output.row_offsets(embeddings)
+    if offsets is not None:
         # Summed in float32 and rounded once: rounding the offset first would add a second error.
-        embeddings = (embeddings + output.offset[:, None, :length]).to(embeddings.dtype)
+        embeddings = (embeddings + offsets).to(embeddings.dtype)
     joined = torch.cat([prompt, embeddings], dim=2)
     joined_mask = torch.cat([mask.new_ones(prompt.shape[:3]), mask], dim=2)
     return joined.flatten(0, 1), joined_mask.flatten(0, 1)
 
 
 def _check(output: PromptOutput, embeddings: Tensor) -> None:
-    runs, _, length, hidden = embeddings.shape
+    runs, _, _, hidden = embeddings.shape
     for name, part in (("prompt", output.prompt), ("offset", output.offset)):
         if part is not None and (part.shape[0], part.shape[-1]) != (runs, hidden):
             raise InputError(
                 f"the {name} has shape {list(part.shape)}, the text {list(embeddings.shape)}: runs (first) "
                 "and hidden size (last) must agree"
             )
-    if output.offset is not None and length > output.offset.shape[1]:
-        raise InputError(
-            f"a text has {length} pieces, but the prompt was made for at most {output.offset.shape[1]}; cut "
-            "the texts or load the prompt for a longer source length"
-        )

@@ -1,13 +1,14 @@
 """DePT, decomposed prompt tuning (Shi & Lipani, ICLR 2024)."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from ept.methods.budget import decomposition_rank
 from ept.methods.initialize import initial_prompt, per_run, zeros
-from ept.methods.prompt import PromptModule, PromptOutput, PromptSetup
+from ept.methods.prompt import PromptModule, PromptOutput, PromptSetup, fit_rows
 
 
 class DecomposedPrompt(PromptModule):
@@ -25,13 +26,16 @@ class DecomposedPrompt(PromptModule):
         self.rank = self.choose_rank(setup)
         self.scale = 8 / math.sqrt(self.rank)
         self.prompt = initial_prompt(setup, setup.prompt.short_length)
-        self.A = per_run(setup, self._draw_A)
-        self.B = zeros(setup, self.rank, self.hidden_size)
+        self.A, self.B = self.make_pair(setup)
 
     @staticmethod
     def choose_rank(setup: PromptSetup) -> int:
         """r, from the parameter budget."""
         return decomposition_rank(setup.prompt, setup.hidden_size)
+
+    def make_pair(self, setup: PromptSetup) -> tuple[nn.Parameter, nn.Parameter]:
+        """A [runs, source_length, rank] and B [runs, rank, hidden] at their start."""
+        return per_run(setup, self._draw_A), zeros(setup, self.rank, self.hidden_size)
 
     def forward(self) -> PromptOutput:
         """P_s [runs, short_length, hidden] and C [runs, source_length, hidden]."""
@@ -42,16 +46,21 @@ class DecomposedPrompt(PromptModule):
         return self.scale * torch.bmm(self.A, self.B)
 
     def fit_tensor(self, run: int, name: str, tensor: Tensor) -> Tensor:
-        """A [m', r] for another source length: surplus rows cut, missing ones drawn with the run's seed."""
-        if name != "A" or tensor.dim() != 2 or tensor.shape[1] != self.rank:
-            return tensor
-        fresh = self._draw_A(torch.Generator().manual_seed(self.seeds[run])).to(tensor)
-        return torch.cat([tensor[: self.source_length], fresh[len(tensor) :]])
+        """A [m', r] for another source length: surplus rows are cut, missing ones are zeros."""
+        fits = name == "A" and tensor.dim() == 2 and tensor.shape[1] == self.rank
+        return fit_rows(tensor, self.source_length) if fits else tensor
 
     @torch.no_grad()
     def collapse(self, run: int) -> dict[str, Tensor]:
         """The prepended prompt, A and B of one run: a DePT prompt with the same outputs."""
         return {**super().collapse(run), "A": self.A[run].clone(), "B": self.B[run].clone()}
+
+    @classmethod
+    def served(cls, stored: Mapping[str, Tensor]) -> PromptOutput:
+        """See PromptModule; C = γ A B with γ = 8 / sqrt(r)."""
+        scale = 8 / math.sqrt(stored["A"].shape[1])
+        product = scale * torch.mm(stored["A"], stored["B"])
+        return PromptOutput(stored["prompt"].unsqueeze(0), product.unsqueeze(0))
 
     def _draw_A(self, generator: torch.Generator) -> Tensor:
         rows = torch.empty(self.source_length, self.rank)

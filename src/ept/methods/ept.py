@@ -10,54 +10,70 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ept.errors import InputError
 from ept.methods.budget import ept_rank
 from ept.methods.dept import DecomposedPrompt
-from ept.methods.initialize import embedding_rms, ones, per_run, zeros
+from ept.methods.initialize import draw_prompt, embedding_rms, ones, per_run, zeros
 from ept.methods.prompt import PromptOutput, PromptSetup
 
 
 def normalize_rows(rows: Tensor) -> Tensor:
-    """[ours] n(x) = x / sqrt(mean(x²) + 1e-6) for each row x of [..., hidden]."""
+    """Normalize each row: n(x) = x / sqrt(mean(x²) + 1e-6) for a row x of [..., hidden] [ours]."""
     return rows / (rows.square().mean(-1, keepdim=True) + 1e-6).sqrt()
 
 
 def normalize_product(product: Tensor, embedding_rms: float) -> Tensor:
-    """[ours] v(C) = C · e / sqrt(mean(C²) + (0.01 e)²), the mean over all of a run's C.
+    """Scale to the size of embeddings: v(C) = C · e / sqrt(mean(C²) + (0.01 e)²), the mean over a run's rows [ours].
 
-    C and result [runs, source_length, hidden]; e is the embeddings' root mean square. A trained short prompt
-    is 25-130 times larger than C, so that C as it is would change almost nothing.
+    Rows and result are [runs, rows, hidden]; e is the embeddings' root mean square. A trained short prompt is 25-130
+    times larger than C, which would change almost nothing as it is.
     """
     mean_square = product.square().mean((1, 2), keepdim=True)
     return product * embedding_rms / (mean_square + (0.01 * embedding_rms) ** 2).sqrt()
 
 
 class DotFusion(nn.Module):
-    """F = gain · softmax(n(P_s) n(C)^T / sqrt(d)) v(C), gain a learned scalar a run that starts at 1.
+    """F = gain · softmax(n(P_s) n(K)^T / sqrt(d)) v(K) for the rows K that P_s attends to, gain one scalar a run.
 
     [known in words: an attention network captures the difference in knowledge between low-rank product and
-    short prompt and adds it to the short prompt] [ours: this equation, and the normalizations]
+    short prompt and adds it to the short prompt] [ours: this equation, the normalizations and K (`fusion_context`):
+    the rows of C that training texts reach, since the others are never added to anything; all of its rows; the rows of
+    B; or the reached rows and P_s itself, which has its own values] `fusion_difference` subtracts P_s before the gain.
+    The gain starts at 1, or at 0 where F would not be zero at the start.
     """
 
     def __init__(self, setup: PromptSetup):
         super().__init__()
         self.embedding_rms = embedding_rms(setup.embedding)
-        self.gain = ones(setup)
+        self.reached = setup.reached_length
+        self.context = setup.ept.fusion_context
+        self.difference = setup.ept.fusion_difference
+        self.gain = zeros(setup) if self.difference or self.context == "joint" else ones(setup)
 
-    def forward(self, prompt: Tensor, product: Tensor) -> Tensor:
-        """F [runs, short_length, hidden] from P_s of the same shape and C [runs, source_length, hidden]."""
-        values = normalize_product(product, self.embedding_rms)
-        return self.attend(normalize_rows(prompt), normalize_rows(product), values)
+    def forward(self, prompt: Tensor, product: Tensor, factors: Tensor) -> Tensor:
+        """F [runs, short_length, hidden] from P_s of the same shape, C [runs, source_length, hidden] and B."""
+        rows = {"all": product, "factors": factors}.get(self.context, product[:, : self.reached])
+        keys, values = normalize_rows(rows), normalize_product(rows, self.embedding_rms)
+        if self.context == "joint":
+            keys, values = torch.cat([keys, normalize_rows(prompt)], 1), torch.cat([values, prompt], 1)
+        read = self.read(normalize_rows(prompt), keys, values)
+        return self.gain[:, None, None] * (read - prompt if self.difference else read)
 
-    def attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Attention, scaled by one over the root of the keys' width, times the run's gain."""
+    def read(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """What the queries [runs, short_length, hidden] attend to in [runs, rows, hidden]."""
+        return self.attend(queries, keys, values)
+
+    @staticmethod
+    def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Attention, scaled by one over the root of the keys' width."""
         scores = torch.bmm(queries, keys.transpose(1, 2)) / math.sqrt(keys.shape[-1])
-        return self.gain[:, None, None] * torch.bmm(scores.softmax(-1), values)
+        return torch.bmm(scores.softmax(-1), values)
 
 
 class ProjectedFusion(DotFusion):
     """The same with low-rank maps of rank k = `fusion_rank`.
 
-    [ours] Queries n(P_s) W_q and keys n(C) W_k with W_q, W_k [d, k], scale 1 / sqrt(k); values v(C) W_v W_o
+    [ours] Queries n(P_s) W_q and keys n(K) W_k with W_q, W_k [d, k], scale 1 / sqrt(k); values v(K) W_v W_o
     with W_v [d, k], W_o [k, d]. Entries are normal with variance one over the rows of the map, which keeps
     sizes as they are.
     """
@@ -72,12 +88,10 @@ class ProjectedFusion(DotFusion):
         self.W_q, self.W_k, self.W_v = draw(hidden, rank), draw(hidden, rank), draw(hidden, rank)
         self.W_o = draw(rank, hidden)
 
-    def forward(self, prompt: Tensor, product: Tensor) -> Tensor:
-        """F [runs, short_length, hidden] from P_s of the same shape and C [runs, source_length, hidden]."""
-        queries = torch.bmm(normalize_rows(prompt), self.W_q)
-        keys = torch.bmm(normalize_rows(product), self.W_k)
-        values = torch.bmm(normalize_product(product, self.embedding_rms), self.W_v)
-        return torch.bmm(self.attend(queries, keys, values), self.W_o)
+    def read(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """What the queries attend to, through the maps."""
+        mapped = (torch.bmm(queries, self.W_q), torch.bmm(keys, self.W_k), torch.bmm(values, self.W_v))
+        return torch.bmm(self.attend(*mapped), self.W_o)
 
 
 class Spaces(nn.Module):
@@ -104,7 +118,7 @@ class Spaces(nn.Module):
         self.V = zeros(setup, width, hidden)
 
     def gate(self, prompt: Tensor) -> Tensor:
-        """g [runs, short_length or 1, spaces], positive with sum 1 over the spaces."""
+        """The weights g [runs, short_length or 1, spaces], positive with sum 1 over the spaces."""
         rows = normalize_rows(prompt)
         if not self.per_token:
             rows = rows.mean(1, keepdim=True)
@@ -151,7 +165,8 @@ class EptPrompt(DecomposedPrompt):
     [known in words: the joint prompt replaces the original; only the prompt is prepended, the low-rank
     product updates the text's embeddings] [ours: the sum] F comes from the fusion of P_s with C, P_m from the
     spaces of P_s. With the starts of the parts EPT equals DePT at the start exactly. P* does not depend on
-    the text: for use, EPT is a DePT prompt (`collapse`).
+    the text: for use, EPT is a DePT prompt (`collapse`). [ours] `decomposition: svd` reads "decomposition" as one of a
+    whole prompt: see `make_pair`.
     """
 
     def __init__(self, setup: PromptSetup):
@@ -165,12 +180,30 @@ class EptPrompt(DecomposedPrompt):
         """r, from the parameter budget that `ept.budget` names."""
         return ept_rank(setup.prompt, setup.ept, setup.hidden_size)
 
+    def make_pair(self, setup: PromptSetup) -> tuple[nn.Parameter, nn.Parameter]:
+        """A and B at their start, as DePT's or from a singular value decomposition.
+
+        [ours] `svd`: A = 0 and B = Σ_r V_rᵀ / sqrt(l) from the r largest singular values of the prompt U Σ Vᵀ of l
+        tokens with which PT would start. C is zero at the start in both.
+        """
+        if setup.ept.decomposition == "product":
+            return super().make_pair(setup)
+        length, most = setup.prompt.length, min(setup.prompt.length, setup.hidden_size)
+        if self.rank > most:
+            raise InputError(
+                f"ept.decomposition svd: a prompt of {length} tokens has at most rank {most}, not {self.rank}"
+            )
+        starts = [draw_prompt(setup, length, torch.Generator().manual_seed(seed)) for seed in setup.seeds]
+        _, values, directions = torch.linalg.svd(torch.stack(starts), full_matrices=False)
+        factors = (values[..., None] * directions / math.sqrt(length))[:, : self.rank]
+        return zeros(setup, self.source_length, self.rank), nn.Parameter(factors.to(setup.embedding.device))
+
     def forward(self) -> PromptOutput:
         """P* [runs, short_length, hidden] and C [runs, source_length, hidden]."""
         product = self.product()
         prompt = self.prompt if self.spaces is None else self.spaces(self.prompt)
         if self.fusion is not None:
-            prompt = prompt + self.fusion(self.prompt, product)
+            prompt = prompt + self.fusion(self.prompt, product, self.B)
         return PromptOutput(prompt, product)
 
     @torch.no_grad()
@@ -181,7 +214,7 @@ class EptPrompt(DecomposedPrompt):
         """
         found: dict[str, float | list[float]] = {}
         if self.fusion is not None:
-            fused = self.fusion(self.prompt, self.product())[run]
+            fused = self.fusion(self.prompt, self.product(), self.B)[run]
             found["fusion_ratio"] = float(fused.norm() / self.prompt[run].norm())
             found["gain"] = float(self.fusion.gain[run])
         if self.spaces is not None:

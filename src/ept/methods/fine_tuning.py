@@ -7,7 +7,10 @@ from ept.methods.weights import WeightModule
 
 
 class FineTuning(WeightModule):
-    """[known] Every parameter of the backbone, embeddings and position biases included; wants float32."""
+    """Every parameter of the backbone is trained, embeddings and position biases included [known].
+
+    Needs a float32 backbone.
+    """
 
     def attach(self, model: nn.Module) -> None:
         """Train a copy of each parameter; the originals wait for `close`."""
@@ -16,16 +19,14 @@ class FineTuning(WeightModule):
 
 
 class BitFit(WeightModule):
-    """[known] T5 has no biases, so zeros are added to its linear layers, norms and lm_head; wants float32.
+    """Only biases are trained [known]. T5 has none: zeros are added to its linear layers, norms and lm_head.
 
-    The published 282,496 parameters on T5-base include those of lm_head; the released code of ATTEMPT trains all others
-    and keeps these frozen.
+    Needs a float32 backbone. The published 282,496 parameters on T5-base include the bias of lm_head, which the
+    released configuration of ATTEMPT (freeze_bitfit_lm_head) trains too.
     """
 
     def attach(self, model: nn.Module) -> None:
-        """Train the biases that there are; add one [outputs] to every other linear layer and [hidden] to every other
-        norm.
-        """
+        """Train the biases that exist; add one to every other linear layer [outputs] and norm [hidden]."""
         norms = set(self.backbone.norms(model))
         for module in list(model.modules()):
             if isinstance(getattr(module, "bias", None), nn.Parameter):

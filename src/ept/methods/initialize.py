@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from ept.errors import InputError
 from ept.methods.prompt import PromptSetup
 
+COMMON_PIECES = 5000
+"""How many of the most common pieces a start from the vocabulary draws from."""
+
 
 def per_run(setup: PromptSetup, draw: Callable[[torch.Generator], Tensor]) -> nn.Parameter:
     """A parameter [runs, ...]: what `draw` gives with each run's generator."""
@@ -29,8 +32,12 @@ def initial_prompt(setup: PromptSetup, length: int) -> nn.Parameter:
 
     Raises InputError where the start needs pieces (of a text, of labels) and there are none.
     """
-    start = _STARTS[setup.prompt.init]
-    return per_run(setup, lambda generator: start(setup, length, generator).float().cpu())
+    return per_run(setup, lambda generator: draw_prompt(setup, length, generator))
+
+
+def draw_prompt(setup: PromptSetup, length: int, generator: torch.Generator) -> Tensor:
+    """One run's prompt [length, hidden] at its start, float32 on the CPU."""
+    return _STARTS[setup.prompt.init](setup, length, generator).float().cpu()
 
 
 def embedding_rms(embedding: Tensor) -> float:
@@ -39,13 +46,14 @@ def embedding_rms(embedding: Tensor) -> float:
 
 
 def from_vocabulary(setup: PromptSetup, length: int, generator: torch.Generator) -> Tensor:
-    """Embeddings of random pieces, [length, hidden].
+    """Embeddings of random frequent pieces, [length, hidden]: of `setup.vocabulary`, or of the first 5,000.
 
-    [known: sampled vocabulary, Lester et al. 2021] [ours: all pieces, none twice before all were taken]
+    [known: the 5,000 most common pieces, Lester et al. 2021, section 3.2] [ours: those with the lowest numbers, since
+    tokenizers number pieces by frequency; none is drawn twice before all were drawn]
     """
-    vocabulary = len(setup.embedding)
-    order = torch.randperm(vocabulary, generator=generator)
-    return _rows(setup, order[torch.arange(length) % vocabulary])
+    pieces = range(min(COMMON_PIECES, len(setup.embedding))) if setup.vocabulary is None else setup.vocabulary
+    order = torch.randperm(len(pieces), generator=generator)
+    return _rows(setup, torch.tensor(pieces)[order[torch.arange(length) % len(pieces)]])
 
 
 def from_text(setup: PromptSetup, length: int, generator: torch.Generator) -> Tensor:

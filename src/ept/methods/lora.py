@@ -8,15 +8,16 @@ from ept.methods.weights import WeightModule
 
 
 class Lora(WeightModule):
-    """[known] Low-rank updates of q and v of every attention: W + (alpha / rank) B A, A Kaiming-uniform, B zero.
+    """Low-rank updates of q and v of every attention: W + (alpha / rank) B A, A Kaiming-uniform, B zero [known].
 
     GPT-2 has one matrix for queries, keys and values, which is updated whole. No biases are trained; the published 3.8M
     parameters on T5-base count BitFit's too.
     """
 
     def attach(self, model: nn.Module) -> None:
-        """Let PEFT wrap q and v, quantized or not; its modules compute in float32 and give back the backbone's
-        dtype.
+        """Let PEFT wrap q and v, quantized or not.
+
+        Its modules compute in float32 and return the backbone's dtype.
         """
         rank, names = self.settings.lora_rank, self.backbone.query_value_names
         projection = next(module for name, module in model.named_modules() if name.rpartition(".")[2] in names)

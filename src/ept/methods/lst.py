@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from ept.backbones.t5 import T5, Block, LayerCache, Norm
+from ept.backbones.encoder_decoder import PositionBias
+from ept.backbones.t5 import T5, Block, LayerCache, Norm, Stack
 from ept.backbones.t5_config import T5Config
 from ept.errors import InputError
 from ept.methods.lst_start import kept_hidden_units, prune_block, prune_norm
@@ -17,8 +18,9 @@ SIZES = ("d_model", "d_kv", "d_ff")
 
 @dataclass(frozen=True)
 class Streams:
-    """The backbone's hidden states [rows, length, hidden], without gradients, and those of the side network [rows,
-    length, side].
+    """The backbone's hidden states, without gradients, and those of the side network.
+
+    `backbone` is [rows, length, hidden], `side` [rows, length, side].
     """
 
     backbone: Tensor
@@ -48,14 +50,15 @@ class Entry(nn.Module):
         self.down = _linear(hidden_size, side_size)
 
     def forward(self, embeddings: Tensor) -> Streams:
-        """No gradient goes on to the embeddings."""
+        """Both streams; no gradient reaches the embeddings."""
         embeddings = embeddings.detach()
         return Streams(embeddings, self.down(embeddings.float()))
 
 
 class Rung(nn.Module):
-    """[known] One layer of the ladder. With h the backbone layer's output: s <- side(g s + (1 - g) W h), where
-    g = sigmoid(gate / 0.1) and gate starts at 0.
+    """One layer of the ladder: s <- side(g s + (1 - g) W h), with h the backbone layer's output [known].
+
+    g = sigmoid(gate / 0.1), and the gate starts at 0.
     """
 
     def __init__(self, side: Block, hidden_size: int, side_size: int):
@@ -77,13 +80,13 @@ class Rung(nn.Module):
         gate = torch.sigmoid(self.gate / GATE_TEMPERATURE)
         mixed = gate * side + (1 - gate) * self.down(hidden.float())
         cross_bias = None if cross_bias is None else cross_bias.float()
-        return self.side(mixed, bias.float(), encoded, cross_bias, cache)
+        return self.side(mixed, bias, encoded, cross_bias, cache)
 
 
 class LadderBlock(nn.Module):
     """In the place of a block: the backbone's block without a graph, then its rung, if it has one.
 
-    [known] Side layers use the backbone's position bias.
+    The position bias that it gets is a `LadderBias`: the backbone's heads, then those of the side layers.
     """
 
     def __init__(self, block: Block, entry: Entry | None, rung: Rung | None):
@@ -107,15 +110,28 @@ class LadderBlock(nn.Module):
         streams = hidden if self.entry is None else self.entry(hidden)
         below = (None, None) if encoded is None else (encoded.backbone, encoded.side)
         caches = (None, None) if cache is None else (cache.backbone, cache.side)
+        own, side = bias.chunk(2, 1)
         with torch.no_grad():
-            backbone = self.block(streams.backbone, bias, below[0], cross_bias, caches[0])
+            backbone = self.block(streams.backbone, own.to(streams.backbone.dtype), below[0], cross_bias, caches[0])
         if self.rung is None:
             return Streams(backbone, streams.side)
-        return Streams(backbone, self.rung(streams.side, backbone, bias, below[1], cross_bias, caches[1]))
+        return Streams(backbone, self.rung(streams.side, backbone, side, below[1], cross_bias, caches[1]))
 
     def new_cache(self) -> LadderCache:
         """For the generation of a text."""
         return LadderCache()
+
+
+class LadderBias:
+    """In the place of a stack's `PositionBias`: the backbone's heads, then those of the side layers."""
+
+    def __init__(self, backbone: PositionBias, stack: Stack, side: nn.Embedding):
+        self.backbone, self.stack, self.side = backbone, stack, side
+
+    def square(self, length: int) -> Tensor:
+        """[1, 2 * heads, length, length]: query position, key position; float32."""
+        own = self.stack.position_bias(length, self.side)
+        return torch.cat([self.backbone.square(length).to(own), own], 1)
 
 
 class EncoderEnd(nn.Module):
@@ -133,8 +149,9 @@ class EncoderEnd(nn.Module):
 
 
 class DecoderEnd(nn.Module):
-    """In the place of the decoder's final norm: [known] the side stream alone, normed and brought to the hidden size,
-    goes to the backbone's frozen lm_head.
+    """In the place of the decoder's final norm: the side stream alone, normed and mapped to the hidden size [known].
+
+    The result goes to the backbone's frozen lm_head.
     """
 
     def __init__(self, side_norm: Norm, hidden_size: int, side_size: int):
@@ -148,8 +165,11 @@ class DecoderEnd(nn.Module):
 
 
 class LadderSideTuning(WeightModule):
-    """[known] Sizes of the side network: the backbone's divided by `lst_reduction`; with `lst_skip_every` 4 layers 1-3,
-    5-7, 9-11 of T5-base have a side layer. [ours] Which of the backbone's weights it starts with: `prune.py`.
+    """A side network whose sizes are the backbone's divided by `lst_reduction` [known].
+
+    [known] With `lst_skip_every` 4 layers 1-3, 5-7 and 9-11 of T5-base have a side layer. The side layers of a stack
+    have a position bias of their own, which starts as the backbone's and is trained. [ours] Which of the backbone's
+    weights the side layers start with: see `lst_start.py`.
     """
 
     def attach(self, model: T5) -> None:
@@ -167,6 +187,7 @@ class LadderSideTuning(WeightModule):
             else:
                 end = DecoderEnd(norm, self.hidden_size, len(kept))
             self._replace(stack, "final_layer_norm", end)
+        self._widen_biases(model)
 
     def _has_rung(self, index: int) -> bool:
         every = self.settings.lst_skip_every
@@ -177,6 +198,17 @@ class LadderSideTuning(WeightModule):
         side = Block(replace(config, **sizes), decoder, has_relative_attention_bias=False)
         prune_block(block, side, kept)
         return Rung(side, self.hidden_size, len(kept))
+
+    def _widen_biases(self, model: T5) -> None:
+        """Give the first side layer of each stack a position bias, and let the backbone pass it on with its own."""
+        for stack, name in ((model.encoder, "_encoder_bias"), (model.decoder, "_decoder_bias")):
+            first = next(block.rung.side for block in stack.block if block.rung is not None)
+            weights = stack.relative_attention_bias.weight.detach().to(self.backbone.device, torch.float32, copy=True)
+            attention = first.layer[0].SelfAttention
+            attention.relative_attention_bias = nn.Embedding.from_pretrained(weights, freeze=False)
+            own = getattr(self.backbone, name)
+            setattr(self.backbone, name, LadderBias(own, stack, attention.relative_attention_bias))
+            self.undo(lambda name=name, own=own: setattr(self.backbone, name, own))
 
     def _replace(self, parent: nn.Module, name: str, replacement: nn.Module) -> None:
         original = getattr(parent, name)

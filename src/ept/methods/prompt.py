@@ -1,27 +1,33 @@
 """What every prompt method has: the prompts of a pack of runs, every tensor with a leading runs axis."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from ept.config.settings import EptSettings, PromptSettings
+from ept.config.settings import EptSettings, MethodSettings, PromptSettings
 from ept.errors import InputError
 from ept.methods.base import MethodModule
 
 
-class PromptOutput(NamedTuple):
+@dataclass(frozen=True)
+class PromptOutput:
     """What a pack adds to its inputs, computed once a step. Every part has a leading runs axis.
 
-    A method whose prompt depends on the text returns an output type of its own with another `row_prompts`.
+    A method whose prompt or offset depends on the text subclasses it, with more parts and another `row_prompts` or
+    `row_offsets`.
     """
 
     prompt: Tensor
     """[runs, prompt_length, hidden], prepended to the text."""
     offset: Tensor | None
-    """[runs, source_length, hidden], added to the text's embeddings; None where the method adds nothing."""
+    """[runs, source_length, hidden], added to the text's embeddings by position; None where the method adds nothing."""
+
+    def __iter__(self) -> Iterator[Tensor | None]:
+        """The parts in order."""
+        return (getattr(self, part.name) for part in fields(self))
 
     def row_prompts(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """The prompt of each row, [runs, batch, prompt_length, hidden].
@@ -31,24 +37,42 @@ class PromptOutput(NamedTuple):
         """
         return self.prompt.unsqueeze(1).expand(-1, embeddings.shape[1], -1, -1)
 
-    def slice(self, first: int, last: int) -> "PromptOutput":
+    def row_offsets(self, embeddings: Tensor) -> Tensor | None:
+        """What is added to the text's `embeddings` [runs, batch, length, hidden], or None.
+
+        In float32 and of their shape, with a batch axis of 1 where it is the same for all rows. Raises InputError for a
+        text that is longer than the prompt's source length.
+        """
+        if self.offset is None:
+            return None
+        length = embeddings.shape[2]
+        if length > self.offset.shape[1]:
+            raise InputError(
+                f"a text has {length} pieces, but the prompt was made for at most {self.offset.shape[1]}; cut the "
+                "texts or load the prompt for a longer source length"
+            )
+        return self.offset[:, None, :length]
+
+    def slice(self, first: int, last: int) -> Self:
         """The part of the runs first..last-1, as views."""
-        return type(self)(*(None if part is None else part[first:last] for part in self))
+        return self._map(lambda part: part[first:last])
 
-    def detached(self) -> "PromptOutput":
+    def detached(self) -> Self:
         """Leaves of a new graph; those of trained parts collect gradients."""
-        return type(self)(
-            *(None if part is None else part.detach().requires_grad_(part.requires_grad) for part in self)
-        )
+        return self._map(lambda part: part.detach().requires_grad_(part.requires_grad))
 
-    def select(self, runs: Sequence[int]) -> "PromptOutput":
+    def select(self, runs: Sequence[int]) -> Self:
         """The part of these runs, as copies."""
-        return type(self)(*(None if part is None else part[list(runs)] for part in self))
+        return self._map(lambda part: part[list(runs)])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        parts = {part.name: getattr(self, part.name) for part in fields(self)}
+        return type(self)(**{name: None if part is None else change(part) for name, part in parts.items()})
 
 
 @dataclass(frozen=True)
 class PromptSetup:
-    """What a pack is built from; `build_prompt_module` in the registry explains each part.
+    """What a pack is built from; `build_prompt_module` explains each part.
 
     `generators` (one a run, on the CPU, seeded by the run's seed alone) are used up while one pack is built.
     """
@@ -60,6 +84,9 @@ class PromptSetup:
     seeds: tuple[int, ...]
     init_ids: Sequence[Sequence[int]] = ()
     sources: Tensor | None = None
+    methods: MethodSettings = field(default_factory=MethodSettings)
+    text_length: int | None = None
+    vocabulary: Sequence[int] | None = None
     generators: tuple[torch.Generator, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +98,21 @@ class PromptSetup:
     def hidden_size(self) -> int:
         """d, the size of the backbone's embeddings."""
         return self.embedding.shape[1]
+
+    @property
+    def reached_length(self) -> int:
+        """How many rows of a [source_length, ...] tensor the training texts reach."""
+        return min(self.text_length or self.source_length, self.source_length)
+
+
+def fit_rows(tensor: Tensor, rows: int) -> Tensor:
+    """The first `rows` rows of `tensor` [length, ...]; missing ones are zeros.
+
+    [ours] A zero row starts as a prompt without it: random rows of A times a trained B would be noise as large as the
+    trained product.
+    """
+    kept = tensor[:rows]
+    return torch.cat([kept, kept.new_zeros(rows - len(kept), *kept.shape[1:])])
 
 
 class PromptModule(MethodModule):
@@ -118,3 +160,8 @@ class PromptModule(MethodModule):
     def collapse(self, run: int) -> dict[str, Tensor]:
         """What use needs of one run for the same outputs, as copies: here the prompt that is prepended."""
         return {"prompt": self().prompt[run].clone()}
+
+    @classmethod
+    def served(cls, stored: Mapping[str, Tensor]) -> PromptOutput:
+        """What one saved run adds to its inputs, with a leading runs axis of 1, from the tensors of `collapse`."""
+        return PromptOutput(stored["prompt"].unsqueeze(0), None)

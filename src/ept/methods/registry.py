@@ -3,14 +3,15 @@
 No torch: the configuration and the workflow import this.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from ept.backbones.shape import Shape
-from ept.config.settings import BaselineSettings, EptSettings, PromptSettings, Rates
+from ept.config.settings import BaselineSettings, EptSettings, MethodSettings, PromptSettings, Rates
 from ept.errors import InputError, unknown
-from ept.methods.budget import decomposition_rank, ept_rank, extra_parameters
+from ept.methods.budget import adept_rank, codeword_length, decomposition_rank, ept_rank, extra_parameters
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Sizes:
     ept: EptSettings
     baselines: BaselineSettings
     source_length: int
+    methods: MethodSettings = field(default_factory=MethodSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +44,13 @@ class Method:
     few_shot_rates: Rates | None = None
     """The same with k examples; None for those of full data."""
     parameters: Callable[[Sizes], int] | None = None
-    """How many numbers one run trains. A test compares it with the tensors. None: they are counted from the tensors."""
+    """How many numbers one run trains. A test compares it with the tensors. None: `count_parameters` builds a prompt
+    module and counts."""
     prompt_tokens: Literal["length", "short_length", "none"] = "length"
     """How many positions stand before the text: `prompt.length`, `prompt.short_length`, or none."""
-    rank: Callable[[PromptSettings, EptSettings, int], int] | None = None
-    """The rank of its low-rank pair for a hidden size; raises InputError for a budget that cannot hold it."""
+    rank: Callable[[PromptSettings, EptSettings, MethodSettings, int], int] | None = None
+    """The rank (or another size) that follows from the settings and a hidden size; raises InputError where they do not
+    fit each other. It is called before anything is trained."""
     color: str = "#999999"
     marker: str = "p"
     """Color and marker in every figure."""
@@ -61,6 +65,8 @@ class Method:
     backbone (a WeightModule) trains them one after the other."""
     options: tuple[str, ...] = ("prompt",)
     """The sections of the configuration, or section.key, that it reads."""
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    """Settings, as section.key of `prompt` or `ept`, that this method fixes whatever the configuration says."""
     float32: bool = False
     """Whether the backbone is loaded in float32 whatever `backbone.dtype` says: small changes of its weights or biases
     would be lost in bfloat16."""
@@ -82,6 +88,14 @@ class Method:
         """The parameter groups, each with a learning rate of its own."""
         return tuple(self.rates)
 
+    def fixed(self, prompt: PromptSettings, ept: EptSettings) -> tuple[PromptSettings, EptSettings]:
+        """The settings with this method's `overrides`."""
+        sections: dict[str, Any] = {"prompt": prompt, "ept": ept}
+        for option, value in self.overrides.items():
+            section, _, key = option.partition(".")
+            sections[section] = replace(sections[section], **{key: value})
+        return sections["prompt"], sections["ept"]
+
     def tokens(self, prompt: PromptSettings) -> int:
         """How many positions stand before the text."""
         return 0 if self.prompt_tokens == "none" else getattr(prompt, self.prompt_tokens)
@@ -99,8 +113,9 @@ def _prompt(sizes: Sizes) -> int:
 
 
 def _attempt(sizes: Sizes) -> int:
-    # The attention network's two maps (width 100) and its layer norm.
-    return _prompt(sizes) + (2 * 100 + 2) * sizes.backbone.hidden_size
+    """The target prompt, the attention network's two maps (width 100) and, where it is trained, its layer norm."""
+    norm = 2 if sizes.methods.attempt.train_norm else 0
+    return _prompt(sizes) + (2 * 100 + norm) * sizes.backbone.hidden_size
 
 
 def _mpt(sizes: Sizes) -> int:
@@ -119,6 +134,41 @@ def _dept(sizes: Sizes) -> int:
 def _ept(sizes: Sizes) -> int:
     hidden = sizes.backbone.hidden_size
     return _decomposed(sizes, ept_rank(sizes.prompt, sizes.ept, hidden)) + extra_parameters(sizes.ept, hidden)
+
+
+def _adept(sizes: Sizes) -> int:
+    """The short prompt, and a network d -> r -> d with biases."""
+    hidden = sizes.backbone.hidden_size
+    rank = adept_rank(sizes.prompt, sizes.methods.adept, hidden)
+    return sizes.prompt.short_length * hidden + (2 * hidden + 1) * rank + hidden
+
+
+def _ulpt(sizes: Sizes) -> int:
+    return sizes.prompt.length * sizes.methods.ulpt.rank + 2 * sizes.backbone.hidden_size
+
+
+def _dpt(sizes: Sizes) -> int:
+    return (sizes.prompt.length + sizes.backbone.hidden_size) * sizes.methods.dpt.rank
+
+
+def _accept(sizes: Sizes) -> int:
+    """Weights of each row for each codebook's words, and the codebooks: of the short prompt and of the added rows."""
+    hidden, options = sizes.backbone.hidden_size, sizes.methods.accept
+    parts = hidden // min(options.word_length, hidden)
+    added_parts = hidden // min(options.added_word_length, hidden)
+    short = (sizes.prompt.short_length * parts + hidden) * options.words
+    return short + (sizes.source_length * added_parts + hidden) * options.added_words
+
+
+def _accept_lengths(prompt: PromptSettings, ept: EptSettings, methods: MethodSettings, hidden_size: int) -> int:
+    added = codeword_length("accept.added_word_length", methods.accept.added_word_length, hidden_size)
+    return min(added, codeword_length("accept.word_length", methods.accept.word_length, hidden_size))
+
+
+def _residual(sizes: Sizes) -> int:
+    """The prompt, two maps with biases and a layer norm."""
+    hidden, width = sizes.backbone.hidden_size, sizes.methods.residual.bottleneck
+    return _prompt(sizes) + 2 * hidden * width + width + 3 * hidden
 
 
 def _adapter(sizes: Sizes, dropped: int = 0) -> int:
@@ -146,23 +196,25 @@ def _lora(sizes: Sizes) -> int:
 
 
 def _lst(sizes: Sizes) -> int:
-    """Side layers with their gate and the map down to them; the maps into and out of the side network."""
+    """Side layers with gates, maps down to them, maps into and out of the side network, and its position biases."""
     shape, reduction, every = sizes.backbone, sizes.baselines.lst_reduction, sizes.baselines.lst_skip_every
     hidden, side = shape.hidden_size, shape.hidden_size // reduction
     inner = shape.heads * (shape.inner // shape.heads // reduction)
     attention, feed_forward = 4 * side * inner, shape.matrices * side * (shape.feed_forward // reduction)
     down = hidden * side + side
-    total = 0
+    # The position biases of both stacks, as large as the backbone's: what is small there and not a norm.
+    total = shape.small - shape.norms() * hidden
     for layers, attentions in ((shape.encoder_layers, 1), (shape.decoder_layers, 2)):
         rungs = sum(every == 0 or index % every != 0 for index in range(layers))
         total += rungs * (attentions * attention + feed_forward + (attentions + 1) * side + down + 1) + down + side
     return total + side * hidden + hidden
 
 
-# In the order of tables. Prompt methods have Okabe and Ito's palette, the others the five colors that are farthest from
-# it and from one another in the eyes of readers with any of the three color blindnesses (a test measures that), and
-# black. Rates of the methods that train weights, one each as published: 3e-4 for fine-tuning, Adapter and BitFit
-# (released code of ATTEMPT) and for LoRA, 3e-3 for LST (released code of LST); AdapterDrop as Adapter.
+# In the order of tables. The first six prompt methods have Okabe and Ito's palette, the others the colors that are
+# farthest from it and from one another in the eyes of readers with any of the three color blindnesses (a test measures
+# that), and black. Rates of the methods that train weights, one each as published [known]: 3e-4 for fine-tuning,
+# Adapter and BitFit (released code of ATTEMPT), for AdapterDrop (released code of Compacter,
+# seq2seq/configs/adapters_drop.json) and for LoRA, 3e-3 for LST (released code of LST).
 _RECORDS = (
     Method(
         name="fine_tuning",
@@ -271,6 +323,7 @@ _RECORDS = (
         rates={"prompt": _PROMPT, "attention": [0.3]},  # the released configuration trains everything with 0.3
         few_shot_rates={"prompt": [0.3], "attention": [0.3]},
         parameters=_attempt,
+        options=("prompt", "attempt"),
         color="#CC79A7",
         marker=">",
         start="always",
@@ -281,8 +334,9 @@ _RECORDS = (
         name="mpt",
         title="MPT",
         module="ept.methods.mpt:MultitaskPrompt",
-        rates={"prompt": _PROMPT, "task": [5e-3, 5e-2, 0.4]},  # two speeds are known, the task's rates are our choice
-        few_shot_rates={"prompt": [0.3], "task": [5e-3]},
+        # Two speeds are known; 0.3 for the shared and 0.4 for the task's part are recalled from the paper.
+        rates={"prompt": _PROMPT, "task": [5e-3, 5e-2, 0.4]},
+        few_shot_rates={"prompt": [0.3], "task": [0.4]},
         parameters=_mpt,
         color="#E69F00",
         marker="h",
@@ -298,7 +352,7 @@ _RECORDS = (
         few_shot_rates=_FEW_SHOT_PAIR,
         parameters=_dept,
         prompt_tokens="short_length",
-        rank=lambda prompt, ept, hidden_size: decomposition_rank(prompt, hidden_size),
+        rank=lambda prompt, ept, methods, hidden_size: decomposition_rank(prompt, hidden_size),
         color="#009E73",
         marker="D",
         start="optional",
@@ -312,17 +366,95 @@ _RECORDS = (
         few_shot_rates=_FEW_SHOT_PAIR,
         parameters=_ept,
         prompt_tokens="short_length",
-        rank=ept_rank,
+        rank=lambda prompt, ept, methods, hidden_size: ept_rank(prompt, ept, hidden_size),
         color="#D55E00",
         marker="*",
         start="optional",
         options=("prompt", "ept"),
+    ),
+    Method(
+        name="ept_matched",
+        title="EPT (matched)",
+        module="ept.methods.ept:EptPrompt",
+        rates=_PAIR,
+        few_shot_rates=_FEW_SHOT_PAIR,
+        parameters=_ept,
+        prompt_tokens="short_length",
+        rank=lambda prompt, ept, methods, hidden_size: ept_rank(prompt, ept, hidden_size),
+        color="#0000FF",
+        marker="1",
+        start="optional",
+        options=("prompt", "ept"),
+        overrides={"ept.budget": "matched"},
+    ),
+    Method(
+        name="adept",
+        title="ADePT",
+        module="ept.methods.adept:AdaptivePrompt",
+        rates={"prompt": [0.3, 0.4], "network": [1e-4]},  # released code and paper
+        few_shot_rates={"prompt": [0.3], "network": [1e-4]},
+        parameters=_adept,
+        prompt_tokens="short_length",
+        rank=lambda prompt, ept, methods, hidden_size: adept_rank(prompt, methods.adept, hidden_size),
+        color="#B478FF",
+        marker="8",
+        start="optional",
+        options=("prompt", "adept"),
+    ),
+    Method(
+        name="ulpt",
+        title="ULPT",
+        module="ept.methods.ulpt:ProjectedPrompt",
+        rates={"prompt": [0.6]},  # released script
+        parameters=_ulpt,
+        color="#A5C369",
+        marker="x",
+        options=("prompt", "ulpt"),
+    ),
+    Method(
+        name="dpt",
+        title="DPT",
+        module="ept.methods.dpt:FactorizedPrompt",
+        rates={"prompt": _PROMPT},  # our choice: the grid of prompt tuning
+        few_shot_rates={"prompt": [0.3]},
+        parameters=_dpt,
+        color="#E1B4B4",
+        marker="+",
+        start="optional",
+        options=("prompt", "dpt"),
+    ),
+    Method(
+        name="accept",
+        title="ACCEPT",
+        module="ept.methods.accept:CodebookPrompt",
+        rates={"prompt": _PROMPT, "added": [1e-4, 5e-4, 1e-3, 5e-3]},  # released scripts
+        few_shot_rates={"prompt": [0.3], "added": [5e-3]},
+        parameters=_accept,
+        prompt_tokens="short_length",
+        rank=_accept_lengths,
+        color="#784B69",
+        marker="H",
+        start="optional",
+        options=("prompt", "accept"),
+    ),
+    Method(
+        name="residual",
+        title="Residual PT",
+        module="ept.methods.residual:ResidualPrompt",
+        rates={"prompt": [0.3], "network": [0.3]},  # released example: one rate for both
+        parameters=_residual,
+        color="#5A783C",
+        marker="|",
+        start="optional",
+        options=("prompt", "residual"),
     ),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _RECORDS}
 
 SUBJECT = "ept"
 """The method that the others are compared with: its ablations, its gates, the tests of significance."""
+PRIMARY_RIVALS = ("pt", "dept", "mpt")
+"""The methods of the primary family of tests, named before any run: SUBJECT against each on the average over tasks."""
 REFERENCE = "pt"
 """The method whose time of prediction is 1 in the table `efficiency`."""
 
@@ -332,6 +464,21 @@ def get_method(name: str) -> Method:
     if name not in METHODS:
         raise InputError(unknown("method", name, METHODS))
     return METHODS[name]
+
+
+def count_parameters(method: str, sizes: Sizes) -> int:
+    """How many numbers one run of a method trains: by its record's arithmetic, or counted from its tensors.
+
+    Raises InputError for a method that trains inside the backbone and has no arithmetic, and for settings that do not
+    fit each other.
+    """
+    record = get_method(method)
+    prompt, ept = record.fixed(sizes.prompt, sizes.ept)
+    sizes = replace(sizes, prompt=prompt, ept=ept)
+    if record.parameters is not None:
+        return record.parameters(sizes)
+    # By name: counting tensors needs torch, which nothing else here does.
+    return importlib.import_module("ept.methods.build").count_tensors(method, sizes)
 
 
 def method_of_format(adapter_format: str) -> str:

@@ -7,6 +7,9 @@ import torch
 from torch.nn import functional
 from transformers.models.t5.modeling_t5 import T5Attention
 
+# The name of a stack's position bias behind the layer that holds it.
+BIAS = "SelfAttention.relative_attention_bias.weight"
+
 
 def linear(w, name, x):
     y = x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0)
@@ -56,11 +59,11 @@ def block(w, name, x, bias, heads, encoded=None, cross=None):
     return x + feed_forward(w, f"{name}.layer.{last}.DenseReluDense", norm(w, f"{name}.layer.{last}.layer_norm", x))
 
 
-def position_bias(w, stack, length):
+def position_bias(w, stack, length, part):
     """[1, heads, length, length], closed after the own position in the decoder."""
     distance = torch.arange(length)[None, :] - torch.arange(length)[:, None]
     buckets = T5Attention._relative_position_bucket(distance, bidirectional=stack == "encoder", max_distance=128)
-    table = w[f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"]
+    table = next(w[name] for name in w if name.startswith(f"{stack}.") and name.endswith(f"{part}.{BIAS}"))
     bias = table[buckets].permute(2, 0, 1)[None]
     return bias if stack == "encoder" else bias.masked_fill(distance > 0, -1e9)
 
@@ -82,18 +85,19 @@ def losses(w, config, embeddings, mask, targets):
 
 def run_stack(w, stack, layers, embeddings, closed, heads, encoded, cross):
     """Backbone states and side states (None without a ladder) after the final norms."""
-    bias = position_bias(w, stack, embeddings.shape[1]) + closed
+    bias = position_bias(w, stack, embeddings.shape[1], "block.0.layer.0") + closed
     encoded, side_encoded = encoded or (None, None)
     x, side = embeddings, None
     if f"{stack}.block.0.entry.down.weight" in w:
         side = linear(w, f"{stack}.block.0.entry.down", x)
+        side_bias = position_bias(w, stack, embeddings.shape[1], "rung.side.layer.0") + closed
     for index in range(layers):
         x = block(w, f"{stack}.block.{index}", x, bias, heads, encoded, cross)
         rung = f"{stack}.block.{index}.rung"
         if f"{rung}.gate" in w:
             gate = torch.sigmoid(w[f"{rung}.gate"] / 0.1)
             side = gate * side + (1 - gate) * linear(w, f"{rung}.down", x)
-            side = block(w, f"{rung}.side", side, bias, heads, side_encoded, cross)
+            side = block(w, f"{rung}.side", side, side_bias, heads, side_encoded, cross)
     if side is not None:
         side = norm(w, f"{stack}.final_layer_norm.side_norm", side)
     return norm(w, f"{stack}.final_layer_norm", x), side
