@@ -178,7 +178,7 @@ def test_without_both_starts_there_are_no_gains_and_without_methods_no_matrix():
         ({"methods": ["spoot"]}, "unknown method 'spoot'"),
         ({"methods": ["spot"], "every_source": ["k0"]}, "unknown regime 'k0'"),
         ({"methods": ["spot"], "chosen_source": ["source"]}, "training of the source prompts themselves"),
-        ({"methods": ["spot"], "every_source": ["full"]}, "full stands there more than once"),
+        ({"methods": ["spot"], "every_source": ["full"]}, "full is listed more than once"),
     ],
 )
 def test_a_wrong_section_is_one_sentence(transfer, sentence):
@@ -187,7 +187,8 @@ def test_a_wrong_section_is_one_sentence(transfer, sentence):
 
 
 def test_the_shipped_matrices_hold_every_pair_but_the_diagonal(project):
-    shipped = sorted((project / "config").glob("*.yaml"))
+    # One configuration waits for its backbone's revision.
+    shipped = [path for path in sorted((project / "config").glob("*.yaml")) if 'revision: ""' not in path.read_text()]
     with_matrix = 0
     for path in shipped:
         # The same plan, over a backbone and data that are there.

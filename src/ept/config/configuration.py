@@ -163,7 +163,7 @@ class Configuration(Section):
 
     @property
     def has_published_backbone(self) -> bool:
-        """Whether published numbers may stand beside this configuration's: their backbone, on published data sets."""
+        """Whether published numbers may be shown with this configuration's: their backbone, on published data sets."""
         return self.backbone.public_name.split("/")[-1] == PUBLISHED_BACKBONE and self.data.source != "demo"
 
     @property
@@ -231,7 +231,7 @@ def parse_configuration(values: Any, origin: str = "the configuration") -> Confi
 def _check_values(values: dict) -> None:
     """Raise InputError for what no setting can be, before anything prints or copies it: too much, too long, or no text.
 
-    Snakemake reads its configuration files itself, so that `read_yaml` is not always asked first.
+    Snakemake reads its configuration files itself, without the limits of `read_yaml`.
     """
     left: list[tuple[str, Any]] = [("", values)]
     for seen, (key, value) in enumerate(_walk(left)):

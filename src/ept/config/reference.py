@@ -1,4 +1,4 @@
-"""The configuration's schema and reference, generated from the typed settings so that they cannot disagree."""
+"""The configuration's schema and reference, generated from the typed settings which keeps them equal."""
 
 import json
 from pathlib import Path

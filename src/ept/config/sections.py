@@ -167,7 +167,7 @@ class TransferSettings(Section):
     """The table `transfer`: what source prompts gain on every target over a start from scratch."""
 
     methods: list[str] = []
-    """Methods to transfer; none means that there is no such table. ATTEMPT and MPT start from all source tasks
+    """Methods to transfer; none: there is no such table. ATTEMPT and MPT start from all source tasks
     together."""
     every_source: Regimes = ["k16"]
     """Regimes (`full` or `k<number>`) in which every source prompt starts every target."""

@@ -16,7 +16,7 @@ class AblationSettings:
     __pydantic_config__ = PYDANTIC
 
     tasks: tuple[str, ...] = ()
-    """Tasks on which the variants are trained; none means that there is no such table."""
+    """Tasks on which the variants are trained; none: there is no such table."""
     spaces: tuple[int, ...] = (1, 2, 4, 6, 8)
     """Values of `ept.spaces` to compare."""
     short_lengths: tuple[int, ...] = (20, 40, 60, 80)
@@ -53,7 +53,7 @@ class Variant:
 def variants(prompt: PromptSettings, ept: EptSettings, ablation: AblationSettings) -> list[Variant]:
     """The rows of the table in their order: EPT as configured, parts left out, then one setting changed at a time.
 
-    One space is no projection, so that "without projection" and "N = 1" are one training. Raises InputError, which
+    With one space there is no projection: "without projection" and "N = 1" are one training. Raises InputError, which
     names the variant, for settings that are impossible with any backbone.
     """
 

@@ -2,6 +2,7 @@
 
 import re
 
+from ept.errors import InputError
 from ept.tasks.record import Row, Task
 
 
@@ -10,8 +11,10 @@ def join_highlights(row: Row) -> Row:
 
     A highlight line becomes the start of the next sentence; the sentence before it gets a full stop where it
     has no mark at its end (T5's preprocessor of ReCoRD). One row is one query; training learns the first
-    answer.
+    answer. Raises InputError for a query without the `@placeholder` that the answer takes the place of.
     """
+    if "@placeholder" not in row["query"]:
+        raise InputError(f"the query {row['query']!r} has no @placeholder; add it or remove the row")
     passage = re.sub(r"([.?!\"'])\n@highlight\n", r"\1 ", row["passage"])
     passage = passage.replace("\n@highlight\n", ". ")
     return row | {"passage": passage, "entities": ", ".join(row["entities"])}
@@ -25,11 +28,12 @@ QA = (
         title="ReCoRD",
         kind="extraction",
         columns={"passage": "text", "query": "text", "entities": "lists of text"},
-        # The passage stands last, so that a cut takes nothing of query and entities.
+        # The passage comes last: a cut takes nothing of query and entities.
         template="query: {query} entities: {entities} passage: {passage}",
         metrics=("f1", "exact_match"),
         split="carve",
         source_length=512,
+        passage="passage",
         prepare=join_highlights,
     ),
     Task(
@@ -43,5 +47,6 @@ QA = (
         metrics=("exact_match", "f1"),
         split="carve",
         source_length=512,
+        passage="context",
     ),
 )

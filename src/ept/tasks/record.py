@@ -56,6 +56,9 @@ class Task:
     groups: tuple[str, ...] = ()
     """Fields of the column idx, outermost first: halves keep rows that share the first one together, and rows
     that share all of them are scored as one question."""
+    passage: str = ""
+    """Column with the passage that several rows are about: where validation is carved from training, rows that share
+    it stay together."""
     prepare: Callable[[Row], Row] | None = None
     """Makes the columns of the template (and `answers`) out of a published row."""
 
@@ -67,7 +70,7 @@ class Task:
         return ("train", "validation")
 
     def example(self, row: Row) -> Example:
-        """The example that a published row makes. Raises InputError where wsc's spans are not in its text."""
+        """The example that a published row makes. Raises InputError for a row that `prepare` refuses."""
         if self.prepare:
             row = self.prepare(row)
         answers = row["answers"] if self.kind == "extraction" else ()

@@ -23,7 +23,7 @@ def mark_spans(row: Row) -> Row:
     """
     text = row["text"]
     marks = [(_find_span(text, row[f"{span}_text"], row[f"{span}_index"]), mark) for span, mark in MARKS]
-    # The later span first, so that the place of the other one stays.
+    # The later span first: the place of the other one does not change.
     for (start, end), mark in sorted(marks, reverse=True):
         text = f"{text[:start]}{mark} {text[start:end]} {mark}{text[end:]}"
     return row | {"text": text}
@@ -50,7 +50,7 @@ SUPERGLUE = (
         title="MultiRC",
         kind="classification",
         columns={"paragraph": "text", "question": "text", "answer": "text", "idx": "records"},
-        # The paragraph stands last, so that a cut takes nothing of question and answer.
+        # The paragraph comes last: a cut takes nothing of question and answer.
         template="question: {question} answer: {answer} paragraph: {paragraph}",
         labels=("0", "1"),
         metrics=("f1", "exact_match"),
