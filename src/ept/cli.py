@@ -1,15 +1,29 @@
-"""The command-line program behind every rule of the workflow: one verb a rule, each usable by hand."""
+"""The command-line program `ept`: one verb for each rule of the workflow, and a few for people.
+
+All that a verb can end with is decided here: status 0, 2 for a user's mistake (one sentence), 128 + the number of the
+signal that stopped it.
+"""
 
 import argparse
+import contextlib
+import io
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from types import FrameType
 from typing import NoReturn
 
-from ept.commands import exchange, prepare, results, train
+from ept.commands import exchange, maintain, prepare, results, train, use
 from ept.commands.options import Verbs
-from ept.errors import InputError
+from ept.errors import InputError, unknown
 
+DISTRIBUTION = "ept-prompt-tuning"
+# Characters of the longest message; the end of a sentence says what to do, so the middle is cut.
+LONGEST_MESSAGE = 500
 # In the order of `ept --help`.
-VERBS = (prepare, train, results, exchange)
+VERBS = (prepare, train, results, use, exchange, maintain)
 
 SESSION = """\
 a first session, in a clone:
@@ -18,7 +32,7 @@ a first session, in a clone:
 
 the same by hand, one training at a time:
   ept check                                               what the configuration asks for
-  ept plan                                                and what that costs: memory, steps, hours
+  ept plan                                                what that costs: memory, steps, hours
   ept fetch --task rte                                    data/raw: the published splits
   ept tokenize --task rte                                 data/tokenized: train, validation, test
   ept train --method ept --task rte --regime full         prompts/ and results/runs/: all rates and seeds
@@ -28,47 +42,148 @@ with few examples, from a source prompt (fetch and tokenize the source tasks too
   ept train --method ept --task sst2 --regime source
   ept train --method ept --task rte --regime k16 --initialize-from source
 
-Settings stand in one YAML file: --config FILE, else config/config.yaml; config/README.md explains every key. What a
-mistake in it or in the data is, one sentence says; the exit status is then 2 and nothing half-written is left.
+All settings are in one YAML file: --config FILE, by default config/config.yaml; config/README.md explains every key.
+Mistakes in the configuration or data are reported in one sentence with exit status 2; no partial files are left behind.
+`ept VERB --help` describes one verb.
 """
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM arrived."""
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb. A user's mistake prints one sentence and returns 2."""
+    """Run one verb and return its exit status.
+
+    Args:
+        arguments: the words after `ept`; those of the command line if left out.
+
+    Returns:
+        0, or 2 for a user's mistake, which is printed in one sentence, or 128 + the number of the signal (SIGINT,
+        SIGTERM, SIGPIPE) that stopped the verb.
+    """
+    _print_what_the_terminal_lacks_as_question_marks()
+    try:
+        with _sigterm_like_sigint():
+            status = _run(sys.argv[1:] if arguments is None else arguments)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has seen enough; without this, Python complains again at its end.
+        _discard_output()
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt as stop:
+        number = signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT
+        _complain(f"stopped by {number.name}")
+        return 128 + number
+    return status
+
+
+def _run(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.verb(options)
+    except BrokenPipeError:
+        raise
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return 2
     except OSError as error:
-        # A path that cannot be read or written; what names no file is no user's mistake.
-        if error.filename is None:
+        # A path that cannot be read or written, or a limit of the system. Without a number it is not the system's.
+        if error.errno is None:
             raise
-        where = error.filename2 or error.filename
-        print(f"error: {where}: {error.strerror}; mend that path or the rights to it", file=sys.stderr)
+        path = error.filename2 or error.filename
+        where = f"{path}: " if path else ""
+        remedy = (
+            "check the path and its permissions" if path else "check the disk and the limits of this shell (ulimit)"
+        )
+        _complain(f"error: {where}{error.strerror or os.strerror(error.errno)}; {remedy}")
         return 2
     return 0
 
 
+def _complain(sentence: str) -> None:
+    """Print a sentence on one line of stderr, without its middle if it is very long."""
+    line = " ".join(sentence.split())
+    if len(line) > LONGEST_MESSAGE:
+        end = LONGEST_MESSAGE // 2 - 5
+        line = f"{line[: LONGEST_MESSAGE - end - 5]} ... {line[-end:]}"
+    print("".join(character if character.isprintable() else "?" for character in line), file=sys.stderr)
+
+
+def _print_what_the_terminal_lacks_as_question_marks() -> None:
+    """In a Latin-1 or ASCII locale, signs such as ≈ must not end a verb with a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+@contextlib.contextmanager
+def _sigterm_like_sigint() -> Iterator[None]:
+    """Let SIGTERM unwind the verb as Ctrl-C does, so that it removes its temporary files. Training replaces both."""
+
+    def terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise _Terminated
+
+    try:
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        signal.signal(signal.SIGTERM, terminate)
+    except ValueError:
+        # Not the main thread of a program that calls `main`: its signals are its own.
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _discard_output() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+
+
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors look like all others."""
+    """A parser that reports mistakes like all others: one sentence, status 2."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
+        _complain(f"error: {message}; see `{self.prog} --help`")
+        self.exit(2)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+class _TopParser(_Parser):
+    """The parser of `ept` itself, which knows what an unknown verb resembles."""
+
+    verbs: Verbs
+
+    def parse_args(self, args=None, namespace=None):
+        if args and not args[0].startswith("-") and args[0] not in self.verbs.names:
+            self.error(unknown("verb", args[0], self.verbs.names))
+        return super().parse_args(args, namespace)
+
+
+def _parser() -> _TopParser:
+    parser = _TopParser(
         prog="ept",
-        description="EPT and its comparison methods under one protocol. Snakemake calls these verbs; each works alone.",
-        epilog=SESSION,
+        usage="ept VERB [options]",
+        description="EPT (efficient prompt tuning) and the methods that it is compared with, under one protocol. Each "
+        "rule of the Snakemake workflow calls one of these verbs; each verb also works by hand.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = Verbs(parser)
-    for room in VERBS:
-        room.add_verbs(verbs)
+    parser.add_argument("--version", action="version", version=_version())
+    parser.verbs = Verbs(parser, _Parser)
+    for group in VERBS:
+        group.add_verbs(parser.verbs)
+    parser.epilog = f"{parser.verbs.overview()}\n{SESSION}"
     return parser
+
+
+def _version() -> str:
+    try:
+        return f"ept {version(DISTRIBUTION)}"
+    except PackageNotFoundError:
+        # Sources on PYTHONPATH that were never installed.
+        return "ept (not installed)"
 
 
 if __name__ == "__main__":

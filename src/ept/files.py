@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -42,7 +43,8 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         try:
             mode = temporary.stat().st_mode
-            yield temporary
+            with _locked(temporary):
+                yield temporary
             _flush(temporary)
             temporary.chmod(mode & 0o777)
             temporary.replace(path)
@@ -64,7 +66,8 @@ def write_folder_atomically(folder: str | Path) -> Iterator[Path]:
         temporary.mkdir()
         try:
             mode = temporary.stat().st_mode & 0o777
-            yield temporary
+            with _locked(temporary):
+                yield temporary
             for path in temporary.rglob("*"):
                 if path.is_dir():
                     path.chmod(mode)
@@ -80,6 +83,44 @@ def write_folder_atomically(folder: str | Path) -> Iterator[Path]:
 def _temporary(path: Path) -> Path:
     """A name in the same folder that nothing has: that of `path` between a dot and eight hexadecimal digits."""
     return path.parent / f".{path.name}.{secrets.token_hex(4)}"
+
+
+@contextlib.contextmanager
+def _locked(temporary: Path) -> Iterator[None]:
+    """Hold a lock on a temporary file or folder while it is written, which ends with the process (see leftovers)."""
+    handle = os.open(temporary, os.O_RDONLY)
+    try:
+        # A file system without locks: nothing is removed there.
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def leftovers(path: str | Path) -> list[Path]:
+    """Temporary files and folders of `path` whose writer was killed; those of a process that still writes are not."""
+    path = Path(path)
+    named = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
+    try:
+        found = sorted(other for other in path.parent.iterdir() if named.fullmatch(other.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [other for other in found if _is_abandoned(other)]
+
+
+def _is_abandoned(temporary: Path) -> bool:
+    try:
+        handle = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
 
 
 def _flush(path: Path) -> None:

@@ -2,13 +2,14 @@
 
 import re
 import shutil
-import subprocess
-import sys
 
-import yaml
+import pytest
 
 from data.task_rows import write_local
+from ept.config.configuration import load_configuration
 from ept.demo.identity import BACKBONE_FOLDER
+from ept.plan import paths
+from ept.plan.experiment import Experiment
 from ept.tasks.registry import TASKS
 
 PAPER_TARGETS = 13
@@ -36,7 +37,7 @@ def test_paper_configuration_shows_the_full_grid_without_downloading(workflow, p
     # main, three k, significance, efficiency, gains of transfer, its matrix, ablation, learning rates, comparison
     assert planned["table"] == 11
     assert planned["figures"] == planned["report_pages"] == 1
-    assert not (workflow.folder / "data").exists()
+    assert not tree(workflow.folder)
 
 
 def test_sources_that_are_used_together_are_trained_before(workflow):
@@ -76,35 +77,41 @@ def test_the_comparison_needs_full_data_alone_and_is_no_default_of_the_demonstra
 
 
 def test_every_shipped_configuration_resolves_the_same_alone_and_through_snakemake(workflow, project, monkeypatch):
-    from ept.config.configuration import load_configuration
-    from ept.plan.experiment import Experiment
-
     # config/local.yaml, smollm2.yaml and smollm2_gpu.yaml name these folders.
     for task in TASKS.values():
         write_local(workflow.folder / "local/data", task)
     for name in ("backbone", "smollm2"):
         shutil.copytree(BACKBONE_FOLDER, workflow.folder / "local" / name)
     monkeypatch.chdir(workflow.folder)
-    shipped = sorted((project / "config").glob("*.yaml"))
+    # One configuration waits for its backbone's revision.
+    shipped = [path for path in sorted((project / "config").glob("*.yaml")) if 'revision: ""' not in path.read_text()]
     assert len(shipped) >= 3
+    before = tree(workflow.folder)
     for path in shipped:
         config = load_configuration(path)
         workflow.run("all", "--dry-run", "--quiet", "all", config=path)
-        (written,) = (workflow.folder / config.output / "configurations").glob("*.yaml")
-        assert yaml.safe_load(written.read_text()) == config.model_dump(mode="json")
-        lists = {path.stem: path.read_text().split() for path in (workflow.folder / config.output / "lists").iterdir()}
+        (written,) = paths.job_configurations_folder().glob("*.yaml")
+        assert load_configuration(written) == config
         experiment = Experiment(config)
-        assert lists == {
-            name: [str(pack.folder) for pack in experiment.packs_behind(name)]
-            for name in (*experiment.tables, "summary")
-        }
-        shutil.rmtree(workflow.folder / config.output)
+        for table in (*experiment.tables, "summary"):
+            listed = paths.table_list_file(config.output, table).read_text().split()
+            assert listed == [str(pack.folder) for pack in experiment.packs_behind(table)]
+        shutil.rmtree(".snakemake/ept")
+    assert tree(workflow.folder) == before
+
+
+def tree(folder):
+    """Every path in a folder but those of Snakemake."""
+    return {path for path in folder.rglob("*") if ".snakemake" not in path.parts}
 
 
 def test_without_a_configuration_file_the_default_is_used_and_nothing_is_merged_under_another(workflow, project):
-    shutil.copytree(project / "config", workflow.folder / "config")
     with_default = workflow.planned("all", config=project / "config/config.yaml")
     assert workflow.planned("all", config=None) == with_default
+    # One in the folder itself comes before the one next to the rules.
+    (workflow.folder / "config").mkdir()
+    shutil.copy(project / "config/demo_full.yaml", workflow.folder / "config/config.yaml")
+    assert workflow.planned("all", config=None)["train"] > with_default["train"]
     # One method on one task, no source: were this merged over the default, sources and few-shot tables would be there.
     small = workflow.configure({"tasks": {"target": ["rte"]}, "methods": ["pt"], "few_shot": {"k": [4]}})
     # main, k = 4, efficiency, learning rates
@@ -118,15 +125,15 @@ def test_a_mistake_in_the_configuration_is_one_sentence(workflow):
     assert "Traceback" not in text
     path.write_text("tasks: {target: [rte]}\nmethods: [pt]\nmethods: [dept]\n")
     text = workflow.run("all", "--dry-run", config=path, check=False)
-    assert "test.yaml, line 3 is not valid YAML: the key methods stands there twice; mend it there" in text
+    assert re.search("test.yaml.*line 3.*methods", text)
     assert "Traceback" not in text
 
 
 def test_a_table_that_the_configuration_does_not_have_is_one_sentence(workflow):
     config = workflow.configure({"tasks": {"target": ["cb"]}, "methods": ["pt"], "few_shot": {"k": [4]}})
     for path, said in {
-        "results/nonsense.csv": "no table nonsense in this configuration; it has main, fewshot_k4, ",
-        "results/ablation.md": "no table ablation in this configuration; .*; name tasks in ablation.tasks$",
+        "results/nonsense.csv": ".*nonsense.*main, fewshot_k4, ",
+        "results/ablation.md": ".*table ablation .*ablation.tasks",
     }.items():
         process = workflow.start("results/main.csv", path, config=config)
         text = process.communicate()[0]
@@ -136,25 +143,12 @@ def test_a_table_that_the_configuration_does_not_have_is_one_sentence(workflow):
     assert workflow.planned("results/main.csv", config=config)["table"] == 1
 
 
-def test_lint_and_format_are_clean(project):
-    for command in (["snakemake", "--lint"], ["snakefmt", "--check", "Snakefile", "workflow"]):
-        done = subprocess.run(
-            [sys.executable, "-m", *command], cwd=project, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_ruff_is_clean(project):
-    for command in (["check"], ["format", "--check"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "src", "tests"], cwd=project, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout
-
-
-def test_another_table_is_planned_where_the_list_of_one_lies_already(workflow):
+@pytest.mark.parametrize("content", [b"another configuration's\n", b"\xff\xfe", None])
+def test_a_list_of_anything_else_is_replaced(workflow, content):
     config = workflow.configure({"tasks": {"target": ["cb"]}, "methods": ["pt", "bitfit"], "few_shot": {"k": [4]}})
-    lists = workflow.folder / "results/lists"
-    lists.mkdir(parents=True)
-    (lists / "main.txt").write_text("another configuration's\n")
+    path = workflow.folder / paths.table_list_file("results", "main")
+    path.parent.mkdir(parents=True)
+    if content is not None:
+        path.write_bytes(content)
     assert workflow.planned("results/main.csv", "results/fewshot_k4.csv", config=config)["table"] == 2
+    assert path.read_text().count("results/runs/") == 2

@@ -1,4 +1,4 @@
-# The frozen model: downloaded from the hub, or the demonstration backbone trained anew.
+# The frozen model: downloaded from the Hub, or the demonstration backbone trained anew.
 
 
 rule download_backbone:
@@ -12,12 +12,12 @@ rule download_backbone:
         revision=r"[0-9a-f]{8}",
     retries: 2
     resources:
-        mem_mb=download_memory,
-        runtime=download_minutes,
+        mem_mb=lambda wildcards, attempt: RESOURCES.download_mb(attempt),
+        runtime=lambda wildcards, attempt: grown_minutes(DOWNLOAD_MINUTES, attempt),
     params:
         config=resolved_configuration,
     shell:
-        "ept download-backbone --config {params.config} > {log} 2>&1"
+        "ept download-backbone --config {params.config:q} > {log:q} 2>&1"
 
 
 rule backbone:
@@ -30,4 +30,4 @@ rule backbone:
         mem_mb=light_memory,
         runtime=light_minutes,
     shell:
-        "ept rebuild-demo-backbone --folder {output} --threads {threads} 2>&1 | tee {log}"
+        "ept rebuild-demo-backbone --folder {output:q} --threads {threads} 2>&1 | tee {log:q}"

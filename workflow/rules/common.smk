@@ -1,17 +1,21 @@
-# The configuration and the functions that rules look their files up with. No rule stands here.
-from ept.plan import paths
-from ept.config.configuration import load_configuration, parse_configuration, write_resolved
+# The configuration, and the functions that rules look their files and resources up with. No rule stands here.
+import fcntl
+from pathlib import Path
+
+from ept.config.configuration import load_configuration, parse_configuration
+from ept.config.settings import MULTITASK, SOURCE
+from ept.config.yaml_file import read_yaml
 from ept.cost.resources import DOWNLOAD_MINUTES, LIGHT_MB, LIGHT_MINUTES, JobResources
 from ept.cost.resources import grown_memory, grown_minutes
 from ept.errors import InputError
-from ept.plan.experiment import Experiment
 from ept.figures.registry import asked_for
 from ept.files import digest
-from ept.config.settings import SOURCE
-from ept.plan.packs import backbone_settings
-from ept.results.write import write_list
-from ept.plan.tables import EFFICIENCY, MAIN, SUMMARY, headline_tables, measured_packs
-from ept.config.yaml_file import read_yaml
+from ept.methods.registry import METHODS
+from ept.plan import paths
+from ept.plan.experiment import Experiment
+from ept.plan.tables import MAIN, SUMMARY, ZERO_SHOT
+from ept.plan.targets import SPLITS, Targets
+from ept.results.tables.registry import caption_of
 
 
 def resolve_configuration():
@@ -24,100 +28,93 @@ def resolve_configuration():
         read_yaml(path)
     if config:
         return parse_configuration(config)
-    return load_configuration("config/config.yaml")
+    default = "config/config.yaml"
+    if not Path(default).exists():
+        # Snakemake runs in another folder: the configuration that comes with these rules.
+        default = workflow.current_basedir.join(f"../../{default}").get_path_or_uri(
+            secret_free=False
+        )
+    return load_configuration(default)
 
 
 try:
     EXPERIMENT = Experiment(resolve_configuration())
-    PACKS = {pack.hash: pack for pack in EXPERIMENT.packs}
+    TARGETS, RESOURCES = Targets(EXPERIMENT), JobResources(EXPERIMENT)
+    FIGURES = asked_for(EXPERIMENT)
+    # Into Snakemake's own folder, because a dry run must not write elsewhere.
+    RESOLVED = TARGETS.write_configuration()
+    LISTS = TARGETS.write_lists(refresh=workflow.is_main_process)
 except InputError as error:
     raise WorkflowError(str(error))
 
 OUTPUT = EXPERIMENT.config.output
-SEEDS = EXPERIMENT.config.seeds
-RESOURCES = JobResources(EXPERIMENT)
-SOURCE_PACKS = [pack for pack in EXPERIMENT.packs if pack.regime == SOURCE]
-RESOLVED = write_resolved(EXPERIMENT.config, paths.configurations_folder(OUTPUT))
-# Written before Snakemake looks at any file: it reads a folder once and would miss a list that comes later.
-LISTS = {
-    table: write_list(EXPERIMENT, table) for table in [*EXPERIMENT.tables, SUMMARY]
-}
+# Logs and benchmarks of what belongs to the output folder, whose name may be absolute.
+NAME = paths.job_name(OUTPUT)
 # For the report's landing page, which sees only this.
 config["output"] = OUTPUT
+# Held until this process ends, however it ends; `ept mend` asks for it.
+LOCK = paths.workflow_lock_file().open("a")
+fcntl.flock(LOCK, fcntl.LOCK_SH)
 
 
 wildcard_constraints:
     backbone=r"[^/]+",
-    method=r"[a-z0-9_]+",
-    task=r"[a-z0-9]+",
+    method="|".join(METHODS),
+    task="|".join([*EXPERIMENT.tasks, MULTITASK]),
     regime=r"full|k\d+",
     hash=r"[0-9a-f]{8}",
-    table=r"(?!summary|zero_shot)[a-z]+(_[a-z0-9]+)?",
+    table=rf"(?!{SUMMARY}|{ZERO_SHOT})[a-z]+(_[a-z0-9]+)*",
 
 
-def final_output():
-    """What `snakemake all` means: every table, figure and page of the report that the configuration asks for, and the
-    headline numbers.
+def known(look_up, *arguments):
+    """What a function of the plan finds. For what this configuration does not have, Snakemake ends with the sentence
+    alone; it prints a traceback for any other exception of an input function.
     """
-    summary = [paths.summary_file(OUTPUT), paths.table_settings_file(OUTPUT, SUMMARY)]
-    pages = paths.report_files(OUTPUT).values()
-    return [*table_files(), *summary, *figure_files(), *pages]
+    try:
+        return look_up(*arguments)
+    except InputError as error:
+        raise SystemExit(f"error: {error}")
 
 
-def table_files():
-    """Every table of the configuration, in all its forms and with its settings: Snakemake misses only what is asked for,
-    and a rule that was cut off between two outputs must be seen.
+def pack(wildcards):
+    """The pack that a job trains."""
+    return known(EXPERIMENT.find, wildcards.hash)
+
+
+def pack_tokens(wildcards):
+    """The tokenized splits of a pack.
+
+    A hash in the path says what is in a file, so its time says nothing: a copy from a remote has other times, and that
+    must train nothing again.
     """
-    return [
-        path
-        for table in EXPERIMENT.default_tables
-        for path in (
-            *(
-                paths.table_file(OUTPUT, table).with_suffix(f".{ending}")
-                for ending in paths.TABLE_ENDINGS
-            ),
-            paths.table_settings_file(OUTPUT, table),
-        )
-    ]
+    return ancient(TARGETS.pack_tokens(pack(wildcards)))
 
 
-def figure_files():
-    """Every figure of the configuration, in all its forms."""
-    files = [paths.figure_settings_file(OUTPUT)]
-    for kind in asked_for(EXPERIMENT):
-        files += paths.figure_files(OUTPUT, kind.name)
-    return files
+def pack_sources(wildcards):
+    """The source prompts of a pack."""
+    return ancient(TARGETS.source_prompts(pack(wildcards)))
+
+
+def table_list(wildcards):
+    """The list of what a table is made of."""
+    known(EXPERIMENT.table_packs, wildcards.table)
+    return LISTS[wildcards.table]
 
 
 def figure_outputs():
-    """The same as outputs, of which the report shows the page with its caption and the drawing alone."""
-    files = [paths.figure_settings_file(OUTPUT)]
-    for kind in asked_for(EXPERIMENT):
-        svg, png, text, page = paths.figure_files(OUTPUT, kind.name)
+    """Every file of the figures. The report shows the page with its caption and the drawing alone."""
+    files = TARGETS.figures([kind.name for kind in FIGURES])
+    for kind in FIGURES:
+        svg, _, text, page = paths.figure_files(OUTPUT, kind.name)
         for path, form in ((page, "page with caption"), (svg, "vector graphics")):
-            # Snakemake looks for captions beside the rules. A line that began with `report` would be the directive.
-            shown = report(
+            # Snakemake looks for captions next to the rules. A line that began with `report` would be the directive.
+            files[files.index(path)] = report(
                 path,
                 caption=str(text.resolve()),
                 category="Figures",
                 labels={"figure": kind.title, "form": form},
             )
-            files.append(shown)
-        files += [png, text]
     return files
-
-
-def figure_tables(wildcards):
-    """The tables that figures are drawn from."""
-    names = {
-        table for kind in asked_for(EXPERIMENT) for table in kind.tables_of(EXPERIMENT)
-    }
-    return [paths.table_file(OUTPUT, table) for table in sorted(names)]
-
-
-def figure_records(wildcards):
-    """The records that figures are drawn from: those of the full-data runs."""
-    return [pack.folder / "runs.json" for pack in EXPERIMENT.table_packs(MAIN)]
 
 
 def resolved_configuration(wildcards, input):
@@ -129,31 +126,6 @@ def resolved_configuration(wildcards, input):
     return RESOLVED
 
 
-def splits(folder):
-    """The tokenized splits of a task."""
-    return [folder / f"{split}.arrow" for split in ("train", "validation", "test")]
-
-
-def tokenized_files(wildcards):
-    """The tokenized splits that a pack trains, selects and reports on.
-
-    A hash in the path says what is in a file, so that its time says nothing: a copy from a remote has other times,
-    and that must train nothing again.
-    """
-    folders = PACKS[wildcards.hash].token_folders
-    return ancient([path for folder in folders for path in splits(folder)])
-
-
-def training_memory(wildcards, attempt):
-    """MB of main memory, more at the second attempt."""
-    return RESOURCES.memory_mb(PACKS[wildcards.hash], attempt)
-
-
-def training_minutes(wildcards, attempt):
-    """A time limit, longer at each attempt; what it cuts off goes on from its checkpoint."""
-    return RESOURCES.minutes(PACKS[wildcards.hash], attempt)
-
-
 def light_memory(wildcards, attempt):
     """MB of main memory for a rule that trains nothing, more at the second attempt."""
     return grown_memory(LIGHT_MB, attempt)
@@ -162,90 +134,3 @@ def light_memory(wildcards, attempt):
 def light_minutes(wildcards, attempt):
     """A time limit for a rule that trains nothing, longer at each attempt."""
     return grown_minutes(LIGHT_MINUTES, attempt)
-
-
-def download_memory(wildcards, attempt):
-    """MB of main memory for the backbone's download and conversion, more at the second attempt."""
-    return RESOURCES.download_mb(attempt)
-
-
-def download_minutes(wildcards, attempt):
-    """A time limit for the backbone's download, longer at each attempt."""
-    return grown_minutes(DOWNLOAD_MINUTES, attempt)
-
-
-def target_tokens(wildcards):
-    """The tokenized splits of all target tasks."""
-    folders = map(EXPERIMENT.tokenized_folder, EXPERIMENT.config.tasks.target)
-    return ancient([path for folder in folders for path in splits(folder)])
-
-
-def candidate_prompts(wildcards):
-    """The source prompts that a pack may start from, or that MPT's source training distils."""
-    return ancient([pack.source_prompt for pack in PACKS[wildcards.hash].candidates])
-
-
-def table_list(wildcards):
-    """The list of a table's packs, written when the workflow is parsed and only if it differs.
-
-    Going from configuration A to B and back to A therefore makes A's table again, whatever Snakemake remembers.
-    For a table that this configuration does not have, Snakemake ends with the sentence alone: round any other exception
-    of an input function it puts a traceback.
-    """
-    try:
-        EXPERIMENT.table_packs(wildcards.table)
-    except InputError as error:
-        raise SystemExit(f"error: {error}")
-    return LISTS[wildcards.table]
-
-
-def table_runs(wildcards):
-    """The records and predictions behind a table."""
-    return [
-        pack.folder / name
-        for pack in EXPERIMENT.table_packs(wildcards.table)
-        for name in ("runs.json", "predictions.parquet", "settings.json")
-    ]
-
-
-def measured_files(wildcards):
-    """What the table `efficiency` measures predictions with: trained prompts, and texts."""
-    packs = packs_to_measure(wildcards)
-    prompts = [paths.prompt_file(pack.prompts, pack.seeds[0]) for pack in packs]
-    return ancient(prompts + [pack.tokenized / "test.arrow" for pack in packs])
-
-
-def packs_to_measure(wildcards):
-    """None for a table that is put together from records."""
-    if wildcards.table != EFFICIENCY:
-        return []
-    return measured_packs(EXPERIMENT.table_packs(EFFICIENCY))
-
-
-def table_gpus(wildcards):
-    """A GPU for the table that measures on one."""
-    return RESOURCES.gpus if packs_to_measure(wildcards) else 0
-
-
-def zero_shot_memory(wildcards, attempt):
-    """MB of main memory, more at the second attempt: no more than training takes."""
-    packs = EXPERIMENT.table_packs(MAIN)
-    return max(RESOURCES.memory_mb(pack, attempt) for pack in packs)
-
-
-def zero_shot_minutes(wildcards, attempt):
-    """A time limit, longer at each attempt."""
-    return RESOURCES.zero_shot_minutes(attempt)
-
-
-def table_memory(wildcards, attempt):
-    """MB of main memory, more at the second attempt; measuring takes no more than training."""
-    needed = [RESOURCES.memory_mb(pack) for pack in packs_to_measure(wildcards)]
-    return grown_memory(max([LIGHT_MB, *needed]), attempt)
-
-
-def summarized_tables(wildcards):
-    """The tables whose headline numbers the summary holds."""
-    return [
-        paths.table_file(OUTPUT, table) for table in headline_tables(EXPERIMENT.config)
-    ]

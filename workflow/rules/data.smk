@@ -15,7 +15,7 @@ rule fetch:
     params:
         config=resolved_configuration,
     shell:
-        "ept fetch --config {params.config} --task {wildcards.task} > {log} 2>&1"
+        "ept fetch --config {params.config:q} --task {wildcards.task:q} > {log:q} 2>&1"
 
 
 rule tokenize:
@@ -23,9 +23,10 @@ rule tokenize:
         raw=lambda wildcards: ancient(EXPERIMENT.raw_folder(wildcards.task)),
         tokenizer=ancient(EXPERIMENT.tokenizer_files),
     output:
-        "data/tokenized/{backbone}/{task}/{hash}/train.arrow",
-        "data/tokenized/{backbone}/{task}/{hash}/validation.arrow",
-        "data/tokenized/{backbone}/{task}/{hash}/test.arrow",
+        [
+            f"data/tokenized/{{backbone}}/{{task}}/{{hash}}/{split}.arrow"
+            for split in SPLITS
+        ],
     log:
         "logs/tokenize/{backbone}/{task}/{hash}.log",
     benchmark:
@@ -36,4 +37,4 @@ rule tokenize:
     params:
         config=resolved_configuration,
     shell:
-        "ept tokenize --config {params.config} --task {wildcards.task} --threads {threads} > {log} 2>&1"
+        "ept tokenize --config {params.config:q} --task {wildcards.task:q} --threads {threads} > {log:q} 2>&1"

@@ -3,29 +3,31 @@
 
 rule figures:
     input:
-        tables=figure_tables,
-        runs=figure_records,
+        tables=TARGETS.tables_of(
+            table for kind in FIGURES for table in kind.tables_of(EXPERIMENT)
+        ),
+        runs=[pack.folder / "runs.json" for pack in EXPERIMENT.table_packs(MAIN)],
     output:
         figure_outputs(),
     log:
-        f"logs/figures/{OUTPUT}.log",
+        f"logs/figures/{NAME}.log",
     benchmark:
-        f"logs/benchmarks/figures/{OUTPUT}.tsv"
+        f"logs/benchmarks/figures/{NAME}.tsv"
     resources:
         mem_mb=light_memory,
         runtime=light_minutes,
     params:
         config=resolved_configuration,
     shell:
-        "ept figures --config {params.config} > {log} 2>&1"
+        "ept figures --config {params.config:q} > {log:q} 2>&1"
 
 
 rule report_pages:
     input:
         # Not read: what the run cost is known when all this is there.
-        table_files(),
-        paths.summary_file(OUTPUT),
-        figure_files(),
+        TARGETS.tables,
+        TARGETS.summary[0],
+        TARGETS.figures([kind.name for kind in FIGURES]),
     output:
         overview=paths.report_files(OUTPUT)["overview"],
         costs=report(
@@ -35,11 +37,11 @@ rule report_pages:
             labels={"table": "by rule"},
         ),
     log:
-        f"logs/report_pages/{OUTPUT}.log",
+        f"logs/report_pages/{NAME}.log",
     resources:
         mem_mb=light_memory,
         runtime=light_minutes,
     params:
         config=resolved_configuration,
     shell:
-        "ept report-pages --config {params.config} > {log} 2>&1"
+        "ept report-pages --config {params.config:q} > {log:q} 2>&1"

@@ -4,8 +4,8 @@
 rule table:
     input:
         list=table_list,
-        runs=table_runs,
-        measured=measured_files,
+        runs=lambda wildcards: known(TARGETS.records, wildcards.table),
+        measured=lambda wildcards: ancient(TARGETS.measured_files(wildcards.table)),
     output:
         csv=report(
             f"{OUTPUT}/{{table}}.csv",
@@ -23,59 +23,71 @@ rule table:
         ),
         settings=f"{OUTPUT}/{{table}}.settings.json",
     log:
-        f"logs/tables/{OUTPUT}/{{table}}.log",
+        f"logs/tables/{NAME}/{{table}}.log",
     benchmark:
-        f"logs/benchmarks/table/{OUTPUT}/{{table}}.tsv"
+        f"logs/benchmarks/table/{NAME}/{{table}}.tsv"
     resources:
-        gpu=table_gpus,
-        mem_mb=table_memory,
+        gpu=lambda wildcards: (
+            RESOURCES.gpus if TARGETS.measured_packs(wildcards.table) else 0
+        ),
+        # Measuring takes no more than training.
+        mem_mb=lambda wildcards, attempt: grown_memory(
+            max(
+                [
+                    LIGHT_MB,
+                    *map(RESOURCES.memory_mb, TARGETS.measured_packs(wildcards.table)),
+                ]
+            ),
+            attempt,
+        ),
         runtime=light_minutes,
     params:
         config=resolved_configuration,
+        caption=lambda wildcards: caption_of(wildcards.table),
     shell:
-        "ept table --config {params.config} --table {wildcards.table} > {log} 2>&1"
+        "ept table --config {params.config:q} --table {wildcards.table:q} > {log:q} 2>&1"
 
 
 rule summary:
     input:
         list=LISTS[SUMMARY],
-        tables=summarized_tables,
+        tables=TARGETS.summarized_tables,
     output:
-        summary=f"{OUTPUT}/summary.json",
-        settings=f"{OUTPUT}/summary.settings.json",
+        TARGETS.summary,
     log:
-        f"logs/tables/{OUTPUT}/summary.log",
+        f"logs/tables/{NAME}/summary.log",
     benchmark:
-        f"logs/benchmarks/summary/{OUTPUT}.tsv"
+        f"logs/benchmarks/summary/{NAME}.tsv"
     resources:
         mem_mb=light_memory,
         runtime=light_minutes,
     params:
         config=resolved_configuration,
     shell:
-        "ept summary --config {params.config} > {log} 2>&1"
+        "ept summary --config {params.config:q} > {log:q} 2>&1"
 
 
 # What the backbone answers without any prompt: on demand, not part of `all`.
 rule zero_shot:
     input:
-        tokens=target_tokens,
+        list=LISTS[ZERO_SHOT],
+        tokens=ancient(TARGETS.tokens(*EXPERIMENT.config.tasks.target)),
         backbone=ancient(EXPERIMENT.backbone_files),
     output:
-        [f"{OUTPUT}/zero_shot.{ending}" for ending in paths.TABLE_ENDINGS],
+        TARGETS.table(ZERO_SHOT),
     log:
-        f"logs/tables/{OUTPUT}/zero_shot.log",
+        f"logs/tables/{NAME}/zero_shot.log",
     benchmark:
-        f"logs/benchmarks/zero_shot/{OUTPUT}.tsv"
+        f"logs/benchmarks/zero_shot/{NAME}.tsv"
     threads: RESOURCES.threads
     resources:
         gpu=RESOURCES.gpus,
-        mem_mb=zero_shot_memory,
-        runtime=zero_shot_minutes,
+        # No more memory than training takes.
+        mem_mb=lambda wildcards, attempt: max(
+            RESOURCES.memory_mb(pack, attempt) for pack in EXPERIMENT.table_packs(MAIN)
+        ),
+        runtime=lambda wildcards, attempt: RESOURCES.zero_shot_minutes(attempt),
     params:
         config=resolved_configuration,
-        weights=backbone_settings(
-            EXPERIMENT.config.backbone, EXPERIMENT.backbone_identity
-        ),
     shell:
-        "ept zero-shot --config {params.config} --threads {threads} > {log} 2>&1"
+        "ept zero-shot --config {params.config:q} --threads {threads} > {log:q} 2>&1"

@@ -1,6 +1,12 @@
 # Targets between the first and the last: what the stages of dvc.yaml ask for.
 
 
+# Each writes one line.
+localrules:
+    backbone_identity,
+    source_prompts,
+
+
 rule backbone_identity:
     input:
         ancient(EXPERIMENT.backbone_files),
@@ -11,31 +17,27 @@ rule backbone_identity:
     params:
         identity=EXPERIMENT.backbone_identity,
     shell:
-        "(echo {params.identity:q} > {output}.part && mv {output}.part {output}) 2> {log}"
+        "(printf '%s\\n' {params.identity:q} > {output:q}.part && mv {output:q}.part {output:q}) 2> {log:q}"
 
 
 rule data:
     input:
         [EXPERIMENT.raw_folder(task) for task in EXPERIMENT.tasks],
-        [
-            path
-            for task in EXPERIMENT.tasks
-            for path in splits(EXPERIMENT.tokenized_folder(task))
-        ],
+        TARGETS.tokens(*EXPERIMENT.tasks),
 
 
 rule source_prompts:
     input:
-        [pack.source_prompt for pack in SOURCE_PACKS],
+        [pack.source_prompt for pack in TARGETS.source_packs],
     output:
-        f"data/source_prompts/{digest([pack.hash for pack in SOURCE_PACKS])}.sha256",
+        f"data/source_prompts/{digest([pack.hash for pack in TARGETS.source_packs])}.sha256",
     log:
         "logs/source_prompts.log",
     shell:
         """
-        : >{output}.part
-        for prompt in {input}; do sha256sum $prompt >>{output}.part 2>{log}; done
-        mv {output}.part {output}
+        : >{output:q}.part
+        for prompt in {input:q}; do sha256sum "$prompt" >>{output:q}.part 2>{log:q}; done
+        mv {output:q}.part {output:q}
         """
 
 

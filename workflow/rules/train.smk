@@ -1,20 +1,20 @@
-# Full-data and few-shot training: one job a pack (learning rates x seeds of one method, task and regime).
+# Full-data and few-shot training: one job for each pack (learning rates x seeds of one method, task and regime).
 
 
 rule train:
     input:
-        tokens=tokenized_files,
+        tokens=pack_tokens,
         backbone=ancient(EXPERIMENT.backbone_files),
-        sources=candidate_prompts,
+        sources=pack_sources,
     output:
-        runs=f"{OUTPUT}/runs/{{backbone}}/{{method}}/{{task}}/{{regime}}/{{hash}}/runs.json",
-        predictions=f"{OUTPUT}/runs/{{backbone}}/{{method}}/{{task}}/{{regime}}/{{hash}}/predictions.parquet",
-        settings=f"{OUTPUT}/runs/{{backbone}}/{{method}}/{{task}}/{{regime}}/{{hash}}/settings.json",
-        prompts=expand(
-            "prompts/{{backbone}}/{{method}}/{{task}}/{{regime}}/{{hash}}/seed{seed}.safetensors",
-            seed=SEEDS,
-        ),
-        prompt_settings="prompts/{backbone}/{method}/{task}/{regime}/{hash}/settings.json",
+        runs=TARGETS.run_file("runs.json"),
+        predictions=TARGETS.run_file("predictions.parquet"),
+        settings=TARGETS.run_file("settings.json"),
+        prompts=[
+            TARGETS.prompt_file(f"seed{seed}.safetensors")
+            for seed in EXPERIMENT.config.seeds
+        ],
+        prompt_settings=TARGETS.prompt_file("settings.json"),
     log:
         "logs/train/{backbone}/{method}/{task}/{regime}/{hash}.log",
     benchmark:
@@ -22,11 +22,27 @@ rule train:
     threads: RESOURCES.threads
     resources:
         gpu=RESOURCES.gpus,
-        mem_mb=training_memory,
-        runtime=training_minutes,
+        mem_mb=lambda wildcards, attempt: RESOURCES.memory_mb(pack(wildcards), attempt),
+        runtime=lambda wildcards, attempt: RESOURCES.minutes(pack(wildcards), attempt),
     params:
         config=resolved_configuration,
-    # `exec`: of a scheduler's SIGTERM a shell would die, and nobody would wait for its training to save itself.
+    # `exec`: a shell would die of a scheduler's SIGTERM, and nobody would wait until training has saved its state.
     shell:
-        "exec ept train --config {params.config} --hash {wildcards.hash} --threads {threads} "
-        "--gpus {resources.gpu} > {log} 2>&1"
+        "exec ept train --config {params.config:q} --hash {wildcards.hash:q} --threads {threads} "
+        "--gpus {resources.gpu} > {log:q} 2>&1"
+
+
+# Source prompts: full-data training of prompt methods on the source tasks, with the first seed. MPT's (task
+# `multitask`) is distilled from those of PT. The test split of a source task is not predicted.
+use rule train as train_source with:
+    output:
+        runs=TARGETS.run_file("runs.json", SOURCE),
+        settings=TARGETS.run_file("settings.json", SOURCE),
+        prompt=TARGETS.prompt_file(
+            f"seed{EXPERIMENT.config.seeds[0]}.safetensors", SOURCE
+        ),
+        prompt_settings=TARGETS.prompt_file("settings.json", SOURCE),
+    log:
+        f"logs/train/{{backbone}}/{{method}}/{{task}}/{SOURCE}/{{hash}}.log",
+    benchmark:
+        f"logs/benchmarks/train_source/{{backbone}}/{{method}}/{{task}}/{SOURCE}/{{hash}}.tsv"

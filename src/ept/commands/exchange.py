@@ -7,7 +7,8 @@ from ept.exchange.formats import FORMATS
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """import, export."""
+    """Add `import` and `export`."""
+    verbs.group("exchange prompts with other programs")
     importing, exporting = verbs.add(import_prompt, "import"), verbs.add(export_prompt, "export")
     for exchange, source, target in (
         (importing, "adapter folder", "prompt file"),

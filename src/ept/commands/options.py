@@ -1,58 +1,98 @@
 """What the verbs share: how one is added, and the options that several have."""
 
 import argparse
+import contextlib
+import inspect
+import math
 from collections.abc import Callable
 
+from ept.plan.experiment import Experiment
+
 Verb = Callable[[argparse.Namespace], None]
+# More CPU threads than any machine has; far more make libraries crash.
+MAX_THREADS = 1024
 
 
 class Verbs:
-    """Adds verbs to the parser. A verb's docstring is its help."""
+    """Adds verbs to the parser, in groups. The docstring of a verb's function is its help."""
 
-    def __init__(self, parser: argparse.ArgumentParser):
-        self._parsers = parser.add_subparsers(required=True, metavar="VERB")
+    def __init__(self, parser: argparse.ArgumentParser, parser_class: type[argparse.ArgumentParser]):
+        self._parsers = parser.add_subparsers(
+            required=True, metavar="VERB", parser_class=parser_class, help=argparse.SUPPRESS
+        )
+        self._groups: dict[str, dict[str, str]] = {}
+
+    def group(self, title: str) -> None:
+        """Put the verbs that are added from now on under this title of `ept --help`."""
+        self._groups[title] = {}
 
     def add(self, verb: Verb, name: str | None = None) -> argparse.ArgumentParser:
-        """A verb without a configuration, called as its function or `name`."""
-        parser = self._parsers.add_parser(name or verb.__name__, help=verb.__doc__, description=verb.__doc__)
+        """Add a verb without a configuration, called `name` or as its function."""
+        name = name or verb.__name__
+        text = inspect.getdoc(verb) or ""
+        parser = self._parsers.add_parser(name, description=text)
         parser.set_defaults(verb=verb)
+        self._groups[next(reversed(self._groups))][name] = text.splitlines()[0]
         return parser
 
     def add_with_config(self, verb: Verb, name: str | None = None) -> argparse.ArgumentParser:
-        """A verb that reads a configuration (--config, or --configfile as Snakemake calls it)."""
+        """Add a verb that reads a configuration (--config, or --configfile as Snakemake calls it)."""
         parser = self.add(verb, name)
         parser.add_argument(
             "--config", "--configfile", default="config/config.yaml", help="configuration file (%(default)s)"
         )
         return parser
 
+    @property
+    def names(self) -> list[str]:
+        """All verbs, in the order in which they were added."""
+        return [name for verbs in self._groups.values() for name in verbs]
 
-def experiment_of(options: argparse.Namespace):
-    """The experiment that --config describes. Raises InputError for a configuration that is none."""
+    def overview(self) -> str:
+        """The verbs by group, one line each, for `ept --help`."""
+        width = max(map(len, self.names)) + 2
+        return "".join(
+            f"{title}:\n" + "".join(f"  {name:{width}}{text}\n" for name, text in verbs.items()) + "\n"
+            for title, verbs in self._groups.items()
+        )
+
+
+def experiment_of(options: argparse.Namespace) -> Experiment:
+    """Return the experiment that --config describes. Raises InputError for an invalid configuration."""
     from ept.config.configuration import load_configuration
-    from ept.plan.experiment import Experiment
 
     return Experiment(load_configuration(options.config))
 
 
 def add_task(parser: argparse.ArgumentParser) -> None:
-    """--task, required."""
+    """Add --task, required."""
     parser.add_argument("--task", required=True, help="task name, for example rte")
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
-    """--threads, one by default."""
+    """Add --threads, 1 by default."""
     parser.add_argument("--threads", type=_threads, default=1, help="CPU threads (%(default)s)")
 
 
 def gpu_count(text: str) -> int:
-    """A number of GPUs, for argparse."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of GPUs")
-    return int(text)
+    """Parse a number of GPUs, for argparse."""
+    return _number(text, "GPUs", 0, MAX_THREADS)
+
+
+def seconds(text: str) -> float:
+    """Parse a duration in seconds, for argparse."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text)) < math.inf:
+            return value
+    raise argparse.ArgumentTypeError(f"found {text!r}; it must be a number of seconds, 0 or more")
 
 
 def _threads(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads above 0")
+    return _number(text, "threads", 1, MAX_THREADS)
+
+
+def _number(text: str, what: str, least: int, most: int) -> int:
+    # A length first: Python refuses to read integers of thousands of digits.
+    if not (text.isascii() and text.isdecimal()) or len(text) > 9 or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"found {text!r}; the number of {what} must be from {least} to {most}")
     return int(text)

@@ -8,7 +8,8 @@ from ept.errors import InputError
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Verbs from `check` to `rebuild-demo-backbone`, and `mend` and `reference`."""
+    """Add the verbs that come before training, and those for maintenance."""
+    verbs.group("plan")
     verbs.add_with_config(check)
     planning = verbs.add(plan)
     planning.add_argument(
@@ -24,8 +25,9 @@ def add_verbs(verbs: Verbs) -> None:
         action="extend",
         default=[],
         metavar="NAME=TFLOPS",
-        help="10^12 operations a second that were measured, for what is assumed; NAME=TFLOPS:GIB adds another GPU",
+        help="a measured rate (10^12 operations per second) instead of the assumed one; NAME=TFLOPS:GIB adds a GPU",
     )
+    verbs.group("prepare data and backbone")
     add_task(verbs.add_with_config(fetch))
     tokenizing = verbs.add_with_config(tokenize)
     add_task(tokenizing)
@@ -39,9 +41,6 @@ def add_verbs(verbs: Verbs) -> None:
     rebuild = verbs.add(rebuild_demo_backbone, "rebuild-demo-backbone")
     rebuild.add_argument("--folder", required=True, help="where config.json, weights and tokenizer go")
     add_threads(rebuild)
-    mending = verbs.add_with_config(mend)
-    mending.add_argument("--look", action="store_true", help="remove nothing; only say if the disk is full")
-    verbs.add(reference)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -117,26 +116,6 @@ def rebuild_demo_backbone(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.threads)
     rebuild(options.folder)
-
-
-def mend(options: argparse.Namespace) -> None:
-    """After a crash: remove files that are not whole, so that the workflow makes them again."""
-    from ept.mend import remove_damaged, require_room
-    from ept.plan import paths
-
-    require_room(Path.cwd())
-    if options.look:
-        return
-    output = experiment_of(options).config.output
-    for line in remove_damaged(paths.produced_folders(output)):
-        print(line)
-
-
-def reference(options: argparse.Namespace) -> None:
-    """Write the configuration's schema and its reference from the typed settings."""
-    from ept.config.reference import write_reference
-
-    write_reference(Path("."))
 
 
 def plan(options: argparse.Namespace) -> None:

@@ -7,7 +7,8 @@ from ept.commands.options import Verbs, add_threads, experiment_of
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """table, summary, figures, report-pages, zero-shot, show, trace."""
+    """Add the verbs that come after training."""
+    verbs.group("tables and report")
     verbs.add_with_config(table).add_argument("--table", required=True, help="for example main or fewshot_k16")
     verbs.add_with_config(summary)
     verbs.add_with_config(figures)

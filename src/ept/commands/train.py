@@ -4,12 +4,14 @@ import argparse
 import signal
 import sys
 
-from ept.commands.options import Verbs, add_threads, experiment_of, gpu_count
+from ept.commands.maintain import abandoned_in_pack, remove
+from ept.commands.options import Verbs, add_threads, experiment_of, gpu_count, seconds
 from ept.errors import InputError
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """train."""
+    """Add `train`."""
+    verbs.group("train")
     training = verbs.add_with_config(train)
     training.add_argument("--hash", help="settings hash of the pack, as in its path; instead of the next four")
     training.add_argument("--method", help="for example ept")
@@ -26,18 +28,18 @@ def add_verbs(verbs: Verbs) -> None:
         "--gpus",
         type=gpu_count,
         default=1,
-        help="GPUs that no other training uses, as far as the machine has them; 0: the CPU (%(default)s)",
+        help="GPUs to reserve for this training, as far as the machine has them; 0: use the CPU (%(default)s)",
     )
     training.add_argument(
         "--checkpoint-seconds",
-        type=float,
+        type=seconds,
         default=60,
-        help="seconds between checkpoints, from which a killed job goes on",
+        help="seconds between checkpoints; a killed job continues from the last one (%(default)s)",
     )
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train a pack: all learning rates and seeds of one method, task and regime."""
+    """Train one method on one task in one regime: all learning rates and seeds, in one job."""
     experiment = experiment_of(options)
     if options.hash:
         pack = experiment.find(options.hash)
@@ -48,20 +50,19 @@ def train(options: argparse.Namespace) -> None:
     from ept.devices import free_gpus, limit_threads
 
     limit_threads(options.threads)
-    from ept.config.settings import MULTITASK
     from ept.training.checkpoint import Interrupted
-    from ept.training.train import alone_with
-
-    if pack.task == MULTITASK:
-        from ept.training.distil import distil_job as train_job
-    else:
-        from ept.training.train import train_job
+    from ept.training.train import alone_with, train_job
 
     try:
         with alone_with(pack) as open_work:
-            if open_work:
-                with free_gpus(options.gpus):
-                    train_job(experiment, pack, options.threads, options.checkpoint_seconds)
+            # Also what another process has trained while this one waited for it.
+            if not open_work:
+                print(f"{pack.folder} is complete; delete that folder to train it again")
+                return
+            for path, _ in abandoned_in_pack(pack):
+                remove(path)
+            with free_gpus(options.gpus):
+                train_job(experiment, pack, options.threads, options.checkpoint_seconds)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
-        sys.exit(128 + signal.SIGTERM)
+        sys.exit(128 + getattr(stop, "signal", signal.SIGTERM))

@@ -1,0 +1,167 @@
+"""What the rules of the workflow read and write, as lists of files. The rules only name them; no Snakemake here."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from ept.config.configuration import write_resolved
+from ept.config.settings import SOURCE
+from ept.files import digest, write_text
+from ept.plan import paths
+from ept.plan.experiment import Experiment
+from ept.plan.pack import Pack
+from ept.plan.packs import backbone_settings
+from ept.plan.tables import EFFICIENCY, SUMMARY, ZERO_SHOT, headline_tables, measured_packs
+
+SPLITS = ("train", "validation", "test")
+# Modification times of a list: older than any table. A table that is older than its list is made again.
+OLD = 1.0
+
+
+class Targets:
+    """The files of one configuration's jobs. All paths are relative to the folder in which the workflow runs."""
+
+    def __init__(self, experiment: Experiment):
+        self.experiment = experiment
+        self.output = experiment.config.output
+
+    # ---- Data and training ------------------------------------------------------------------------------------------
+
+    def tokens(self, *tasks: str) -> list[Path]:
+        """Every tokenized split of the tasks."""
+        return splits(map(self.experiment.tokenized_folder, tasks))
+
+    def pack_tokens(self, pack: Pack) -> list[Path]:
+        """The tokenized splits that a pack trains, selects and reports on."""
+        return splits(pack.token_folders)
+
+    def source_prompts(self, pack: Pack) -> list[Path]:
+        """The source prompts that a pack may start from, or that MPT's source training distills."""
+        return [candidate.source_prompt for candidate in pack.candidates]
+
+    @cached_property
+    def source_packs(self) -> list[Pack]:
+        """The packs that train source prompts."""
+        return [pack for pack in self.experiment.packs if pack.regime == SOURCE]
+
+    def run_file(self, name: str, regime: str = "{regime}") -> str:
+        """A record of a pack, with Snakemake's wildcards in its path."""
+        return str(paths.run_folder(self.output, "{backbone}", "{method}", "{task}", regime, "{hash}") / name)
+
+    def prompt_file(self, name: str, regime: str = "{regime}") -> str:
+        """A prompt of a pack or the settings file next to it, with Snakemake's wildcards in its path."""
+        return str(paths.prompt_folder("{backbone}", "{method}", "{task}", regime, "{hash}") / name)
+
+    # ---- Tables -----------------------------------------------------------------------------------------------------
+
+    def table(self, table: str) -> list[Path]:
+        """A table in all its forms, and last its settings file."""
+        csv = paths.table_file(self.output, table)
+        forms = [csv.with_suffix(f".{ending}") for ending in paths.TABLE_ENDINGS]
+        return [*forms, paths.table_settings_file(self.output, table)]
+
+    @property
+    def tables(self) -> list[Path]:
+        """Every file of every table that the configuration asks for by default.
+
+        Settings and all forms are named because Snakemake misses only what is asked for: a rule that was killed between
+        two outputs must be noticed.
+        """
+        return [path for table in self.experiment.default_tables for path in self.table(table)]
+
+    @property
+    def summary(self) -> list[Path]:
+        """The headline numbers and their settings file."""
+        return [paths.summary_file(self.output), paths.table_settings_file(self.output, SUMMARY)]
+
+    @property
+    def summarized_tables(self) -> list[Path]:
+        """The tables whose headline numbers the summary holds."""
+        return [paths.table_file(self.output, table) for table in headline_tables(self.experiment.config)]
+
+    def records(self, table: str) -> list[Path]:
+        """The records and predictions behind a table."""
+        names = ("runs.json", "predictions.parquet", "settings.json")
+        return [pack.folder / name for pack in self.experiment.table_packs(table) for name in names]
+
+    def tables_of(self, tables: Iterable[str]) -> list[Path]:
+        """The CSV files of tables, each once."""
+        return [paths.table_file(self.output, table) for table in sorted(set(tables))]
+
+    def measured_packs(self, table: str) -> list[Pack]:
+        """The packs whose predictions a table times; none for a table that is put together from records."""
+        return measured_packs(self.experiment.table_packs(table)) if table == EFFICIENCY else []
+
+    def measured_files(self, table: str) -> list[Path]:
+        """What a table times predictions with: trained prompts, and texts."""
+        packs = self.measured_packs(table)
+        prompts = [paths.prompt_file(pack.prompts, pack.seeds[0]) for pack in packs]
+        return prompts + [pack.tokenized / "test.arrow" for pack in packs if pack.tokenized]
+
+    # ---- Figures and the report -------------------------------------------------------------------------------------
+
+    def figures(self, names: Sequence[str]) -> list[Path]:
+        """The figures of these names in all their forms, and first their settings file."""
+        files = [path for name in names for path in paths.figure_files(self.output, name)]
+        return [paths.figure_settings_file(self.output), *files]
+
+    def everything(self, figures: Sequence[str]) -> list[Path]:
+        """What `snakemake all` means: tables, headline numbers, these figures, and the pages of the report."""
+        pages = paths.report_files(self.output).values()
+        return [*self.tables, *self.summary, *self.figures(figures), *pages]
+
+    # ---- Written when the workflow is parsed ------------------------------------------------------------------------
+
+    def write_configuration(self) -> Path:
+        """Write the resolved configuration that jobs read, and return its path."""
+        return write_resolved(self.experiment.config, paths.job_configurations_folder())
+
+    def write_lists(self, *, refresh: bool = True) -> dict[str, Path]:
+        """Write the list of every table, of the summary and of zero_shot, and return their paths.
+
+        Each is an input of the rule that makes the table, and only its time matters. It is old if the table's settings
+        file says that the table was made from exactly this, and new otherwise. So a table of another configuration is
+        made again, whatever Snakemake remembers and whatever a copy did to the times of files.
+
+        Args:
+            refresh: set the times too. A job of a cluster, which parses the workflow again, leaves them alone.
+        """
+        names = [*self.experiment.tables, SUMMARY, ZERO_SHOT]
+        return {name: self._write_list(name, refresh) for name in names}
+
+    def _write_list(self, table: str, refresh: bool) -> Path:
+        path = paths.table_list_file(self.output, table)
+        parts = made_from(self.experiment, table)
+        content = "".join(f"{part}\n" for part in parts)
+        known = path.is_file() and path.read_bytes() == content.encode()
+        if not known:
+            write_text(path, content)
+        if refresh or not known:
+            current = parts_in_settings(paths.table_settings_file(self.output, table)) == parts
+            os.utime(path, (OLD, OLD) if current else None)
+        return path
+
+
+def splits(folders: Iterable[Path]) -> list[Path]:
+    """The tokenized splits in folders of tokenized tasks."""
+    return [folder / f"{split}.arrow" for folder in folders for split in SPLITS]
+
+
+def made_from(experiment: Experiment, table: str) -> list[str]:
+    """What a table, the summary or zero_shot is made from: folders of runs, or the backbone and tokenized texts."""
+    if table != ZERO_SHOT:
+        return [str(pack.folder) for pack in experiment.packs_behind(table)]
+    backbone = backbone_settings(experiment.config.backbone, experiment.backbone_identity)
+    folders = map(experiment.tokenized_folder, experiment.config.tasks.target)
+    return [f"backbone {digest(backbone)}", *map(str, folders)]
+
+
+def parts_in_settings(path: Path) -> list[str] | None:
+    """What the settings file of a finished table says that it was made from; None if there is none or it is damaged."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        settings = json.loads(path.read_bytes())
+        return settings["made_from"] if "made_from" in settings else [run["folder"] for run in settings["runs"]]
+    return None
