@@ -39,18 +39,18 @@ PAGES = {
 }
 
 
-def point_at_pages(app, document, source):  # noqa: ARG001
+def point_at_pages(app, document, source):
     """Links that work in the repository lead to the pages of the site."""
     for target, page in PAGES.items():
         source[0] = source[0].replace(f"]({target}", f"]({page}")
 
 
-def point_at_pages_of_included(app, path, document, source):  # noqa: ARG001
+def point_at_pages_of_included(app, path, document, source):
     """The same in files that a page includes."""
     point_at_pages(app, document, source)
 
 
-def escape_markup(app, kind, name, thing, options, lines):  # noqa: ARG001
+def escape_markup(app, kind, name, thing, options, lines):
     """Docstrings write P*, W_q and |x| as they are: outside of backticks these characters are no markup."""
     parts = re.split(r"(`[^`]*`)", "\n".join(lines))
     parts[::2] = [re.sub(r"[*|\\]|_(?!\w)", r"\\\g<0>", part) for part in parts[::2]]

@@ -272,13 +272,13 @@ def speed() -> str:
     reached = {target["name"]: target["reached"] for target in found["targets"]}
     (training_ratio,) = [value for name, value in reached.items() if re.match(r"training, .*EPT over PEFT PT", name)]
     (evaluation,) = [value for name, value in reached.items() if re.match(r"evaluation, .*EPT over PEFT PT", name)]
-    grid, rounds = max(size for size in found["plan"]["grids"] if f"grid of {size}" in " ".join(reached)), found["plan"]
-    hardware = found["hardware"]
+    plan, hardware, size = found["plan"], found["hardware"], found["backbone"]["parameters"] / 1e6
+    grid = max(size for size in plan["grids"] if f"grid of {size}:" in " ".join(reached))
     machine = hardware["gpu"] or f"{hardware['cpu']}, {hardware['cores']} cores, no GPU"
     return (
-        f"A grid of {grid} EPT runs in one pack trains {training_ratio:.1f} and evaluates {evaluation:.1f} times as many "
-        f"examples per second as PEFT's prompt tuning under the Hugging Face Trainer, run by run and padded to "
-        f"{rounds['padding']} tokens ({machine}; a T5 of {found['backbone']['parameters'] / 1e6:.1f} M parameters)."
+        f"A grid of {grid} EPT runs in one pack trains {training_ratio:.1f} and evaluates {evaluation:.1f} times as "
+        f"many examples per second as PEFT's prompt tuning under the Hugging Face Trainer, run by run and padded to "
+        f"{plan['padding']} tokens ({machine}; a T5 of {size:.1f} M parameters)."
     )
 
 
