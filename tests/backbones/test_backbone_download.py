@@ -170,7 +170,7 @@ def _as_bin(files, tmp_path, legacy=False, shards=False):
     path.write_bytes(files["model.safetensors"])
     state = safetensors.torch.load_file(path)
     # transformers wrote tied embeddings under all their names, in one piece of memory.
-    state |= {name: state["shared.weight"] for name in ("encoder.embed_tokens.weight", "lm_head.weight")}
+    state |= dict.fromkeys(("encoder.embed_tokens.weight", "lm_head.weight"), state["shared.weight"])
     rest = _without(files, "model.safetensors", "pytorch_model.bin")
     options = {"_use_new_zipfile_serialization": not legacy}
     if not shards:

@@ -22,7 +22,7 @@ def inputs():
 
 
 def _alone(model, embeddings, mask, row, pieces):
-    """transformers' logits [1 + pieces, vocab] behind one row's text and behind each of some pieces after it."""
+    """Transformers' logits [1 + pieces, vocab] behind one row's text and behind each of some pieces after it."""
     text = embeddings[row : row + 1, : int(mask[row].sum())]
     joined = torch.cat([text, model.get_input_embeddings()(torch.tensor([pieces], dtype=torch.int64))], 1)
     return model(inputs_embeds=joined).logits[0, text.shape[1] - 1 :]

@@ -42,8 +42,9 @@ def test_dtype(write_backbone):
     assert {parameter.dtype for parameter in backbone.model.parameters()} == {torch.bfloat16}
     half = write_backbone(make_t5("v1.0"), name="half", dtype=torch.bfloat16)
     assert load_backbone(half).dtype == torch.float32
-    with pytest.raises(InputError, match="overflows in float16; use float32 or bfloat16|float16.*overflows"):
+    with pytest.raises(InputError) as caught:
         load_backbone(folder, dtype="float16")
+    assert all(word in str(caught.value) for word in ("backbone.dtype", "float16", "float32", "bfloat16"))
 
 
 @pytest.mark.parametrize("name", ["encoder.embed_tokens.weight", "lm_head.weight"])
@@ -55,63 +56,6 @@ def test_tied_embedding_under_any_of_its_names(write_backbone, name):
     backbone = load_backbone(folder)
     assert torch.equal(backbone.embedding, embedding)
     assert torch.equal(backbone.model.lm_head.weight, embedding)
-
-
-def _edit_config(folder, **changes):
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def _edit_tensors(folder, edit):
-    tensors = load_file(folder / "model.safetensors")
-    edit(tensors)
-    save_file(tensors, folder / "model.safetensors")
-
-
-BREAKERS = {
-    "config.json is missing": lambda folder: (folder / "config.json").unlink(),
-    "is no JSON": lambda folder: (folder / "config.json").write_text("{"),
-    "model_type is bert; supported: t5": lambda folder: _edit_config(folder, model_type="bert"),
-    "only safetensors are read": lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
-    "cannot be read as safetensors": lambda folder: (folder / "model.safetensors").write_bytes(
-        (folder / "model.safetensors").read_bytes()[:-100]
-    ),
-    "no tensor encoder.final_layer_norm.weight": lambda folder: _edit_tensors(
-        folder, lambda tensors: tensors.pop("encoder.final_layer_norm.weight")
-    ),
-    "no tensor shared.weight": lambda folder: _edit_tensors(folder, lambda tensors: tensors.pop("shared.weight")),
-    "no tensor lm_head.weight": lambda folder: _edit_config(folder, tie_word_embeddings=False),
-    r"has the shape \[24, 16\], config.json says \[48, 16\]": lambda folder: _edit_config(folder, d_ff=48),
-}
-
-
-@pytest.mark.parametrize("message", BREAKERS)
-def test_broken_folder(write_backbone, message):
-    folder = write_backbone(make_t5("v1.0"))
-    BREAKERS[message](folder)
-    with pytest.raises(InputError, match=message) as caught:
-        load_backbone(folder)
-    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_missing_folder(tmp_path):
-    with pytest.raises(InputError, match="no backbone folder"):
-        load_backbone(tmp_path / "nowhere")
-
-
-def test_broken_index(write_backbone):
-    folder = write_backbone(make_t5("v1.0"), shards=True)
-    index = folder / "model.safetensors.index.json"
-    shard = sorted(folder.glob("*.safetensors"))[0]
-    shard.unlink()
-    with pytest.raises(InputError, match=f"{shard.name} is missing"):
-        load_backbone(folder)
-    index.write_text(json.dumps({"weight_map": {"shared.weight": "../elsewhere.safetensors"}}))
-    with pytest.raises(InputError, match="no safetensors file of this folder"):
-        load_backbone(folder)
-    index.write_text("[]")
-    with pytest.raises(InputError, match="no index"):
-        load_backbone(folder)
 
 
 def test_import_takes_no_more_than_it_must(write_backbone):

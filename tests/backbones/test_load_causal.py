@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from gguf import GGUFWriter, TokenType
-from safetensors.torch import load_file, save_file
 
 from backbones.tiny_causal import END, FAMILIES, HIDDEN, VOCABULARY, causal_inputs, make_causal
 from ept.backbones.convert import convert_gguf
@@ -53,28 +52,16 @@ def _edit(folder, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def _drop_a_tensor(folder):
-    tensors = load_file(folder / "model.safetensors")
-    tensors.pop("model.norm.weight")
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-BREAKERS = {
-    "only safetensors are read": lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
-    "transformers cannot load this model": lambda folder: (folder / "model.safetensors").write_bytes(b"0" * 100),
-    "no tensor model.norm.weight in its safetensors files": _drop_a_tensor,
-    "use_sliding_window is not supported": lambda folder: _edit(folder, use_sliding_window=True),
-    "eos_token_id is missing": lambda folder: _edit(folder, eos_token_id=None),
-    "model_type is mamba; supported: t5, mt5, llama": lambda folder: _edit(folder, model_type="mamba"),
-}
-
-
-@pytest.mark.parametrize("message", BREAKERS)
-def test_broken_folder(folder, message):
-    BREAKERS[message](folder)
-    with pytest.raises(InputError, match=message) as caught:
+@pytest.mark.parametrize(
+    ("change", "fact"),
+    [({"use_sliding_window": True}, "use_sliding_window"), ({"eos_token_id": None}, "eos_token_id")],
+    ids=str,
+)
+def test_a_model_that_cannot_be_a_backbone_is_one_sentence(folder, change, fact):
+    _edit(folder, **change)
+    with pytest.raises(InputError) as caught:
         load_backbone(folder)
-    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value) and fact in str(caught.value)
 
 
 def _write_gguf(path):

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GPT2Config
 from transformers import T5Config as PublicT5Config
 
 from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.backbones.shape import QUANTizED_BYTES, known_configs, shape_of
+from ept.backbones.shape import QUANTIZED_BYTES, known_configs, shape_of
 from ept.backbones.t5 import T5
 from ept.backbones.t5_config import T5Config
 
@@ -85,7 +85,7 @@ def test_bytes_of_the_weights_by_precision():
     assert shape.weight_bytes("bfloat16", "int8") == shape.linear_parameters + 2 * rest
     # 64 weights of 4 bits and their 8-bit scale; 256 such scales share a float32.
     block = (64 * 0.5 + 1 + 4 / 256) / 64
-    assert QUANTizED_BYTES["nf4"] == block
+    assert QUANTIZED_BYTES["nf4"] == block
     assert shape.weight_bytes("bfloat16", "nf4") == round(shape.linear_parameters * block + 2 * rest)
 
 

@@ -1,8 +1,8 @@
-"""A frozen decoder-only model of transformers (Llama, GPT-2, Qwen) behind the operations of a backbone.
+"""A frozen decoder-only model of transformers (Llama, GPT-2, Qwen) as a backbone.
 
-The model reads [padding, prompt, text, label]. What comes in is padded behind the text, as for every family: the rows
-are turned round, so that the prompt stands directly before the text, the text directly before the label, and a row is
-computed as it would be without padding (positions are counted from its first real place).
+The model reads [padding, prompt, text, label]. Inputs come with their padding at the end, as for every family, so rows
+are rotated: the prompt then stands directly before the text, the text directly before the label, and a row is computed
+as it would be without padding (positions are counted from its first real one).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,35 +17,36 @@ from transformers import DynamicCache, PreTrainedModel
 
 from ept.backbones.backbone import Backbone, Form, LabelStates, Layer, LayerStack, tree_lineages
 from ept.backbones.families import family_of
-from ept.backbones.files import weight_files
-from ept.backbones.load import spread
+from ept.backbones.load import WeightFiles, refuse_not_finite, spread
 from ept.backbones.quantize import prepare
-from ept.errors import InputError
+from ept.errors import InputError, listed, reason_of
 
 
 class DecoderOnly(Backbone):
-    """A frozen causal language model. LoRA's targets are the names of transformers' modules."""
+    """A frozen causal language model of transformers, with the names of transformers' modules."""
 
     def __init__(self, model: PreTrainedModel, gradient_checkpointing: bool = False):
         """Freeze `model`, a ...ForCausalLM or GPT2LMHeadModel of transformers.
 
-        With `gradient_checkpointing` the backward pass keeps only what goes into each block and computes the rest
-        again (Chen et al. 2016). transformers' own does that in training mode alone, in which dropout is on.
+        With `gradient_checkpointing` only the input of each block is kept for the backward pass, which computes the
+        rest again (Chen et al. 2016). transformers' own needs training mode, in which dropout is on.
         """
         config = model.config
         self.family = family_of({"model_type": config.model_type})
         self.most_places = config.max_position_embeddings
-        # A list where a chat model has several ends; the first one ends a text.
+        # A chat model has a list of several ends; the first one ends a text.
         self.eos_id = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
-        # Padding is never looked at, so that any piece will do.
-        self.pad_id = self.eos_id if config.pad_token_id is None else config.pad_token_id
+        # Nothing attends to padding, so any piece will do.
+        has_padding = config.pad_token_id is not None and config.pad_token_id >= 0
+        self.pad_id = config.pad_token_id if has_padding else self.eos_id
+        self._dropout = 0.0
         self._layer_count = config.num_hidden_layers
         self._body, self._head = model.base_model, model.get_output_embeddings()
         self._blocks = blocks_of(self._body)
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             for block in self._blocks:
-                block.forward = partial(_recomputed, block.forward)
+                block.forward = partial(self._recomputed, block.forward)
         self.freeze(model)
 
     @property
@@ -54,7 +55,7 @@ class DecoderOnly(Backbone):
         return self._body.get_input_embeddings().weight
 
     def label_states(self, embeddings: Tensor, attention_mask: Tensor, target_ids: Tensor) -> LabelStates:
-        """See Backbone. Prompt, text and all label pieces but the last are read; the loss is on the label alone."""
+        """See Backbone. The model reads prompt, text and all label pieces but the last; only labels have a loss."""
         wanted, positions = target_ids != -100, embeddings.shape[1]
         order, mask = _padding_first(attention_mask)
         labels = target_ids[:, :-1].masked_fill(~wanted[:, :-1], self.pad_id)
@@ -67,7 +68,7 @@ class DecoderOnly(Backbone):
     def tree_logits(
         self, embeddings: Tensor, attention_mask: Tensor, tokens: Sequence[int], parents: Sequence[int]
     ) -> Tensor:
-        """See Backbone. The nodes but the empty prefix follow the text; each sees the text and its own ancestors."""
+        """See Backbone. All nodes but the empty prefix follow the text; each sees the text and its own ancestors."""
         order, mask = _padding_first(attention_mask)
         lineages = tree_lineages(parents)
         nodes, positions = len(tokens) - 1, embeddings.shape[1]
@@ -82,7 +83,8 @@ class DecoderOnly(Backbone):
         places = torch.cat([texts, texts[:, -1:] + depths], 1)
         added = self.embed(torch.tensor(list(tokens[1:]), device=self.device, dtype=torch.int64))
         joined = torch.cat([_take(embeddings, order), added.expand(len(embeddings), -1, -1)], 1)
-        return self._logits(self._run(joined, allowed, places)[:, positions - 1 :])
+        # Copied: a product of this slice, whose rows are not adjacent, would copy the head once for every row.
+        return self._logits(self._run(joined, allowed, places)[:, positions - 1 :].contiguous())
 
     @torch.no_grad()
     def begin(self, embeddings: Tensor, attention_mask: Tensor) -> "CausalState":
@@ -94,7 +96,7 @@ class DecoderOnly(Backbone):
 
     @property
     def stacks(self) -> list[LayerStack]:
-        """One stack; GPT-2 and the others have their own names for the same parts."""
+        """The one stack of layers; GPT-2 and the others have their own names for the same parts."""
         if hasattr(self._body, "h"):
             return [LayerStack([Layer(block, block.attn.c_proj, block.mlp) for block in self._blocks], self._body.ln_f)]
         layers = [Layer(block, block.self_attn.o_proj, block.mlp) for block in self._blocks]
@@ -102,20 +104,43 @@ class DecoderOnly(Backbone):
 
     @property
     def query_value_names(self) -> list[str]:
-        """GPT-2 has one projection to queries, keys and values."""
+        """The names of the projections to queries and values; GPT-2 has one to queries, keys and values."""
         return ["c_attn"] if hasattr(self._body, "h") else ["q_proj", "v_proj"]
 
     def norms(self, part: nn.Module) -> Iterator[nn.Module]:
         """The norms among the modules of `part`, each with a `weight` [hidden]."""
-        # Qwen3 norms queries and keys too, which are no hidden vectors.
+        # Qwen3 also norms queries and keys, which are not hidden vectors.
         kinds = tuple({type(layer_stack.final_norm) for layer_stack in self.stacks})
         return (m for m in part.modules() if isinstance(m, kinds) and m.weight.shape == (self.hidden_size,))
 
+    def set_dropout(self, rate: float) -> None:
+        """See Backbone; in the places where transformers' model drops (Llama and Qwen: attention weights alone)."""
+        self._dropout = rate
+        for module in self.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = rate
+                module.training = rate > 0
+            elif hasattr(module, "attention_dropout"):
+                module.attention_dropout = rate
+                module.training = rate > 0
+            elif hasattr(module, "attn_dropout"):
+                # GPT-2 drops in a fused kernel, at the rate of its submodule.
+                module.training = rate > 0
+
+    def _recomputed(self, forward: Callable, *inputs: Any, **options: Any) -> Any:
+        """Run a block that the backward pass runs again; not while text is written, whose cache would grow twice."""
+        if not torch.is_grad_enabled():
+            return forward(*inputs, **options)
+        # Without dropout nothing in a block is random.
+        return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=self._dropout > 0, **options)
+
     def _run(self, embeddings: Tensor, allowed: Tensor, places: Tensor, cache: DynamicCache | None = None) -> Tensor:
-        """The last hidden states [rows, queries, hidden]; `allowed` [rows, queries, keys] says who sees whom, `places`
-        [rows, queries] where each stands."""
+        """The last hidden states [rows, queries, hidden].
+
+        `allowed` [rows, queries, keys] says which keys each query sees, `places` [rows, queries] the position of each.
+        """
         closed = torch.finfo(self.dtype).min
-        # Added to the scores, in the form that the model takes as it is; -inf would make NaN of rows of padding.
+        # Added to the scores, in the form that the model uses unchanged; -inf would give NaN for rows of padding.
         bias = torch.zeros(allowed.shape, dtype=self.dtype, device=self.device).masked_fill(~allowed, closed)
         output = self._body(
             inputs_embeds=embeddings,
@@ -131,7 +156,7 @@ class DecoderOnly(Backbone):
 
 
 class CausalState:
-    """Rows in the middle of decoding; see `ept.backbones.backbone.DecodingState`."""
+    """Rows of a decoder-only model in the middle of decoding; see `ept.backbones.backbone.DecodingState`."""
 
     def __init__(self, backbone: DecoderOnly, cache: DynamicCache, mask: Tensor, logits: Tensor):
         self._backbone, self._cache, self._mask, self.logits = backbone, cache, mask, logits
@@ -156,8 +181,10 @@ class CausalState:
 
 
 def _padding_first(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """For rows with padding at their end: where each place of the turned row comes from, and its mask, boolean; both
-    [rows, positions].
+    """How to rotate rows with their padding at the end, so that it comes first.
+
+    Returns the position from which each one of the rotated row comes, and the rotated mask, boolean; both [rows,
+    positions].
     """
     mask = mask.bool()
     length = mask.shape[1]
@@ -172,22 +199,15 @@ def _take(values: Tensor, order: Tensor) -> Tensor:
 
 
 def _causal(seen: Tensor, queries: int) -> Tensor:
-    """Which keys each of the last `queries` places may see, [rows, queries, keys]: itself and real ones before it."""
+    """The keys that each of the last `queries` positions sees, [rows, queries, keys]: itself and real ones before."""
     keys = seen.shape[1]
     earlier = torch.ones(queries, keys, dtype=torch.bool, device=seen.device).tril(keys - queries)
     return earlier & seen[:, None, :]
 
 
 def _places(seen: Tensor) -> Tensor:
-    """Positions counted from the first real place of each row, [rows, positions]."""
+    """Positions counted from the first real one of each row, [rows, positions]."""
     return (seen.cumsum(1) - 1).clamp(min=0)
-
-
-def _recomputed(forward: Callable, *inputs: Any, **options: Any) -> Any:
-    """A block that the backward pass runs again; not while text is written, whose cache would grow twice."""
-    if not torch.is_grad_enabled():
-        return forward(*inputs, **options)
-    return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **options)
 
 
 def blocks_of(body: nn.Module) -> nn.ModuleList:
@@ -196,21 +216,35 @@ def blocks_of(body: nn.Module) -> nn.ModuleList:
 
 
 def load_causal(config: dict, folder: Path, form: Form) -> DecoderOnly:
-    """The frozen causal language model in `folder` (config.json and safetensors).
+    """The frozen causal language model in `folder`.
 
-    transformers reads tensor by tensor onto the device and quantizes each as it comes. Of a model that is spread over
-    devices all but the blocks is on the first. Raises InputError for missing or torn files, missing tensors or such of
-    another shape, a model without an end of text, and attention that slides over a window.
+    transformers reads tensor by tensor onto the device and quantizes each one. Of a model that is spread over several
+    devices all but the blocks is on the first.
+
+    Args:
+        config: Its config.json, as `ept.backbones.files.read_config` returns it.
+        folder: A folder that `ept.backbones.files.check_weights` accepts.
+        form: How the weights are held.
+
+    Raises:
+        InputError: For an unreadable file, weights that are not finite, a model without an end of text, and attention
+            that slides over a window.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
-    # A bar of a second, which would stand in every log.
+    # Its progress bar would be in every log.
     disable_progress_bar()
-    weight_files(folder)
     where = folder / "config.json"
     if config.get("use_sliding_window"):
         raise InputError(f"{where}: use_sliding_window is not supported; use a model that attends to the whole text")
+    if config.get("eos_token_id") is None:
+        raise InputError(f"{where}: eos_token_id is missing, without which no label ends; add the tokenizer's")
+    if form.quantization != "none":
+        # Quantized weights would no longer show it.
+        with WeightFiles(folder) as weights:
+            for name in weights:
+                weights.read(name, form.dtype)
     options: dict[str, Any] = {
         "dtype": form.dtype,
         "attn_implementation": "sdpa",
@@ -221,14 +255,15 @@ def load_causal(config: dict, folder: Path, form: Form) -> DecoderOnly:
     }
     try:
         model, notes = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
-    except Exception as error:  # transformers and safetensors raise many kinds for a folder that is no model
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{folder}: transformers cannot load this model ({reason}); fetch it again") from error
+    except Exception as error:  # transformers and safetensors raise many kinds for a folder that is not a model
+        raise InputError(
+            f"{folder}: transformers cannot load this model ({reason_of(error)}); fetch it again"
+        ) from error
     if missing := sorted(notes["missing_keys"]):
-        raise InputError(f"{folder}: no tensor {missing[0]} in its safetensors files; fetch the backbone again")
-    if model.config.eos_token_id is None:
-        raise InputError(f"{where}: eos_token_id is missing, without which no label ends; add the tokenizer's")
-    if form.quantization != "none":
+        raise InputError(f"{folder}: no tensor {listed(missing)} in its safetensors files; fetch the backbone again")
+    if form.quantization == "none":
+        refuse_not_finite(folder, model.named_parameters())
+    else:
         prepare(model)
     return DecoderOnly(model, form.gradient_checkpointing)
 
@@ -250,7 +285,7 @@ def device_map(folder: Path, form: Form) -> dict[str, str]:
 
 
 def _quantization(form: Form) -> Any:
-    """What transformers asks of bitsandbytes; see `quantized_linear`."""
+    """The settings with which transformers quantizes as `quantized_linear` does; None without quantization."""
     if form.quantization == "none":
         return None
     from transformers import BitsAndBytesConfig

@@ -1,4 +1,4 @@
-"""A frozen T5 behind the few operations that prompts need: embed, loss, a tree of strings, decoding step by step."""
+"""A frozen T5 as a backbone: embeddings, losses, logits of a tree of strings, decoding step by step."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,9 +12,8 @@ from ept.backbones.backbone import Backbone, Form, LabelStates, Layer, LayerStac
 from ept.backbones.families import FAMILIES
 from ept.backbones.load import WeightFiles, spread
 from ept.backbones.quantize import quantized_linear
-from ept.backbones.t5 import T5, LayerCache, Norm, Stack
+from ept.backbones.t5 import T5, LayerCache, Norm, Stack, dropped
 from ept.backbones.t5_config import T5Config
-from ept.errors import InputError
 
 
 class EncoderDecoder(Backbone):
@@ -25,8 +24,8 @@ class EncoderDecoder(Backbone):
     def __init__(self, model: nn.Module, gradient_checkpointing: bool = False):
         """Freeze `model`, a T5 of ours or of transformers (T5ForConditionalGeneration), and take its parts.
 
-        With `gradient_checkpointing` the backward pass keeps only what goes into each block and computes the rest
-        again (Chen et al. 2016): the same gradients for less memory and a third more computation.
+        With `gradient_checkpointing` only the input of each block is kept for the backward pass, which computes the
+        rest again (Chen et al. 2016): the same gradients for less memory and a third more computation.
         """
         self.freeze(model if isinstance(model, T5) else T5.around(model))
         config = self.model.config
@@ -34,6 +33,7 @@ class EncoderDecoder(Backbone):
         self.eos_id: int = config.eos_token_id
         self.start_id: int = config.decoder_start_token_id
         self.gradient_checkpointing = gradient_checkpointing
+        self._dropout = 0.0
         self._spread = len({parameter.device for parameter in self.model.parameters()}) > 1
         # T5 v1.0 scales the decoder's output before the tied head, v1.1 does not.
         self._output_scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
@@ -47,18 +47,19 @@ class EncoderDecoder(Backbone):
         return self.model.shared.weight
 
     def encode(self, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-        """The encoder's output [rows, positions, hidden] for `embeddings` of that shape and a mask [rows,
-        positions].
+        """The encoder's output [rows, positions, hidden].
+
+        `embeddings` has the same shape, `attention_mask` [rows, positions] is 0 at padding.
         """
         length = embeddings.shape[1]
         # Once for all layers.
         bias = torch.where(attention_mask.bool()[:, None, None, :], self._encoder_bias.square(length), self._closed)
-        hidden = embeddings
+        hidden = dropped(embeddings, self.model.encoder.dropout)
         for block in self.model.encoder.block:
-            hidden, bias = self._beside(block, hidden, bias)
+            hidden, bias = self._on_device_of(block, hidden, bias)
             hidden = self._run(block, hidden, bias)
         norm = self.model.encoder.final_layer_norm
-        return norm(*self._beside(norm, hidden))
+        return dropped(norm(*self._on_device_of(norm, hidden)), self.model.encoder.dropout)
 
     def label_states(self, embeddings: Tensor, attention_mask: Tensor, target_ids: Tensor) -> LabelStates:
         """See Backbone."""
@@ -68,12 +69,13 @@ class EncoderDecoder(Backbone):
         inputs[:, 1:] = target_ids[:, :-1].masked_fill(~wanted[:, :-1], self.pad_id)
         length = target_ids.shape[1]
         hidden = self._decode(inputs, encoded, attention_mask, self._decoder_bias.square(length) + self._causal(length))
-        return LabelStates(encoded, hidden[wanted], self._logits(hidden[wanted]))
+        decoded = hidden[wanted]
+        return LabelStates(encoded, decoded, self._logits(decoded))
 
     def tree_logits(
         self, embeddings: Tensor, attention_mask: Tensor, tokens: Sequence[int], parents: Sequence[int]
     ) -> Tensor:
-        """See Backbone. The encoder and the cross-attention keys serve all nodes."""
+        """See Backbone. The encoder runs once for all nodes."""
         lineages = tree_lineages(parents)
         depths = torch.tensor([len(lineage) - 1 for lineage in lineages], device=self.device)
         mask = torch.full((len(tokens), len(tokens)), self._closed, dtype=self.dtype)
@@ -94,7 +96,7 @@ class EncoderDecoder(Backbone):
 
     @property
     def stacks(self) -> list[LayerStack]:
-        """Encoder and decoder."""
+        """The encoder's and the decoder's stack of layers."""
         return [
             LayerStack(
                 [Layer(block, block.layer[0].SelfAttention.o, block.layer[-1].DenseReluDense) for block in stack.block],
@@ -105,17 +107,23 @@ class EncoderDecoder(Backbone):
 
     @property
     def query_value_names(self) -> list[str]:
-        """In self-attention and cross-attention."""
+        """The names of the projections to queries and values, in self-attention and cross-attention."""
         return ["q", "v"]
 
     def norms(self, part: nn.Module) -> Iterator[nn.Module]:
         """The norms among the modules of `part`, each with a `weight` [hidden]."""
         return (module for module in part.modules() if isinstance(module, Norm))
 
+    def set_dropout(self, rate: float) -> None:
+        """See Backbone; in the places where transformers' T5 drops."""
+        self._dropout = rate
+        self.model.set_dropout(rate)
+
     @property
     def _closed(self) -> float:
-        """Added to a score that must not count: the smallest finite number, since -inf makes NaN of empty
-        rows.
+        """Added to a score that must not count.
+
+        The smallest finite number, since -inf would give NaN for rows without any open position.
         """
         return torch.finfo(self.dtype).min
 
@@ -131,20 +139,21 @@ class EncoderDecoder(Backbone):
         bias: Tensor,
         caches: Sequence[LayerCache] | None = None,
     ) -> Tensor:
-        """The decoder's output [rows, length, hidden] for pieces `inputs` [rows, length]; `bias` is added to the scores
-        of self-attention, [1, heads, length, keys].
+        """The decoder's output [rows, length, hidden] for the pieces `inputs` [rows, length].
+
+        `bias` [1, heads, length, keys] is added to the scores of self-attention.
         """
         cross = torch.zeros(attention_mask.shape, dtype=self.dtype, device=self.device)
         cross = cross.masked_fill(~attention_mask.bool(), self._closed)[:, None, None, :]
-        hidden = self.embed(inputs)
+        hidden = dropped(self.embed(inputs), self.model.decoder.dropout)
         for layer, block in enumerate(self.model.decoder.block):
-            hidden, bias, encoded, cross = self._beside(block, hidden, bias, encoded, cross)
+            hidden, bias, encoded, cross = self._on_device_of(block, hidden, bias, encoded, cross)
             hidden = self._run(block, hidden, bias, encoded, cross, None if caches is None else caches[layer])
         norm = self.model.decoder.final_layer_norm
-        return norm(*self._beside(norm, hidden))
+        return dropped(norm(*self._on_device_of(norm, hidden)), self.model.decoder.dropout)
 
-    def _beside(self, module: nn.Module, *inputs: Any) -> tuple:
-        """Its inputs where `module` is, if the model is spread over several devices; all but blocks is on the first."""
+    def _on_device_of(self, module: nn.Module, *inputs: Any) -> tuple:
+        """`inputs` on the device of `module`, if blocks are spread over several; all other modules are on the first."""
         if not self._spread:
             return inputs
         device = next(module.parameters()).device
@@ -153,15 +162,15 @@ class EncoderDecoder(Backbone):
     def _run(self, block: nn.Module, *inputs: Any) -> Any:
         if not (self.gradient_checkpointing and torch.is_grad_enabled()):
             return block(*inputs)
-        # Nothing in a block is random.
-        return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+        # Without dropout nothing in a block is random.
+        return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=self._dropout > 0)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return self.model.lm_head(hidden * self._output_scale).float()
 
 
 class T5State:
-    """Rows in the middle of decoding; see `ept.backbones.backbone.DecodingState`."""
+    """Rows of a T5 in the middle of decoding; see `ept.backbones.backbone.DecodingState`."""
 
     logits: Tensor
 
@@ -197,8 +206,9 @@ class T5State:
 
 
 class PositionBias:
-    """The relative position bias of a stack. It depends on distances only, so that of the longest input seen
-    serves every shorter one as its upper left corner.
+    """The relative position bias of a stack, remembered for the longest input so far.
+
+    It depends on distances alone: that of a shorter input is the upper left corner of a longer one's.
     """
 
     def __init__(self, stack: Stack, device: torch.device):
@@ -209,43 +219,51 @@ class PositionBias:
     def square(self, length: int) -> Tensor:
         """[1, heads, length, length]: query position, key position; on the device of the embeddings."""
         if self._stack.relative_attention_bias.weight.requires_grad:
-            # Fine-tuning: it changes at every step.
+            # Fine-tuning changes it at every step.
             return self._stack.position_bias(length)
         if self._table is None or self._table.shape[-1] < length:
-            # Outside of inference mode: an inference tensor could not be used by a later training step.
+            # Outside of inference mode: a later training step could not use an inference tensor.
             with torch.inference_mode(False), torch.no_grad():
                 self._table = self._stack.position_bias(length).to(self._device)
         return self._table[:, :, :length, :length]
 
 
-EMBEDDING_NAMES = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+EMBEDDING_NAMES = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
 
 
 def load_t5(config: dict, folder: Path, form: Form) -> EncoderDecoder:
-    """T5 v1.0 (tied head), v1.1, flan and mT5 (gated, own head).
+    """The frozen T5 in `folder`: v1.0 (tied head), v1.1, flan and mT5 (gated, with a head of their own).
 
-    Linear layers are quantized one by one as they are read. Of a model that is spread over devices all but the blocks
-    is on the first. Raises InputError for sizes that make no model, an unreadable or incomplete safetensors
-    file, and a tensor of another shape.
+    Linear layers are quantized one by one as they are read. Of a model that is spread over several devices all but the
+    blocks is on the first.
+
+    Args:
+        config: Its config.json, as `ept.backbones.files.read_config` returns it.
+        folder: A folder that `ept.backbones.files.check_weights` accepts.
+        form: How the weights are held.
+
+    Raises:
+        InputError: For an unreadable file, and for weights that are not finite.
     """
-    model = _empty(config, folder)
+    # Without numbers, so that none is initialized, copied or held twice.
+    with torch.device("meta"):
+        model = T5(T5Config.of(config))
     devices = form.spread_over or (form.device,)
     places = spread(blocks_of(model), devices)
     with WeightFiles(folder) as weights:
-        embedding = next((name for name in (*EMBEDDING_NAMES, "lm_head.weight") if name in weights), "shared.weight")
+        embedding = next(name for name in EMBEDDING_NAMES if name in weights)
         for name, module in list(model.named_modules()):
             if getattr(module, "weight", None) is None or name == "lm_head":
                 continue
-            stored = embedding if name == "shared" else f"{name}.weight"
             place = places.get(".".join(name.split(".")[:3]), devices[0])
-            weight = weights.read(stored, module.weight.shape).to(place, form.dtype)
+            weight = weights.read(embedding if name == "shared" else f"{name}.weight", form.dtype).to(place)
             if _is_quantized(name, module, form.quantization):
                 model.set_submodule(name, quantized_linear(weight, form.quantization))
             else:
                 module.weight = nn.Parameter(weight, requires_grad=False)
         _fill_head(model, weights)
     if form.quantization != "none":
-        # What PEFT goes by.
+        # PEFT looks for these attributes.
         setattr(model, "is_loaded_in_4bit" if form.quantization == "nf4" else "is_loaded_in_8bit", True)
     return EncoderDecoder(model, form.gradient_checkpointing)
 
@@ -256,30 +274,23 @@ def blocks_of(model: T5) -> dict[str, nn.Module]:
     return {f"{name}.block.{i}": block for name, stack in stacks.items() for i, block in enumerate(stack.block)}
 
 
-def _empty(config: dict, folder: Path) -> T5:
-    """A T5 without numbers, so that none is initialized, copied or held twice."""
-    try:
-        with torch.device("meta"):
-            return T5(T5Config.of(config))
-    except (ValueError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{folder / 'config.json'} describes no T5 ({reason}); fetch it again") from error
-
-
 def _is_quantized(name: str, module: nn.Module, quantization: str) -> bool:
-    """Linear layers of the blocks; int8 leaves out `wo`, whose inputs it would round through float16, in which they
-    overflow (transformers leaves it out for that too, in 4 bit as well).
+    """Whether a module is a linear layer of the blocks that is to be quantized.
+
+    int8 leaves out `wo`, whose inputs it would round through float16, in which they overflow (transformers leaves it
+    out for that reason too, in 4 bit as well).
     """
     return quantization != "none" and type(module) is nn.Linear and not (quantization == "int8" and name.endswith("wo"))
 
 
 def _fill_head(model: T5, weights: WeightFiles) -> None:
-    """Give the head its own weight; where it has none, or the same, the embeddings: one parameter under both names, so
-    that the model stays tied whatever is done with it later.
+    """Give the head its own weight, or the embeddings where it has none or the same numbers.
+
+    One parameter then has both names: the model stays tied whatever is done with it later.
     """
     embedding = model.shared.weight
     if "lm_head.weight" not in weights and model.config.tie_word_embeddings:
         model.lm_head.weight = embedding
         return
-    head = weights.read("lm_head.weight", embedding.shape).to(embedding.device, embedding.dtype)
+    head = weights.read("lm_head.weight", embedding.dtype).to(embedding.device)
     model.lm_head.weight = embedding if torch.equal(head, embedding) else nn.Parameter(head, requires_grad=False)

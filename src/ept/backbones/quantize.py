@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 def quantized_linear(weight: Tensor, quantization: str) -> nn.Linear:
-    """A frozen layer without bias that holds `weight` [outputs, inputs] as `nf4` or `int8` and computes in its dtype.
+    """A frozen linear layer without bias whose `weight` [outputs, inputs] is held in 4 or 8 bit.
 
     nf4: blocks of 64 numbers, whose scales are quantized again (QLoRA, Dettmers et al. 2023, section 3). int8: one
     scale a row; inputs are rounded too, except for columns with a number above 6 (LLM.int8(), Dettmers et al. 2022).
-    Gradients go through to the layer's input, none to its weight.
+    The layer computes in the dtype of `weight`. Its input gets a gradient, its weight none.
     """
-    # Here: it takes seconds, which a job without quantization must not pay.
+    # Imported here: it takes seconds, which a job without quantization should not pay.
     import bitsandbytes
 
     outputs, inputs = weight.shape
@@ -27,7 +27,7 @@ def quantized_linear(weight: Tensor, quantization: str) -> nn.Linear:
     if quantization == "nf4":
         unquantized = bitsandbytes.nn.Params4bit(weight, compress_statistics=True, quant_type="nf4", module=layer)
     else:
-        # Int8Params quantizes what moves away from the CPU or to it.
+        # Int8Params quantizes when it is moved from the CPU, or to it.
         unquantized = bitsandbytes.nn.Int8Params(weight.cpu(), requires_grad=False)
     layer.weight = unquantized.to(weight.device)
     prepare(layer)
@@ -35,7 +35,7 @@ def quantized_linear(weight: Tensor, quantization: str) -> nn.Linear:
 
 
 def weight_of(layer: nn.Linear) -> Tensor:
-    """The numbers [outputs, inputs] that a layer computes with, also where it holds them quantized."""
+    """The weight [outputs, inputs] that a layer computes with, dequantized where it is quantized."""
     if layer.weight.is_floating_point():
         return layer.weight
     from bitsandbytes.functional import dequantize_4bit, int8_vectorwise_dequant
@@ -43,15 +43,15 @@ def weight_of(layer: nn.Linear) -> Tensor:
     weight = layer.weight
     if hasattr(weight, "quant_state"):
         return dequantize_4bit(weight.data, weight.quant_state)
-    # The first forward moves the scales of the rows.
+    # The first forward pass moves the scales of the rows to the state.
     return int8_vectorwise_dequant(weight.data, layer.state.SCB if weight.SCB is None else weight.SCB)
 
 
 def prepare(model: nn.Module) -> None:
-    """Make the bitsandbytes layers of `model` fit for training of what stands before them."""
+    """Let gradients pass through the bitsandbytes layers of `model` on every CPU."""
     for module in model.modules():
-        # On some CPUs a forward without gradients rearranges the weight, and no later one has gradients.
+        # On some CPUs a forward pass without gradients would rearrange the weight, after which no pass has gradients.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-    # One warning a layer and forward that int8 rounds its inputs through float16.
+    # It would warn at every layer and forward pass that int8 rounds inputs through float16.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Sizes of a backbone as its config.json gives them, and what follows: parameters, operations, kept activations."""
+"""Sizes of a backbone by its config.json, and what follows from them: parameters, operations, kept activations."""
 
 import json
 from collections.abc import Mapping
@@ -7,19 +7,30 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from ept.backbones.families import FAMILIES
+
 # Bytes of a quantized weight: nf4 has 4 bits, an 8-bit scale for 64 weights and a float32 for 256 of these scales
 # (double quantization, Dettmers et al. 2023, section 3); int8 a float32 for each row, which is next to nothing.
-QUANTizED_BYTES = {"nf4": 0.5 + 1 / 64 + 4 / (64 * 256), "int8": 1.0}
+QUANTIZED_BYTES = {"nf4": 0.5 + 1 / 64 + 4 / (64 * 256), "int8": 1.0}
 BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A transformer: its stacks have `layers` of hidden size, heads, feed-forward size.
+    """The sizes of a transformer.
 
-    `inner` is heads x head size of queries, `key_inner` that of keys and values (smaller where heads share them),
-    `encoder_layers` 0 for a decoder-only model, `matrices` those of a feed-forward layer (3 where it is gated), `small`
-    the parameters of norms, biases and positions together.
+    Attributes:
+        hidden_size: Size of the embeddings.
+        inner: Heads x head size of the queries.
+        key_inner: The same of keys and values, smaller where heads share them.
+        heads: Number of heads of an attention.
+        feed_forward: Size between the matrices of a feed-forward layer.
+        matrices: Matrices of a feed-forward layer, 3 where it is gated.
+        encoder_layers: Layers of the encoder; 0 for a decoder-only model.
+        decoder_layers: Layers of the decoder.
+        vocabulary: Rows of the embeddings.
+        tied: Whether the head is the embeddings.
+        small: Parameters of norms, biases and positions together.
     """
 
     hidden_size: int
@@ -36,22 +47,22 @@ class Shape:
 
     @property
     def layers(self) -> int:
-        """Of both stacks."""
+        """The number of layers of both stacks."""
         return self.encoder_layers + self.decoder_layers
 
     @property
     def attentions(self) -> int:
-        """Of all layers, cross-attentions included."""
+        """The number of attentions in all layers, cross-attentions included."""
         return self.encoder_layers + self.decoder_layers * (2 if self.encoder_layers else 1)
 
     def norms(self, dropped: int = 0) -> int:
-        """Norms of all layers but the `dropped` lowest of each stack, and the last one of each stack."""
+        """The number of norms: of all layers but the `dropped` lowest of each stack, and behind each stack."""
         encoder, decoder = max(0, self.encoder_layers - dropped), max(0, self.decoder_layers - dropped)
         return 2 * encoder + (3 if self.encoder_layers else 2) * decoder + (2 if self.encoder_layers else 1)
 
     @property
     def _attention(self) -> int:
-        """Weights of one attention."""
+        """The number of weights in one attention."""
         return 2 * self.hidden_size * (self.inner + self.key_inner)
 
     @property
@@ -60,39 +71,43 @@ class Shape:
 
     @property
     def linear_parameters(self) -> int:
-        """Weights of the linear layers, which quantization shrinks; the head is none of them."""
+        """The number of weights in the blocks' linear layers, which quantization shrinks."""
         return self.attentions * self._attention + self.layers * self._feed_forward
 
     @property
     def parameters(self) -> int:
-        """All parameters; a tied head counts once."""
+        """The number of all parameters; a tied head counts once."""
         return self.linear_parameters + (1 if self.tied else 2) * self.vocabulary * self.hidden_size + self.small
 
     def weight_bytes(self, dtype: str, quantization: str = "none") -> int:
-        """Bytes of the frozen weights in `dtype`, the linear layers quantized or not."""
-        linear = QUANTizED_BYTES.get(quantization, BYTES[dtype])
+        """Bytes of the frozen weights in `dtype`, with `quantization` of the linear layers (none, nf4 or int8)."""
+        linear = QUANTIZED_BYTES.get(quantization, BYTES[dtype])
         return round(self.linear_parameters * linear + (self.parameters - self.linear_parameters) * BYTES[dtype])
 
     def training_flops(self, rows: int, positions: int, target_length: int, target_pieces: int) -> int:
-        """Multiplications and additions in the matrix products of forward and backward over the frozen model.
+        """Multiplications and additions in the matrix products of a forward and backward pass over the frozen model.
 
-        `rows` x `positions` at the input, prompt and padding included; `target_length` label positions a row, fewer
-        than a head is wide (an encoder-decoder's cross-attention then makes no keys and values: ept.backbones.t5);
-        `target_pieces` rows of the output head in all. A frozen matrix costs one product forward and one backward; a
-        product of two activations, inside attention, costs two backward. What a prompt method trains is left out: its
-        own products are thousands of times smaller.
+        A frozen matrix costs one product forward and one backward; a product of two activations, inside attention,
+        costs two backward. What a prompt method trains is left out: its products are thousands of times smaller.
+
+        Args:
+            rows: Rows of the batch.
+            positions: Input positions of a row, prompt and padding included.
+            target_length: Label positions of a row; fewer than a head is wide, since an encoder-decoder's
+                cross-attention then makes no keys and values (`ept.backbones.t5`).
+            target_pieces: Label pieces of all rows, at each of which the output head is computed.
         """
         frozen, attention, unneeded = self._products(rows, positions, target_length)
         frozen += target_pieces * self.hidden_size * self.vocabulary
         return 2 * (2 * frozen + 3 * attention - unneeded)
 
     def prediction_flops(self, rows: int, positions: int, target_length: int) -> int:
-        """The same of a forward pass alone, with the head at every label position."""
+        """Multiplications and additions of a forward pass, with the output head at every label position."""
         frozen, attention, _ = self._products(rows, positions, target_length)
         return 2 * (frozen + rows * target_length * self.hidden_size * self.vocabulary + attention)
 
     def _products(self, rows: int, positions: int, target_length: int) -> tuple[int, int, int]:
-        """Multiplications in products with weights, in products of activations, and those that no gradient needs."""
+        """Multiplications in products with weights, in products of activations, and in those that need no gradient."""
         if not self.encoder_layers:
             length = positions + target_length
             block = self._attention + self._feed_forward
@@ -103,8 +118,8 @@ class Shape:
         within = self._scores(rows, target_length)
         across = 2 * self.heads * self.hidden_size * decoder_rows * positions
         attention = self.encoder_layers * self._scores(rows, positions) + self.decoder_layers * (within + across)
-        # Nothing before the decoder's first cross-attention is trained: all of its self-attention, and the queries
-        # that cross-attention takes from it, have no gradient.
+        # Nothing before the decoder's first cross-attention is trained: its self-attention, and the queries that
+        # cross-attention takes from it, have no gradient.
         unneeded = decoder_rows * 6 * self.hidden_size * self.inner + 2 * within + across // 2
         return frozen, attention, unneeded
 
@@ -112,8 +127,10 @@ class Shape:
         return 2 * self.inner * rows * length**2
 
     def kept_bytes(self, dtype: str) -> int:
-        """What the backward pass of one layer needs of one position: the input of both norms (in bfloat16 a float32
-        copy too), queries, keys, values and their mixture, and what is between the matrices of the feed-forward layer.
+        """Bytes that one layer keeps of one position for its backward pass.
+
+        They are the inputs of both norms (in bfloat16 a float32 copy too), queries, keys, values and their mixture, and
+        what is between the matrices of the feed-forward layer.
         """
         between = 3 if self.matrices == 3 else 1
         numbers = 2 * self.hidden_size + 2 * (self.inner + self.key_inner) + between * self.feed_forward
@@ -122,14 +139,14 @@ class Shape:
 
 
 def shape_of(config: Mapping[str, Any]) -> Shape | None:
-    """The shape that a config.json describes; None for a kind of model that is not known here."""
-    reader = _READERS.get(config.get("model_type", ""))
-    return reader(config) if reader else None
+    """The sizes that a config.json describes, defaults included; None for an unsupported kind of model."""
+    kind = config.get("model_type", "")
+    return _READERS[kind]({**FAMILIES[kind].defaults, **config}) if kind in _READERS else None
 
 
 @cache
 def known_configs() -> dict[str, dict[str, Any]]:
-    """What config.json says in repositories of the hub that need no download to be reckoned with."""
+    """The config.json of well-known Hub repositories, whose cost can be estimated without a download."""
     return json.loads(files("ept.backbones").joinpath("known_configs.json").read_text(encoding="utf-8"))
 
 

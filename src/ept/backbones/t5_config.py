@@ -1,12 +1,13 @@
 """What config.json says of a T5."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ept.backbones.families import FAMILIES
+
 ACTIVATION_NAMES = ("relu", "gelu", "gelu_new", "silu")
-# The defaults of transformers' MT5Config where they are not T5Config's.
-MT5 = {"vocab_size": 250112, "d_ff": 1024, "num_layers": 8, "num_heads": 6, "feed_forward_proj": "gated-gelu"}
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,15 @@ class T5Config:
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> "T5Config":
-        """From the values of a config.json. Raises ValueError for a size or token that cannot be."""
+        """From the values of a config.json. Raises ValueError for an impossible size or token."""
         if values.get("model_type") == "mt5":
             # mT5 never scales; its head is its own where the file has one (transformers reads it so too).
-            values = {**MT5, **values, "scale_decoder_outputs": False, "tie_word_embeddings": True}
+            values = {
+                **FAMILIES["mt5"].defaults,
+                **values,
+                "scale_decoder_outputs": False,
+                "tie_word_embeddings": True,
+            }
         known = {name: values[name] for name in T5Config.__dataclass_fields__ if values.get(name) is not None}
         known.setdefault("num_decoder_layers", known.get("num_layers", T5Config.num_layers))
         known.setdefault("scale_decoder_outputs", known.get("tie_word_embeddings", True))
@@ -48,6 +54,14 @@ class T5Config:
         config = T5Config(**known)
         if config.activation not in ACTIVATION_NAMES:
             raise ValueError(f"feed_forward_proj is {config.feed_forward_proj!r}")
+        for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
+            if getattr(config, name) >= config.vocab_size:
+                raise ValueError(f"{name} is {getattr(config, name)}, but vocab_size is {config.vocab_size}")
+        if config.relative_attention_max_distance <= config.relative_attention_num_buckets // 2:
+            raise ValueError(
+                f"relative_attention_max_distance is {config.relative_attention_max_distance}; it must exceed half of "
+                "relative_attention_num_buckets"
+            )
         return config
 
     @property
@@ -69,8 +83,8 @@ def _check(name: str, value: Any, like: Any) -> None:
     elif isinstance(like, str):
         fits = isinstance(value, str)
     else:
-        least = 0 if name.endswith("_token_id") else 1e-12
+        least = {"relative_attention_num_buckets": 4}.get(name, 0 if name.endswith("_token_id") else 1e-12)
         kinds = (int, float) if isinstance(like, float) else (int,)
-        fits = isinstance(value, kinds) and not isinstance(value, bool) and value >= least
+        fits = isinstance(value, kinds) and not isinstance(value, bool) and least <= value < math.inf
     if not fits:
         raise ValueError(f"{name} is {value!r}")
