@@ -106,21 +106,18 @@ def test_transfer_to_another_source_length(small_pack, randomize, method, source
         assert torch.equal(loaded[name], source.tensors(0)[name])
     assert all(torch.equal(tensor, before[name]) for name, tensor in target.tensors(0).items())
     fresh = loaded["A"][kept:]
-    assert len(fresh) == source_length - kept
-    if len(fresh):
-        assert fresh.abs().max() <= 1 / math.sqrt(target.rank)
-        assert fresh.unique().numel() == fresh.numel()
+    assert len(fresh) == source_length - kept and not fresh.any()
+    # The text beyond the source's length is not changed at first, and its rows still learn.
+    output = target()
+    assert not output.offset[1, kept:].any() and output.offset[1, :kept].any()
+    output.offset[1].sum().backward()
+    assert target.A.grad[1, :, :].abs().sum(1).min() > 0
 
 
-def test_fresh_rows_do_not_depend_on_what_was_loaded_before(small_pack, randomize):
+def test_missing_rows_are_zero_whatever_was_loaded_before(small_pack, randomize):
     """Sources are tried one after another: a longer one leaves nothing in the rows that a shorter lacks."""
     short, long = (randomize(small_pack("dept", source_length=m)) for m in (5, 14))
     tried = small_pack("dept", seeds=[3], source_length=14)
     tried.load_tensors(0, long.tensors(0))
     tried.load_tensors(0, short.tensors(0))
-    untried = small_pack("dept", seeds=[3], source_length=14)
-    untried.load_tensors(0, short.tensors(0))
-    assert torch.equal(tried.A, untried.A)
-    other_seed = small_pack("dept", seeds=[4], source_length=14)
-    other_seed.load_tensors(0, short.tensors(0))
-    assert not torch.equal(other_seed.A[0, 5:], tried.A[0, 5:])
+    assert torch.equal(tried.A[0, :5], short.A[0]) and not tried.A[0, 5:].any()

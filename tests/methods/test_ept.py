@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ept.config.settings import EptSettings, PromptSettings
+from ept.errors import InputError
 from ept.methods.build import build_prompt_module
 from ept.methods.combine import combine
 
@@ -18,18 +19,21 @@ def _normalized(rows):
     return np.stack([row / np.sqrt(np.mean(row**2) + 1e-6) for row in rows])
 
 
-def _expected_fusion(t, options, C, e):
-    values = C * e / np.sqrt(np.mean(C**2) + (0.01 * e) ** 2)
-    queries, keys = _normalized(t["prompt"]), _normalized(C)
-    kind = options.get("fusion", "dot")
+def _expected_fusion(t, options, C, e, reached):
+    kind, context = options.get("fusion", "dot"), options.get("fusion_context", "reached")
     if kind == "none":
         return np.zeros_like(t["prompt"])
+    rows = {"all": C, "factors": t["B"]}.get(context, C[:reached])
+    values = rows * e / np.sqrt(np.mean(rows**2) + (0.01 * e) ** 2)
+    queries, keys = _normalized(t["prompt"]), _normalized(rows)
+    if context == "joint":
+        keys, values = np.concatenate([keys, queries]), np.concatenate([values, t["prompt"]])
     if kind == "dot":
-        attention = _softmax(queries @ keys.T / np.sqrt(C.shape[1]))
-        return t["fusion.gain"] * attention @ values
-    rank = options["fusion_rank"]
-    attention = _softmax((queries @ t["fusion.W_q"]) @ (keys @ t["fusion.W_k"]).T / np.sqrt(rank))
-    return t["fusion.gain"] * attention @ (values @ t["fusion.W_v"] @ t["fusion.W_o"])
+        read = _softmax(queries @ keys.T / np.sqrt(C.shape[1])) @ values
+    else:
+        attention = _softmax((queries @ t["fusion.W_q"]) @ (keys @ t["fusion.W_k"]).T / np.sqrt(options["fusion_rank"]))
+        read = attention @ (values @ t["fusion.W_v"] @ t["fusion.W_o"])
+    return t["fusion.gain"] * (read - t["prompt"] if options.get("fusion_difference") else read)
 
 
 def _expected_spaces(t, options):
@@ -53,15 +57,16 @@ def _expected_spaces(t, options):
     return sum(gate[:, n : n + 1] * H[n] for n in range(spaces)), gate
 
 
-def test_output_equals_the_equations(small_pack, randomize, ept_options):
-    pack = randomize(small_pack(seeds=[0, 1], ept=ept_options))
+@pytest.mark.parametrize("reached", [9, 5])
+def test_output_equals_the_equations(small_pack, randomize, ept_options, reached):
+    pack = randomize(small_pack(seeds=[0, 1], ept=ept_options, text_length=reached))
     embedding = 3 * torch.randn(50, 12, generator=torch.Generator().manual_seed(99))
     e = np.sqrt(np.mean(embedding.double().numpy() ** 2))
     output = pack()
     for run in range(2):
         t = {name: tensor.double().numpy() for name, tensor in pack.tensors(run).items()}
         C = 8 / np.sqrt(pack.rank) * t["A"] @ t["B"]
-        fused = _expected_fusion(t, ept_options, C, e)
+        fused = _expected_fusion(t, ept_options, C, e, reached)
         spaces, gate = _expected_spaces(t, ept_options)
         found = output.prompt[run].detach().double().numpy()
         np.testing.assert_allclose(found, spaces + fused, rtol=2e-5, atol=2e-5)
@@ -81,7 +86,35 @@ def test_equals_dept_at_the_start_exactly(small_pack, ept_options):
     dept = small_pack("dept", seeds=[5, 6])
     assert (ept().prompt - dept().prompt).abs().max() == 0.0
     assert (ept().offset - dept().offset).abs().max() == 0.0
-    assert torch.equal(ept.A, dept.A)
+    if "decomposition" not in ept_options:
+        assert torch.equal(ept.A, dept.A)
+
+
+def test_rows_that_no_training_text_reaches_get_no_gradient_through_fusion(small_pack, randomize):
+    """They are never added to anything, as in DePT; with `all` the fusion attends to them too."""
+    for context, silent in (("reached", True), ("all", False)):
+        pack = randomize(small_pack(ept={"fusion_context": context}, text_length=4))
+        pack().prompt.square().sum().backward()
+        assert pack.A.grad[0, :4].any() and pack.A.grad[0, 4:].any() != silent
+
+
+def test_a_start_from_singular_vectors(small_pack):
+    """B holds the directions of the prompt that PT starts from, so its best approximation of rank r is a product with B."""
+    pack, plain = small_pack(seeds=[3, 4], ept={"decomposition": "svd"}), small_pack("pt", seeds=[3, 4])
+    assert not pack.A.any()
+    for run in range(2):
+        prompt, B = plain.prompt[run].detach().double().numpy(), pack.B[run].detach().double().numpy()
+        U, values, V = np.linalg.svd(prompt, full_matrices=False)
+        best = (U[:, : pack.rank] * values[: pack.rank]) @ V[: pack.rank]
+        np.testing.assert_allclose(prompt @ np.linalg.pinv(B) @ B, best, atol=1e-4)
+        np.testing.assert_allclose(np.linalg.norm(B, axis=1), values[: pack.rank] / np.sqrt(len(prompt)), rtol=1e-4)
+
+
+def test_a_rank_that_no_prompt_has_is_refused(small_pack):
+    with pytest.raises(InputError, match="svd.*12.*13"):
+        small_pack(
+            ept={"decomposition": "svd"}, length=40, short_length=2, rank=13, reference_length=12, source_length=12
+        )
 
 
 def test_backbone_sees_no_difference_at_the_start(tiny_t5):
@@ -103,18 +136,15 @@ def _loss(pack):
 
 
 def test_first_gradients_are_finite_and_come_when_they_should(small_pack, ept_options):
-    """At the start B = V = W_g = 0: prompt, B and V learn; A, U, W_g and gain only after the first update."""
+    """At the start B = V = W_g = 0: prompt, B and V learn; A, U, W_g and gain only after the first update.
+
+    With the singular vectors A = 0 and A learns first; a gain that starts at 0 learns first.
+    """
     pack = small_pack(ept=ept_options)
-    late = {
-        "A",
-        "spaces.U",
-        "spaces.W_g",
-        "fusion.gain",
-        "fusion.W_q",
-        "fusion.W_k",
-        "fusion.W_v",
-        "fusion.W_o",
-    }
+    late = {"spaces.U", "spaces.W_g", "fusion.gain", "fusion.W_q", "fusion.W_k", "fusion.W_v", "fusion.W_o"}
+    late |= {"B"} if ept_options.get("decomposition") == "svd" else {"A"}
+    if ept_options.get("fusion_context") == "joint" or ept_options.get("fusion_difference"):
+        late -= {"fusion.gain"}
     optimizer = torch.optim.SGD(pack.parameters(), lr=1e-3)
     _loss(pack).backward()
     for name, parameter in pack.named_parameters():

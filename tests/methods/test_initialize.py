@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from ept.config.settings import EptSettings, PromptSettings
 from ept.errors import InputError
+from ept.methods.build import build_prompt_module
 
+SMALL = PromptSettings(length=10, short_length=4, rank=2, reference_length=9)
 EMBEDDING = 3 * torch.randn(50, 12, generator=torch.Generator().manual_seed(99))
 
 
@@ -17,6 +20,19 @@ def _pieces(prompt):
 def test_vocabulary_takes_distinct_pieces(small_pack):
     found = _pieces(small_pack("pt", init="vocabulary").prompt[0])
     assert -1 not in found and len(set(found)) == 10
+
+
+def test_vocabulary_is_the_pieces_that_are_given(small_pack):
+    """Without them the first 5,000 of a large vocabulary."""
+    embedding = torch.arange(6000.0)[:, None].expand(-1, 4)
+
+    def start(seed, **options):
+        pack = build_prompt_module("pt", embedding, SMALL, EptSettings(), 9, [seed], **options)
+        return pack.prompt[0, :, 0].tolist()
+
+    assert sorted(start(0, vocabulary=range(3, 13))) == list(range(3, 13))
+    drawn = {piece for seed in range(100) for piece in start(seed)}
+    assert len(drawn) > 800 and 4900 < max(drawn) < 5000
 
 
 def test_vocabulary_smaller_than_the_prompt(small_pack):
@@ -59,8 +75,8 @@ def test_noise_is_as_large_as_the_embeddings(small_pack):
         ({"init": "text", "init_text": "x", "init_ids": [[]]}, "init_text"),
         ({"init": "labels"}, "no class labels"),
         ({"init": "text", "init_text": "x", "init_ids": [[4, 50]]}, "piece 50.*50 pieces"),
-        ({"init": "text"}, "init_text is empty"),
-        ({"init_text": "x"}, "needs init: text"),
+        ({"init": "text"}, "init_text"),
+        ({"init_text": "x"}, "init_text"),
     ],
 )
 def test_errors(small_pack, settings, words):

@@ -205,7 +205,7 @@ class LadderSideTuning(WeightModule):
             first = next(block.rung.side for block in stack.block if block.rung is not None)
             weights = stack.relative_attention_bias.weight.detach().to(self.backbone.device, torch.float32, copy=True)
             attention = first.layer[0].SelfAttention
-            attention.relative_attention_bias = nn.Embedding.from_pretrained(weights, freeze=False)
+            attention.relative_attention_bias = nn.Embedding.from_pretrained(weights, freeze=False).eval()
             own = getattr(self.backbone, name)
             setattr(self.backbone, name, LadderBias(own, stack, attention.relative_attention_bias))
             self.undo(lambda name=name, own=own: setattr(self.backbone, name, own))
