@@ -19,7 +19,7 @@ suppress_warnings = ["myst.xref_ambiguous"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 python_maximum_signature_line_length = 88
 
 html_theme = "furo"
@@ -55,6 +55,9 @@ def escape_markup(app, kind, name, thing, options, lines):
     parts = re.split(r"(`[^`]*`)", "\n".join(lines))
     parts[::2] = [re.sub(r"[*|\\]|_(?!\w)", r"\\\g<0>", part) for part in parts[::2]]
     lines[:] = "".join(parts).split("\n")
+    if kind in ("attribute", "data", "property"):
+        # Napoleon takes what stands before a colon in the first line for a type.
+        lines.insert(0, "\\ ")
 
 
 def setup(app):
