@@ -1,5 +1,6 @@
-"""Bad backbone folders."""
+"""Bad backbone folders: `ept check` and a training say what is wrong; tests/backbones/test_bad_weights.py has more."""
 
+import pytest
 import torch
 
 from bad_input.cases import TRAIN, cases
@@ -17,95 +18,78 @@ from bad_input.spoil import (
     torn,
 )
 
-CASES = {
-    "no folder": (settings(backbone__id="elsewhere"), TRAIN, "elsewhere .. check backbone.id"),
-    "a file as folder": (settings(backbone__id="config.yaml"), TRAIN, "config.yaml .. check backbone.id"),
-    "no config.json": (gone("model/config.json"), TRAIN, "model/config.json is missing; a backbone folder holds"),
-    "torn config.json": (torn("model/config.json"), TRAIN, "model/config.json is no JSON .. fetch it again"),
-    "config.json in Latin-1": (
-        content("model/config.json", b'{"\xe9": 1}'),
-        TRAIN,
-        "config.json is no JSON .. fetch it",
-    ),
-    "config.json nested": (
-        content("model/config.json", "[" * 10**5),
-        TRAIN,
-        "config.json is no JSON .. fetch it again",
-    ),
-    "config.json a list": (content("model/config.json", "[]"), TRAIN, "config.json: model_type is None; supported: t5"),
-    "other architecture": (
-        model_json(model_type="bert"),
-        TRAIN,
-        "model/config.json: model_type is bert; supported: t5",
-    ),
-    "size in words": (model_json(d_model="large"), TRAIN, "model/config.json describes no T5 .. fetch it again"),
-    "no layers": (model_json(num_layers=0), TRAIN, "model/config.json describes no T5 .. fetch it again"),
-    "layers not said": (model_json(num_layers=None), TRAIN, "model: no tensor encoder.block.1. .. fetch the backbone"),
-    "negative size": (model_json(d_ff=-5), TRAIN, "model/config.json describes no T5 .. fetch it again"),
-    "unknown activation": (model_json(feed_forward_proj="tanhh"), TRAIN, "config.json describes no T5 .. fetch it"),
-    "other size": (
-        model_json(d_ff=48),
-        TRAIN,
-        "model: .. has the shape [24, 16], config.json says [48, 16]; .. belong to",
-    ),
-    "torn weights": (torn("model/model.safetensors"), TRAIN, "model.safetensors cannot be read .. fetch it again"),
-    "torn header": (torn("model/model.safetensors", 40), TRAIN, "model.safetensors is no complete .. fetch it again"),
-    "empty weights": (
-        content("model/model.safetensors", ""),
-        TRAIN,
-        "model.safetensors is no complete .. fetch it again",
-    ),
-    "header in words": (
-        content("model/model.safetensors", b"\x10" + bytes(7) + b"x" * 400),
-        TRAIN,
-        "model.safetensors cannot be read as safetensors .. fetch it again",
-    ),
-    "a tensor missing": (
-        model_tensors(lambda tensors: tensors.pop("encoder.final_layer_norm.weight")),
-        TRAIN,
-        "model: no tensor encoder.final_layer_norm.weight in its safetensors files; fetch the backbone again",
-    ),
+NORM = "encoder.final_layer_norm.weight"
+Q = "encoder.block.0.layer.0.SelfAttention.q.weight"
+
+
+def _as(name, dtype):
+    return model_tensors(lambda tensors: tensors.update({name: tensors[name].to(dtype)}))
+
+
+# What is wrong, and the facts that the sentence has in this order.
+FROM_FILES = {
+    "no folder": (settings(backbone__id="elsewhere"), "elsewhere .. backbone.id"),
+    "a file as folder": (settings(backbone__id="config.yaml"), "config.yaml .. backbone.id"),
+    "no config.json": (gone("model/config.json"), "model/config.json"),
+    "torn config.json": (torn("model/config.json"), "model/config.json"),
+    "config.json in Latin-1": (content("model/config.json", b'{"\xe9": 1}'), "model/config.json"),
+    "config.json nested": (content("model/config.json", "[" * 10**5), "model/config.json"),
+    "config.json a list": (content("model/config.json", "[]"), "model/config.json .. model_type"),
+    "other architecture": (model_json(model_type="bert"), "model/config.json .. bert .. t5"),
+    "a list of architectures": (model_json(model_type=["t5"]), "model/config.json .. model_type .. t5"),
+    "size in words": (model_json(d_model="large"), "model/config.json .. d_model .. large"),
+    "no layers": (model_json(num_layers=0), "model/config.json .. num_layers .. 0"),
+    "layers not said": (model_json(num_layers=None), "model/config.json .. num_layers .. 6 .. 1"),
+    "layers beyond memory": (model_json(num_layers=100_000), "model/config.json .. num_layers .. 100000 .. 1"),
+    "negative size": (model_json(d_ff=-5), "model/config.json .. d_ff .. -5"),
+    "unknown activation": (model_json(feed_forward_proj="tanhh"), "config.json .. feed_forward_proj .. tanhh"),
+    "start beyond the vocabulary": (model_json(decoder_start_token_id=16), "decoder_start_token_id .. 16"),
+    "other size": (model_json(d_ff=48), "model .. [24, 16] .. [48, 16]"),
+    "already quantized": (model_json(quantization_config={"quant_method": "gptq"}), "config.json .. gptq .. backbone."),
+    "integers": (_as(Q, torch.int8), f"model .. {Q} .. I8"),
+    "float8": (_as(Q, torch.float8_e4m3fn), f"model .. {Q} .. backbone.quantization"),
+    "torn weights": (torn("model/model.safetensors"), "model/model.safetensors"),
+    "torn header": (torn("model/model.safetensors", 40), "model/model.safetensors"),
+    "empty weights": (content("model/model.safetensors", ""), "model/model.safetensors"),
+    "a tensor missing": (model_tensors(lambda tensors: tensors.pop(NORM)), f"model .. {NORM}"),
+    "a tensor too many": (model_tensors(lambda tensors: tensors.update(more=torch.ones(8))), "model .. more"),
     "a tensor of other shape": (
-        model_tensors(lambda tensors: tensors.update({"encoder.final_layer_norm.weight": torch.ones(8)})),
-        TRAIN,
-        "model: encoder.final_layer_norm.weight has the shape [8], config.json says [16]; .. belong to different",
+        model_tensors(lambda tensors: tensors.update({NORM: torch.ones(8)})),
+        f"model .. {NORM} .. [8] .. [16]",
     ),
-    "only a pickle": (
-        moved("model/model.safetensors", "model/pytorch_model.bin"),
-        TRAIN,
-        "model has neither model.safetensors nor .. only safetensors are read, so convert other weights",
-    ),
-    "a shard missing": (
-        index({"a": "b.safetensors"}),
-        TRAIN,
-        "model/b.safetensors is missing, .. fetch the backbone again",
-    ),
-    "a shard elsewhere": (
-        index({"a": "../b.safetensors"}),
-        TRAIN,
-        "index.json: '../b.safetensors' is no .. fetch it again",
-    ),
-    "a shard with a number": (index({"a": 5}), TRAIN, "index.json .. fetch it again"),
-    "an index of nothing": (index([]), TRAIN, "index.json is no index of safetensors shards .. fetch it again"),
+    "only a pickle": (moved("model/model.safetensors", "model/pytorch_model.bin"), "model .. convert-weights"),
+    "a shard missing": (index({"a": "b.safetensors"}), "model/b.safetensors"),
+    "a shard elsewhere": (index({"a": "../b.safetensors"}), "index.json .. ../b.safetensors"),
+    "a shard with a number": (index({"a": 5}), "index.json .. 5"),
+    "an index of nothing": (index([]), "index.json"),
+    "no tokenizer": (gone("model/tokenizer.json"), "model/tokenizer.json"),
+}
+
+
+@pytest.mark.parametrize("command", ["check", TRAIN], ids=["check", "train"])
+@pytest.mark.parametrize(("spoil", "facts"), FROM_FILES.values(), ids=FROM_FILES.keys())
+def test_a_bad_backbone_is_found_before_anything_is_trained(refused, spoil, facts, command):
+    refused(spoil, command, facts)
+
+
+WHEN_LOADED = {
+    "NaN": (model_tensors(lambda tensors: tensors[NORM].fill_(float("nan"))), TRAIN, f"model .. {NORM}"),
+    "infinity": (model_tensors(lambda tensors: tensors[Q][1:2, 3].fill_(float("inf"))), TRAIN, f"model .. {Q}"),
     "too many pieces": (
         after(tokenizer(" ".join("0123456789abcdefgh")), prepared("rte")),
         TRAIN,
-        "model: the tokenizer has 21 pieces, the backbone 16; use the tokenizer that belongs to the backbone",
+        "model .. 21 .. 16",
     ),
     "another </s>": (
         after(model_json(eos_token_id=2), prepared("rte")),
         TRAIN,
-        "model: </s> is piece 1 of the tokenizer, config.json says 2; use the tokenizer that belongs to the backbone",
+        "model .. </s> .. 1 .. 2",
     ),
-    "torn tokenizer": (
-        torn("model/tokenizer.json"),
-        TRAIN,
-        "tokenizer.json: this is no tokenizer .. copy the model's again",
-    ),
-    "no </s>": (tokenizer(drop="</s>"), TRAIN, "model: the tokenizer does not know </s>; use that of a T5 model"),
+    "torn tokenizer": (torn("model/tokenizer.json"), TRAIN, "model/tokenizer.json"),
+    "no </s>": (tokenizer(drop="</s>"), TRAIN, "model .. </s>"),
 }
 
 
-@cases(CASES)
-def test_bad_backbone(refused, spoil, command, words):
+@cases(WHEN_LOADED)
+def test_a_bad_backbone_is_found_when_it_is_loaded(refused, spoil, command, words):
     refused(spoil, command, words)
