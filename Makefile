@@ -8,8 +8,9 @@ ifneq ($(wildcard src/ept/__init__.py),)
 export PYTHONPATH := $(CURDIR)/src
 endif
 
-# The configuration of the targets below; CONFIG=config/paper.yaml for another one.
+# The configuration of the targets below; CONFIG=config/paper.yaml for another one. Its name may have blanks and quotes.
 CONFIG := config/config.yaml
+QUOTED_CONFIG = '$(subst ','\'',$(CONFIG))'
 
 .PHONY: env run resume report test test-long coverage lint structure docs documents dist lock \
 	push pull clean-room reference bench bench-full
@@ -70,25 +71,25 @@ lock: env
 # ---- The workflow ----------------------------------------------------------------------------------------------------
 
 # On a full disk not even the log of a job can say so. --look removes nothing: jobs may still run.
-OR_SAY_WHY = || { ept mend --config $(CONFIG) --look; exit 1; }
+OR_SAY_WHY = || { ept mend --config $(QUOTED_CONFIG) --look; exit 1; }
 
 run: env
-	snakemake --cores all all $(OR_SAY_WHY)
-	snakemake --quiet all --report report.zip
-	@ept show
+	snakemake --cores all all --configfile $(QUOTED_CONFIG) $(OR_SAY_WHY)
+	snakemake --quiet all --report report.zip --configfile $(QUOTED_CONFIG)
+	@ept show --config $(QUOTED_CONFIG)
 
-# After a crash or a kill: remove damaged files, unlock and continue. `experiments` and `data` are named besides `all`
-# because Snakemake does not look for files behind a finished table.
+# After a crash or a kill: remove damaged files, unlock and continue. It refuses to start while a workflow runs here.
+# `experiments` and `data` are named besides `all` because Snakemake does not look for files behind a finished table.
 resume: env
-	ept mend --config $(CONFIG)
-	snakemake --unlock --configfile $(CONFIG)
-	snakemake --cores all all data experiments --configfile $(CONFIG) $(OR_SAY_WHY)
-	snakemake --quiet all --report report.zip --configfile $(CONFIG)
-	@ept show --config $(CONFIG)
+	ept mend --config $(QUOTED_CONFIG)
+	snakemake --unlock --configfile $(QUOTED_CONFIG)
+	snakemake --cores all all data experiments --configfile $(QUOTED_CONFIG) $(OR_SAY_WHY)
+	snakemake --quiet all --report report.zip --configfile $(QUOTED_CONFIG)
+	@ept show --config $(QUOTED_CONFIG)
 
 # Of a finished run: unpack report.zip and open report/report.html.
 report: env
-	snakemake --report report.zip --configfile $(CONFIG)
+	snakemake --report report.zip --configfile $(QUOTED_CONFIG)
 
 # Data, prompts and results to and from a DVC remote (docs/dvc.md). DVC does not keep the modification times that
 # Snakemake compares, so everything that was pulled is touched in order.
@@ -105,13 +106,13 @@ RESULTS := results
 clean-room: env
 	@test -e $(RESULTS)/main.csv || { echo "$(RESULTS)/main.csv is missing: run make run or make pull first"; exit 1; }
 	@git diff --quiet HEAD -- . ':!dvc.lock' || { echo "commit your changes first: only commits are rebuilt"; exit 1; }
-	@set -e; room=$$(mktemp -d); git clone --quiet . $$room; \
-	(cd $$room; PYTHONPATH=$$room/src snakemake --cores all all); \
+	@set -e; room=$$(mktemp -d); git clone --quiet . "$$room"; \
+	(cd "$$room"; PYTHONPATH="$$room/src" snakemake --cores all all); \
 	for table in $(filter-out %/efficiency.csv,$(wildcard $(RESULTS)/*.csv)) $(RESULTS)/summary.json; do \
-		cmp $$table $$room/$$table || differs=yes; \
+		cmp $$table "$$room/$$table" || differs=yes; \
 	done; \
 	test -z "$$differs" || { echo "the rebuilt tables differ; the clone is $$room"; exit 1; }; \
-	rm -rf $$room; echo "all rebuilt tables are identical"
+	rm -rf "$$room"; echo "all rebuilt tables are identical"
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------
 

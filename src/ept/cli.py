@@ -79,7 +79,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    options = _parser().parse_args(arguments)
+    parser, verbs = _parser()
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in verbs.names:
+        parser.error(unknown("verb", arguments[0], verbs.names))
+    options = parser.parse_args(arguments)
     try:
         options.verb(options)
     except BrokenPipeError:
@@ -151,19 +154,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2)
 
 
-class _TopParser(_Parser):
-    """The parser of `ept` itself, which knows what an unknown verb resembles."""
-
-    verbs: Verbs
-
-    def parse_args(self, args=None, namespace=None):
-        if args and not args[0].startswith("-") and args[0] not in self.verbs.names:
-            self.error(unknown("verb", args[0], self.verbs.names))
-        return super().parse_args(args, namespace)
-
-
-def _parser() -> _TopParser:
-    parser = _TopParser(
+def _parser() -> tuple[_Parser, Verbs]:
+    parser = _Parser(
         prog="ept",
         usage="ept VERB [options]",
         description="EPT (efficient prompt tuning) and the methods that it is compared with, under one protocol. Each "
@@ -171,11 +163,11 @@ def _parser() -> _TopParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=_version())
-    parser.verbs = Verbs(parser, _Parser)
+    verbs = Verbs(parser, _Parser)
     for group in VERBS:
-        group.add_verbs(parser.verbs)
-    parser.epilog = f"{parser.verbs.overview()}\n{SESSION}"
-    return parser
+        group.add_verbs(verbs)
+    parser.epilog = f"{verbs.overview()}\n{SESSION}"
+    return parser, verbs
 
 
 def _version() -> str:

@@ -6,14 +6,14 @@ import fcntl
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ept.commands.options import Verbs, experiment_of
 from ept.errors import InputError
-from ept.files import DIGESTS, leftovers, sha256_file
+from ept.files import DIGESTS, digest, leftovers, sha256_file
 from ept.plan import paths
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
@@ -131,13 +131,6 @@ def _damaged_pack(pack: Pack) -> Iterator[tuple[Path, str]]:
     yield from abandoned_in_pack(pack)
     for listing in (pack.folder / "settings.json", pack.prompts / "settings.json"):
         yield from _damaged_listing(listing)
-    record = pack.folder / "runs.json"
-    if record.exists() and _read_json(record) is None:
-        yield record, "it is not valid JSON"
-    for seed in pack.seeds:
-        prompt = paths.prompt_file(pack.prompts, seed)
-        if prompt.exists() and (problem := _prompt_problem(prompt)):
-            yield prompt, problem
 
 
 def _damaged_listing(listing: Path) -> Iterator[tuple[Path, str]]:
@@ -148,9 +141,14 @@ def _damaged_listing(listing: Path) -> Iterator[tuple[Path, str]]:
     if values is None:
         yield listing, "it is not valid JSON"
         return
-    for name, digest in values.get(DIGESTS, {}).items():
+    from ept.results.records import OWN_DIGEST
+
+    if (own := values.pop(OWN_DIGEST, None)) is not None and own != digest(values):
+        yield listing, "its content differs from its digest"
+        return
+    for name, recorded in values.get(DIGESTS, {}).items():
         path = listing.parent / name
-        if path.is_file() and sha256_file(path) != digest:
+        if path.is_file() and sha256_file(path) != recorded:
             yield path, f"it differs from what {listing.name} says"
 
 
@@ -169,9 +167,13 @@ def _abandoned(path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _raw_problem(experiment: Experiment, task: str) -> str | None:
-    from ept.data.fetch import read_raw
+    from ept.data.fetch import MANIFEST, read_raw
 
-    return _problem(lambda: read_raw(experiment.config.tasks.record(task), experiment.raw_folder(task)))
+    folder = experiment.raw_folder(task)
+    # A folder without a manifest is not ours to judge.
+    if not (folder / MANIFEST).exists():
+        return None
+    return _problem(lambda: read_raw(experiment.config.tasks.record(task), folder))
 
 
 def _tokens_problem(path: Path) -> str | None:
@@ -180,13 +182,7 @@ def _tokens_problem(path: Path) -> str | None:
     return _problem(lambda: TokenizedSplit(path))
 
 
-def _prompt_problem(path: Path) -> str | None:
-    from ept.methods.prompt_file import read_prompt
-
-    return _problem(lambda: read_prompt(path))
-
-
-def _problem(read) -> str | None:
+def _problem(read: Callable[[], object]) -> str | None:
     """What a reader, which checks digests, says about a file; None if it is sound."""
     try:
         read()

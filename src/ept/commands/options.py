@@ -18,7 +18,7 @@ class Verbs:
 
     def __init__(self, parser: argparse.ArgumentParser, parser_class: type[argparse.ArgumentParser]):
         self._parsers = parser.add_subparsers(
-            required=True, metavar="VERB", parser_class=parser_class, help=argparse.SUPPRESS
+            prog=parser.prog, required=True, metavar="VERB", parser_class=parser_class, help=argparse.SUPPRESS
         )
         self._groups: dict[str, dict[str, str]] = {}
 
