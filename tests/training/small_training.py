@@ -10,13 +10,13 @@ from ept.data.dataset import TokenizedSplit
 from ept.data.prepare import SCHEMA, write_tokens
 from ept.methods.build import build_prompt_module, build_weight_module
 from ept.methods.registry import get_method
-from ept.training.loop import train_pack
+from ept.training.loop import label_loss, train_runs
 from ept.training.progress import Progress
 from ept.training.runs import Run
 from ept.training.step import ForwardSize, accumulate_gradients, cut, pack_losses
 
 LENGTH = 12
-PROMPT = PromptSettings(length=8, short_length=3, reference_length=LENGTH)
+PROMPT = PromptSettings(length=15, short_length=3, reference_length=LENGTH)
 SETTINGS = TrainingSettings(batch_size=4, steps=12, warmup_steps=2, evaluate_every=4)
 LARGE = ForwardSize(10**6)
 RATES = {"prompt": 0.3, "low_rank": 0.005, "task": 0.01, "attention": 0.01, "weights": 0.003}
@@ -59,7 +59,7 @@ def make_pack(backbone, method, seeds):
 def make_grid(method, seeds=(0, 1), scales=(1.0, 0.3)):
     """Runs of every scale of the usual rates with every seed, in the order of a job."""
     groups = get_method(method).groups
-    return [Run(seed, {group: RATES[group] * scale for group in groups}) for scale in scales for seed in seeds]
+    return [Run(seed, {group: RATES.get(group, 0.01) * scale for group in groups}) for scale in scales for seed in seeds]
 
 
 def accumulate(backbone, prompts, split, rows, size=LARGE):
@@ -70,11 +70,11 @@ def accumulate(backbone, prompts, split, rows, size=LARGE):
     return accumulate_gradients(backbone, prompts, list(range(len(rows))), parts, counts)
 
 
-def loss_score(backbone, split):
+def loss_score(backbone, split, prompts):
     """A validation that scores with the loss on some rows, negated."""
 
     @torch.no_grad()
-    def validate(prompts, alive):
+    def validate(alive):
         output = prompts().select(alive)
         return -pack_losses(backbone, output, split.collate(np.tile(VALIDATION_ROWS, len(alive)))).numpy()
 
@@ -84,16 +84,14 @@ def loss_score(backbone, split):
 def train(backbone, prompts, split, runs, settings=SETTINGS, size=LARGE, validate=None, progress=None, checkpoint=None):
     """Train `prompts` on all rows of `split`, scored by the loss unless `validate` is given; returns the results."""
     rows = np.tile(np.arange(len(split)), (len(runs), 1))
-    results, _ = train_pack(
-        backbone,
+    results, _ = train_runs(
         prompts,
         runs,
-        split,
-        rows,
+        label_loss(backbone, prompts, runs, split, rows, settings.batch_size, settings.dropout),
         settings.steps,
         settings,
         size,
-        validate or loss_score(backbone, split),
+        validate or loss_score(backbone, split, prompts),
         progress or Progress("test", settings.steps),
         checkpoint,
     )

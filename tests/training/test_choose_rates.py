@@ -1,36 +1,28 @@
 """The learning rates that are reported: never ones that were dropped and are worse."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from test_stopping import follow, trainings
 
 from ept.config.configuration import parse_configuration
 from ept.plan.experiment import Experiment
-from ept.tasks.registry import get_task
-from ept.training.record import choose_rates
-from ept.training.runs import Run, RunResult
+from ept.training.runs import Run, RunResult, choose_rates
 
-
-@pytest.fixture(scope="module")
-def job(even):
-    """What the choice reads of a job: labels of two classes, half of them each, so that the majority scores 50."""
-    return SimpleNamespace(task=get_task("sst2"), train=even, validation=even, validation_rows=lambda: np.arange(40))
+MAJORITY = 50.0
 
 
 @given(trainings())
 @settings(deadline=None, max_examples=200)
-def test_the_best_mean_is_chosen_and_a_dropped_combination_only_where_it_is_better(job, training):
+def test_the_best_mean_is_chosen_and_a_dropped_combination_only_where_it_is_better(training):
     runs, results = follow(*training)
     grid = training[1]
-    counted = [50.0 if result.status == "diverged" else result.best_score for result in results]
+    counted = [MAJORITY if result.status == "diverged" else result.best_score for result in results]
     means = {}
     for combination in dict.fromkeys(grid):
         means[combination] = np.mean([score for score, name in zip(counted, grid, strict=True) if name == combination])
-    chosen = choose_rates(job, runs, results)
+    chosen = choose_rates(runs, results, MAJORITY)
     (number,) = {name for name, run in zip(grid, runs, strict=True) if run.learning_rates == chosen}
     assert means[number] == max(means.values())
     halved = {name for name, result in zip(grid, results, strict=True) if result.status == "halved"}
@@ -40,13 +32,13 @@ def test_the_best_mean_is_chosen_and_a_dropped_combination_only_where_it_is_bett
         assert any(math.isnan(score) for scores in training[0] for score in scores)
 
 
-def test_a_diverged_run_counts_as_the_majority(job):
+def test_a_diverged_run_counts_as_the_majority():
     runs = [Run(seed, {"prompt": rate}) for rate in (0.1, 0.3) for seed in (0, 1)]
     for other, chosen in ((40.0, 0.1), (60.0, 0.3)):
         # 90 and the majority's 50 against two of 40 + 30 or 60 + 30.
         results = [RunResult(best_score=score) for score in (90.0, 95.0, other + 10, other + 20)]
         results[1].status = "diverged"
-        assert choose_rates(job, runs, results) == {"prompt": chosen}
+        assert choose_rates(runs, results, MAJORITY) == {"prompt": chosen}
 
 
 def test_patience_and_halving_are_off_by_default_and_stand_in_the_settings():

@@ -144,8 +144,8 @@ def test_gradients_are_those_of_the_three_losses(t5, backbone, tasks, positions,
     """However the batches are cut into pieces, and whichever runs are still alive."""
     weight, step = 0.7, 3
     prompts, reference = shared_prompt(backbone), shared_prompt(backbone)
-    objective = Distillation(backbone, tasks, weight)
-    losses = objective.accumulate(prompts, alive, objective.take(step, alive, ForwardSize(positions)))
+    objective = Distillation(backbone, prompts, tasks, weight)
+    losses = objective.accumulate(alive, objective.take(step, alive, ForwardSize(positions)))
     for place, run in enumerate(alive):
         parts = expected_losses(t5, reference, tasks, step, run)
         total = parts[0] + weight * (parts[1] + parts[2])
@@ -162,8 +162,8 @@ def test_a_teacher_loses_nothing_against_itself(backbone, tasks):
     prompts = shared_prompt(backbone, runs=1, tasks=1, randomize=False)
     with torch.no_grad():
         prompts.prompt.copy_(tasks[0].teacher)
-    objective = Distillation(backbone, tasks[:1], 1.0)
-    objective.accumulate(prompts, [0], objective.take(0, [0], ForwardSize(10**6)))
+    objective = Distillation(backbone, prompts, tasks[:1], 1.0)
+    objective.accumulate([0], objective.take(0, [0], ForwardSize(10**6)))
     found = prompts.diagnostics(0)
     assert found["task_loss"] > 0.1
     assert found["logits_loss"] == pytest.approx(0, abs=1e-6) and found["hidden_loss"] == pytest.approx(0, abs=1e-6)
@@ -175,10 +175,10 @@ def train(backbone, tasks, weight, steps=40, rates=({"prompt": 0.3, "task": 0.01
     settings = TrainingSettings(batch_size=BATCH, steps=steps, warmup_steps=2, evaluate_every=1)
     checkpoint = Checkpoint(file, {}, {}, seconds=0) if file else None
 
-    def validate(current, alive):
+    def validate(alive):
         return np.zeros(len(alive))
 
-    made, size, progress = objective(backbone, tasks, weight), ForwardSize(10**6), Progress("test", steps)
+    made, size, progress = objective(backbone, prompts, tasks, weight), ForwardSize(10**6), Progress("test", steps)
     results, _ = train_runs(prompts, runs, made, steps, settings, size, validate, progress, checkpoint)
     return prompts, results
 

@@ -133,7 +133,7 @@ def _from_table(table):
     """A validation whose scores are the next row of a table."""
     rows = iter(table)
 
-    def validate(_, alive):
+    def validate(alive):
         row = next(rows)
         return np.array([row[run] for run in alive])
 
@@ -180,9 +180,11 @@ def _at_validations(backbone, split, run, options):
     """The tensors of a run that trains alone to the end, by the step of each validation."""
     found, steps = {}, iter(range(options.evaluate_every, options.steps + 1, options.evaluate_every))
 
-    def validate(prompts, alive):
+    prompts = make_pack(backbone, "ept", [run.seed])
+
+    def validate(alive):
         found[next(steps)] = {name: tensor.clone() for name, tensor in prompts.tensors(0).items()}
         return np.zeros(len(alive))
 
-    train_new(backbone, "ept", split, [run], settings=options, validate=validate)
+    train(backbone, prompts, split, [run], settings=options, validate=validate)
     return found

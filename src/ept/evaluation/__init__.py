@@ -1,1 +1,0 @@
-"""Predictions from a prompted backbone, and their scores."""

@@ -28,9 +28,10 @@ SHARES = ("accuracy", "exact_match")
 
 @dataclass(frozen=True)
 class References:
-    """What was right: `labels` [rows] (class index, or score), the `groups` [rows] of rows that are judged
-    together (MultiRC's questions; empty strings where there are none), and for extraction all gold `answers`
-    of each row.
+    """What was right.
+
+    `labels` [rows] are class indices or scores; `groups` [rows] name the rows that are judged together (MultiRC's
+    questions; empty strings where there are none); `answers` are for extraction all gold answers of each row.
     """
 
     labels: np.ndarray
@@ -52,9 +53,9 @@ def scorer(
     rows is computed once here.
     """
     if task.kind == "extraction":
-        function = {"exact_match": exact_match, "f1": answer_f1}[name]
+        judge = {"exact_match": exact_match, "f1": answer_f1}[name]
         values = [
-            np.array([_best(function, text, answers) for text, answers in zip(texts, truth.answers, strict=True)])
+            np.array([_best(judge, text, answers) for text, answers in zip(texts, truth.answers, strict=True)])
             for texts in predictions
         ]
         return lambda seed, rows: 100.0 * float(values[seed][rows].mean())
@@ -106,9 +107,7 @@ def _class_f1(predictions: np.ndarray, labels: np.ndarray, class_: float) -> flo
 
 
 def matthews(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """Matthews' correlation coefficient, -1 to 1 (for more than two classes R_K); 0 where one side is
-    constant.
-    """
+    """Matthews' correlation coefficient, -1 to 1 (for more than two classes R_K); 0 where one side is constant."""
     classes = np.union1d(labels, predictions)
     predicted = predictions[:, None] == classes
     gold = labels[:, None] == classes
@@ -126,9 +125,7 @@ def spearman(predictions: np.ndarray, scores: np.ndarray) -> float:
 
 
 def _correlation(left: np.ndarray, right: np.ndarray) -> float:
-    """The cosine of two centered arrays. A constant side leaves rounding errors of its mean only, which count
-    as 0.
-    """
+    """The cosine of two centered arrays; 0 for a constant side, of which only rounding errors of its mean are left."""
     if any(np.ptp(side, axis=0).max() == 0 for side in (left, right)):
         return 0.0
     return float((left * right).sum() / np.sqrt((left**2).sum() * (right**2).sum()))
@@ -153,9 +150,7 @@ def _whole_group_right(predictions: np.ndarray, truth: References) -> np.ndarray
 
 
 def normalize_answer(text: str) -> str:
-    """SQuAD's normalization (its official evaluation script): lower case, no punctuation, no articles, single
-    blanks.
-    """
+    """SQuAD's normalization (official evaluation script): lower case, no punctuation, no articles, single blanks."""
     text = "".join(character for character in text.lower() if character not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
@@ -166,9 +161,7 @@ def exact_match(prediction: str, answer: str) -> float:
 
 
 def answer_f1(prediction: str, answer: str) -> float:
-    """SQuAD's F1 over the words of the normalized texts, 0-1; 0 where they share none, even where both are
-    empty.
-    """
+    """SQuAD's F1 over the words of the normalized texts, 0-1; 0 where they share none, even if both are empty."""
     predicted, gold = normalize_answer(prediction).split(), normalize_answer(answer).split()
     common = sum((Counter(predicted) & Counter(gold)).values())
     return 2.0 * common / (len(predicted) + len(gold)) if common else 0.0

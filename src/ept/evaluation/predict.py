@@ -1,7 +1,7 @@
 """Labels, scores and free text read off a backbone for embeddings that already hold the prompt.
 
 Labels and candidates are few and known beforehand, so the prefixes of all of them form a small tree that the
-backbone reads in one pass: what generation would write is then looked up, not generated.
+backbone reads in one pass; what generation would write is then looked up instead of generated.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ept.backbones.backbone import Backbone
+from ept.evaluation.metrics import INVALID as INVALID
 
-INVALID = -1
 # Stands for the empty prefix, which has no last piece.
 EMPTY = -1
 
@@ -25,29 +25,61 @@ def predict_labels(backbone: Backbone, embeddings: Tensor, mask: Tensor, label_i
     with `</s>`. The argmax is over the whole vocabulary at every piece. One pass.
     """
     tree = PrefixTree.of(label_ids)
-    best = backbone.tree_logits(embeddings, mask, tree.tokens, tree.parents).argmax(-1)
-    predictions = torch.full((len(embeddings),), INVALID, device=best.device)
-    for label, path in enumerate(tree.paths):
-        nodes, pieces = (torch.tensor(part, device=best.device) for part in zip(*path, strict=True))
-        predictions[(best[:, nodes] == pieces).all(1)] = label
-    return predictions
+    return _written(tree, backbone.tree_logits(embeddings, mask, tree.tokens, tree.parents))
 
 
 @torch.inference_mode()
 def score_candidates(
     backbone: Backbone, embeddings: Tensor, mask: Tensor, candidate_ids: Sequence[Sequence[int]]
 ) -> Tensor:
-    """The log probability of every candidate string, float32 [rows, candidates]: the sum over its pieces and
-    `</s>`.
+    """The log probability of every candidate string, float32 [rows, candidates].
 
-    Shapes as in `predict_labels`. One pass for all candidates.
+    It is the sum over all pieces of a candidate, `</s>` included where the candidate has it. Shapes as in
+    `predict_labels`. One pass for all candidates.
     """
     tree = PrefixTree.of(candidate_ids)
+    return _path_scores(tree, backbone.tree_logits(embeddings, mask, tree.tokens, tree.parents))
+
+
+@torch.inference_mode()
+def predict_both(
+    backbone: Backbone, embeddings: Tensor, mask: Tensor, label_ids: Sequence[Sequence[int]], closed_end: bool
+) -> tuple[Tensor, Tensor]:
+    """Open and closed predictions in one pass, both int64 [rows].
+
+    Args:
+        backbone: The frozen backbone.
+        embeddings: [rows, positions, hidden], prompt and text.
+        mask: [rows, positions].
+        label_ids: The pieces of each label with `</s>`.
+        closed_end: Whether `</s>` counts in the closed scoring.
+
+    Returns:
+        The label that greedy generation would write (-1 where it would write anything else), and the label whose own
+        pieces are likeliest.
+    """
+    tree = PrefixTree.of(label_ids)
     logits = backbone.tree_logits(embeddings, mask, tree.tokens, tree.parents)
+    return _written(tree, logits), _path_scores(tree, logits, without_end=not closed_end).argmax(1)
+
+
+def _written(tree: "PrefixTree", logits: Tensor) -> Tensor:
+    """The string of the tree that greedy generation would write, int64 [rows]; -1 for any other."""
+    best = logits.argmax(-1)
+    predictions = torch.full((len(best),), INVALID, device=best.device)
+    for label, path in enumerate(tree.paths):
+        nodes, pieces = (torch.tensor(part, device=best.device) for part in zip(*path, strict=True))
+        predictions[(best[:, nodes] == pieces).all(1)] = label
+    return predictions
+
+
+def _path_scores(tree: "PrefixTree", logits: Tensor, without_end: bool = False) -> Tensor:
+    """The log probability of every string of the tree, float32 [rows, strings]."""
     norms = logits.logsumexp(-1)
     scores = []
     for path in tree.paths:
-        nodes, pieces = (torch.tensor(part, device=logits.device) for part in zip(*path, strict=True))
+        counted = path[:-1] if without_end else path
+        nodes, pieces = (torch.tensor(part, device=logits.device) for part in zip(*counted, strict=True))
         scores.append((logits[:, nodes, pieces] - norms[:, nodes]).sum(1))
     return torch.stack(scores, 1)
 
@@ -90,6 +122,7 @@ class PrefixTree:
 
     @classmethod
     def of(cls, strings: Sequence[Sequence[int]]) -> "PrefixTree":
+        """The tree of some strings of pieces, none of which is empty."""
         tree = cls([EMPTY], [0])
         children: dict[tuple[int, int], int] = {}
         for string in strings:

@@ -1,5 +1,6 @@
 """Predictions and scores of all runs of a pack on one split."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,13 @@ from ept.backbones.backbone import Backbone, is_out_of_memory
 from ept.data.dataset import TokenizedSplit
 from ept.data.tokenizer import Pieces
 from ept.evaluation import metrics
-from ept.evaluation.predict import generate, predict_labels, score_candidates
+from ept.evaluation.metrics import INVALID
+from ept.evaluation.predict import generate, predict_both, predict_labels, score_candidates
 from ept.methods.combine import combine
 from ept.methods.prompt import PromptOutput
 from ept.tasks.record import Task
 
+_TYPES = {"classification": np.int64, "regression": np.float64, "extraction": object}
 # Enough for the longest answers of SQuAD and ReCoRD; generation stops at `</s>` long before.
 MAX_ANSWER_PIECES = 64
 
@@ -34,7 +37,27 @@ class Answers:
         return [label[:-1] for label in labels] if self.closed else labels
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of all runs by both rules, each [runs, rows].
+
+    `open` is what greedy generation would write, against the whole vocabulary: class indices, -1 (INVALID) where it is
+    not a label; scores, -1.0 where it is not one of the score strings [known, compacter's released code]; or text.
+    `closed` is the likeliest label by its own pieces, or the likeliest score string; None for free text.
+    """
+
+    open: np.ndarray
+    closed: np.ndarray | None
+
+    def reported(self, task: Task) -> np.ndarray:
+        """The rule by which the task is scored [known]: open for classes and texts, closed for scores."""
+        return self.open if self.closed is None or task.kind != "regression" else self.closed
+
+    def invalid_shares(self) -> list[float] | None:
+        """The share of rows of each run in which the open rule finds no label; None for free text."""
+        return None if self.closed is None else (self.open == INVALID).mean(1).tolist()
+
+
 def predict_split(
     backbone: Backbone,
     output: PromptOutput,
@@ -43,32 +66,98 @@ def predict_split(
     answers: Answers,
     most_positions: int,
 ) -> np.ndarray:
-    """The predictions of all runs, [runs, rows].
+    """The predictions of all runs by the rule of the task, [runs, rows].
 
-    Classification: class indices, -1 where generation would write something that is no label. Regression: the score
-    whose string is likeliest. Extraction: generated text (dtype object). Rows are batched by length; every batch goes
-    through the backbone with all runs' prompts, and has at most so many positions that four times `most_positions`
-    (which is for passes with a graph) hold them. Out of memory halves the batches.
+    Rows are batched by length. Every batch goes through the backbone with all runs' prompts and has at most four times
+    `most_positions` positions. If memory runs out, batches are halved.
+
+    Args:
+        backbone: The frozen backbone.
+        output: What the prompts add to the inputs.
+        split: The tokenized split.
+        rows: [rows], row numbers.
+        answers: How answers are read off.
+        most_positions: How many positions one pass with a graph may have.
+
+    Returns:
+        Classification: class indices, -1 where generation would write anything but a label (with `closed` answers the
+        likeliest label). Regression: the score whose string is likeliest. Extraction: generated text (dtype object).
+    """
+    return _in_batches(
+        lambda embeddings, mask: (_predict(backbone, embeddings, mask, answers),),
+        [_TYPES[answers.task.kind]],
+        backbone,
+        output,
+        split,
+        rows,
+        most_positions,
+    )[0]
+
+
+def predict_split_both(
+    backbone: Backbone,
+    output: PromptOutput,
+    split: TokenizedSplit,
+    rows: np.ndarray,
+    answers: Answers,
+    most_positions: int,
+) -> Predictions:
+    """The predictions of all runs by both rules. Arguments as those of `predict_split`."""
+    kind = answers.task.kind
+    if kind == "extraction":
+        return Predictions(predict_split(backbone, output, split, rows, answers, most_positions), None)
+    labels = [answers.pieces.label(label) for label in answers.task.labels]
+
+    def predict(embeddings: Tensor, mask: Tensor) -> tuple[np.ndarray, ...]:
+        # Score strings need their end: "1." and "1.0" would share all other pieces.
+        found = predict_both(backbone, embeddings, mask, labels, closed_end=kind == "regression")
+        return tuple(part.cpu().numpy() for part in found)
+
+    types = [np.int64, np.int64]
+    opened, closed = _in_batches(predict, types, backbone, output, split, rows, most_positions)
+    if kind == "regression":
+        scores = np.array([float(label) for label in answers.task.labels])
+        opened, closed = np.where(opened == INVALID, float(INVALID), scores[opened]), scores[closed]
+    return Predictions(opened, closed)
+
+
+@torch.inference_mode()
+def _in_batches(
+    predict: Callable[[Tensor, Tensor], tuple[np.ndarray, ...]],
+    types: Sequence[type],
+    backbone: Backbone,
+    output: PromptOutput,
+    split: TokenizedSplit,
+    rows: np.ndarray,
+    most_positions: int,
+) -> list[np.ndarray]:
+    """What `predict` gives for each row of each run, one array [runs, rows] for each of `types`.
+
+    `predict` takes embeddings and mask of [runs * rows] rows and returns arrays [runs * rows].
     """
     runs, prompt_length = output.prompt.shape[:2]
-    kind = answers.task.kind
-    dtype = {"classification": np.int64, "regression": np.float64, "extraction": object}[kind]
-    predictions = np.empty((runs, len(rows)), dtype=dtype)
+    found: list[np.ndarray] = [np.empty((runs, len(rows)), dtype=kind) for kind in types]
     order = np.argsort(split.lengths[rows], kind="stable")
     sizes = runs * (prompt_length + split.lengths[rows][order])
     # Without a graph several times as many positions fit as in training.
     start, budget = 0, 4 * most_positions
     while start < len(order):
         stop = _batch_end(sizes, start, budget)
+        places = order[start:stop]
         try:
-            predictions[:, order[start:stop]] = _predict_rows(backbone, output, split, rows[order[start:stop]], answers)
+            batch = split.collate(rows[places]).to(backbone.device)
+            embeddings = backbone.embed(batch.input_ids).expand(runs, -1, -1, -1)
+            mask = batch.attention_mask.expand(runs, -1, -1)
+            parts = predict(*combine(output, embeddings, mask))
         except RuntimeError as error:
             if not is_out_of_memory(error) or stop == start + 1:
                 raise
             budget = (stop - start) * int(sizes[stop - 1]) // 2
         else:
+            for array, part in zip(found, parts, strict=True):
+                array[:, places] = part.reshape(runs, -1)
             start = stop
-    return predictions
+    return found
 
 
 def _batch_end(sizes: np.ndarray, start: int, budget: int) -> int:
@@ -78,17 +167,6 @@ def _batch_end(sizes: np.ndarray, start: int, budget: int) -> int:
     """
     padded = np.arange(1, len(sizes) - start + 1) * sizes[start:]
     return start + max(1, int(np.searchsorted(padded, budget, side="right")))
-
-
-def _predict_rows(
-    backbone: Backbone, output: PromptOutput, split: TokenizedSplit, rows: np.ndarray, answers: Answers
-) -> np.ndarray:
-    """The predictions [runs, rows] in one batch."""
-    runs = len(output.prompt)
-    batch = split.collate(rows).to(backbone.device)
-    embeddings = backbone.embed(batch.input_ids).expand(runs, -1, -1, -1)
-    mask = batch.attention_mask.expand(runs, -1, -1)
-    return _predict(backbone, *combine(output, embeddings, mask), answers).reshape(runs, -1)
 
 
 def _predict(backbone: Backbone, embeddings: Tensor, mask: Tensor, answers: Answers) -> np.ndarray:
@@ -117,11 +195,40 @@ def score(task: Task, predictions: np.ndarray, truth: metrics.References) -> dic
     return {name: metrics.compute(name, predictions, truth, task) for name in task.metrics}
 
 
-def majority_predictions(task: Task, train: TokenizedSplit, rows: int) -> np.ndarray:
-    """The baseline that ignores its input, [rows]: the commonest training class, the mean training score, no answer."""
-    if task.kind == "classification":
-        classes, counts = np.unique(train.labels.astype(np.int64), return_counts=True)
-        return np.full(rows, classes[counts.argmax()])
+def majority_answer(task: Task, train: TokenizedSplit, validation: TokenizedSplit, rows: np.ndarray) -> float | str:
+    """The baseline that ignores its input: the best constant answer by the task's first metric on validation `rows`.
+
+    Of classes that score alike the commonest of the training split is taken. Regression: the mean training score, since
+    every constant has the same correlation. Extraction: an empty answer.
+    """
     if task.kind == "regression":
-        return np.full(rows, train.labels.mean())
-    return np.full(rows, "", dtype=object)
+        return float(train.labels.mean())
+    if task.kind == "extraction":
+        return ""
+    truth = references(validation, rows, task)
+    counts = np.bincount(train.labels.astype(np.int64), minlength=len(task.labels))
+    metric = task.metrics[0]
+    scores = [
+        metrics.compute(metric, constant_predictions(class_, len(rows)), truth, task)
+        for class_ in range(len(task.labels))
+    ]
+    return max(range(len(scores)), key=lambda class_: (scores[class_], counts[class_]))
+
+
+def constant_predictions(answer: float | str, rows: int) -> np.ndarray:
+    """The same answer for every row, [rows]: class index (int64), score (float64) or text (object)."""
+    return np.full(rows, answer, dtype=object if isinstance(answer, str) else None)
+
+
+def noteworthy(task: Task, predictions: np.ndarray, invalid_share: float | None) -> list[str]:
+    """What a reader of a run's test score must know, as sentences; empty for ordinary predictions [rows]."""
+    notes = []
+    if invalid_share:
+        notes.append(f"{100 * invalid_share:.1f} % of the test predictions are not a label")
+    if task.kind != "extraction" and len(predictions) > 1 and np.ptp(predictions) == 0:
+        (value,) = set(predictions.tolist())
+        undefined = {"matthews", "pearson", "spearman"} & set(task.metrics)
+        counted = f"; {', '.join(sorted(undefined))} of a constant counts as 0" if undefined else ""
+        if value != INVALID or task.kind == "regression":
+            notes.append(f"every test prediction is {value:g}{counted}")
+    return notes

@@ -1,13 +1,17 @@
-"""A training that is killed goes on from its last checkpoint and ends as if nothing had happened."""
+"""A stopped or killed training resumes from its last checkpoint and ends as if nothing had happened."""
 
+import contextlib
+import hashlib
 import json
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from threading import Event
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,12 +24,61 @@ from ept.training.optimizer import PackedAdam
 from ept.training.runs import RunResult
 from ept.training.step import ForwardSize
 
-# Raised when a checkpoint of older code must not be gone on from.
-FORMAT = "ept-checkpoint-1"
+# Raised when checkpoints of older code must not be resumed from.
+FORMAT = "ept-checkpoint-2"
+# A checkpoint waits until writing the last one is at most this share of the time.
+WRITING_SHARE = 0.05
 
 
-class Interrupted(Exception):
-    """The job was asked to stop (SIGTERM) and has written its checkpoint."""
+class Interrupted(KeyboardInterrupt):
+    """The process was asked to stop by `signal` (SIGTERM, or SIGINT for Ctrl-C); the same call resumes."""
+
+    def __init__(self, number: signal.Signals, when: str):
+        super().__init__(f"stopped by {number.name} {when}; the same command resumes from there")
+        self.signal = number
+
+
+class StopRequest:
+    """Listens for SIGTERM and SIGINT in a `with` block.
+
+    A signal raises `Interrupted` at once, or within `deferred` only sets `signal`, so that a step ends and its
+    checkpoint is written before. Python delivers signals to the main thread; in another one nothing is listened to.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._defers = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within the block a signal only sets `signal`."""
+        self._defers = True
+        try:
+            yield
+        finally:
+            self._defers = False
+
+    def interrupt(self, when: str) -> NoReturn:
+        """Raise Interrupted for the signal that was received."""
+        raise Interrupted(self.signal or signal.SIGTERM, when)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number)
+        if not self._defers:
+            self.interrupt("between two steps of the job")
 
 
 @dataclass
@@ -63,14 +116,7 @@ class TrainingState:
 
 
 class Checkpoint:
-    """The file of one training's state, written every `seconds` and on SIGTERM, complete or not at all.
-
-    `identity` is what must be the same to go on (settings hash, data); `conditions` what must be the same to end bit
-    for bit like an undisturbed training (threads, device, versions): a difference is said, not refused. Trainings that
-    follow each other in one job share `stop`, so that no signal between them is lost. `began` is the moment (of
-    time.perf_counter) from which this process works for the training; `seconds_before` is how long former processes
-    did, up to the checkpoint that it goes on from.
-    """
+    """The file of one training's state, complete or not at all, with a digest of its content."""
 
     def __init__(
         self,
@@ -78,31 +124,38 @@ class Checkpoint:
         identity: dict[str, Any],
         conditions: dict[str, Any],
         seconds: float = 60.0,
-        stop: Event | None = None,
+        stop: StopRequest | None = None,
         began: float | None = None,
     ):
+        """Name the file; nothing is read or written yet.
+
+        Args:
+            path: The file.
+            identity: What must be the same to resume: settings hash, data, source prompts.
+            conditions: What must be the same to end bit for bit like an undisturbed training (threads, device,
+                versions). A difference is reported, not refused.
+            seconds: Time between two checkpoints. It grows where writing one takes more than 5 % of it.
+            stop: Whether the process was asked to stop; shared by the trainings that follow each other in one job.
+            began: The moment (time.perf_counter) from which this process works for the training; by default now.
+        """
         self.path, self.identity, self.conditions, self.seconds = path, identity, conditions, seconds
-        self._written = time.monotonic()
-        self._stop = stop or Event()
+        self.stop = stop or StopRequest()
+        self._written, self._cost = time.monotonic(), 0.0
         self._began = time.perf_counter() if began is None else began
         self.seconds_before = 0.0
-
-    def stop_on_signal(self) -> None:
-        """From now on SIGTERM means: write a checkpoint after the current step and end with `Interrupted`."""
-        signal.signal(signal.SIGTERM, self._ask_to_stop)
-
-    def _ask_to_stop(self, *_: object) -> None:
-        self._stop.set()
+        """How long earlier processes worked for the training, up to the checkpoint that was resumed from."""
 
     def after_step(self, state: TrainingState, last: bool) -> None:
-        """Write if it is time. Raises Interrupted where the job was asked to stop."""
-        if last or self._stop.is_set() or time.monotonic() - self._written >= self.seconds:
+        """Write the state if it is time. Raises Interrupted if the process was asked to stop."""
+        waits = max(self.seconds, self._cost / WRITING_SHARE)
+        if last or self.stop.signal or time.monotonic() - self._written >= waits:
             self.write(state)
-        if self._stop.is_set():
-            raise Interrupted(f"stopped by SIGTERM after step {state.step}; the same command goes on from there")
+        if self.stop.signal:
+            self.stop.interrupt(f"after step {state.step}")
 
     def write(self, state: TrainingState) -> None:
         """Write the state."""
+        started = time.perf_counter()
         tensors = {name: tensor.cpu().contiguous() for name, tensor in state.tensors().items()}
         results = []
         for run, result in enumerate(state.results):
@@ -119,41 +172,38 @@ class Checkpoint:
             "optimizer_steps": state.optimizer.steps,
             "results": results,
         }
-        with write_atomically(self.path) as temporary:
-            save_file(tensors, temporary, metadata={"ept": json.dumps(header)})
-        self._written = time.monotonic()
+        write_checked(self.path, header, tensors)
+        self._written, self._cost = time.monotonic(), time.perf_counter() - started
 
     def read_into(self, state: TrainingState) -> bool:
         """Set `state` from the file; False where there is none that fits (a line on stderr says why)."""
         if not self.path.exists():
             return False
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                header = json.loads((file.metadata() or {}).get("ept", "{}"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except (SafetensorError, OSError, ValueError) as error:
-            return self._refuse(f"it is damaged ({error})")
+        found = read_checked(self.path)
+        if isinstance(found, str):
+            return self._refuse(found)
+        header, tensors = found
         if header.get("format") != FORMAT or header.get("identity") != self.identity:
             return self._refuse("it belongs to other settings, data or code")
         own = state.tensors()
         if any(name not in tensors or tensors[name].shape != tensor.shape for name, tensor in own.items()):
-            return self._refuse("its tensors are of other code")
+            return self._refuse("its tensors are those of other code")
         self._say_differences(header["conditions"])
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
         state.step, state.seconds, state.size = header["step"], header["seconds"], ForwardSize(**header["size"])
         state.optimizer.steps = header["optimizer_steps"]
-        self.seconds_before = header.get("wall_seconds", 0.0)
+        self.seconds_before = header["wall_seconds"]
         device = state.healthy.device
         for run, (result, values) in enumerate(zip(state.results, header["results"], strict=True)):
             for key, value in values.items():
                 setattr(result, key, value)
-            result.validation_curve = [tuple(point) for point in result.validation_curve]
+            result.validation_curve = [(step, score) for step, score in result.validation_curve]
             best = f"best/{run}/"
             result.best_tensors = {
                 name.removeprefix(best): tensor.to(device) for name, tensor in tensors.items() if name.startswith(best)
             }
-        _say(f"going on from step {state.step} ({self.path})")
+        _say(f"resuming from step {state.step} ({self.path})")
         return True
 
     def _refuse(self, reason: str) -> bool:
@@ -164,6 +214,38 @@ class Checkpoint:
         for key, value in self.conditions.items():
             if before.get(key) != value:
                 _say(f"{key} was {before.get(key)} before the stop, is {value} now: the result may differ by rounding")
+
+
+def write_checked(path: Path, header: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write contiguous CPU tensors and a header as a safetensors file that holds a digest of both."""
+    text = json.dumps(header)
+    with write_atomically(path) as temporary:
+        save_file(dict(tensors), temporary, metadata={"ept": text, "sha256": _digest(text, tensors)})
+
+
+def read_checked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | str:
+    """Header and tensors of such a file, or why it cannot be used."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        return f"it is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    if not metadata.keys() >= {"ept", "sha256"}:
+        return "it belongs to other settings, data or code"
+    if metadata["sha256"] != _digest(metadata["ept"], tensors):
+        return "it is damaged (its content does not have the digest that it names)"
+    return json.loads(metadata["ept"]), tensors
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of a header and of the tensors' names, types, shapes and bytes."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _say(line: str) -> None:

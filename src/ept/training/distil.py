@@ -1,35 +1,20 @@
 """MPT's source training (Wang et al., ICLR 2023): one shared prompt distilled from the prompts of several tasks."""
 
-import shutil
-import time
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ept.backbones.backbone import Backbone, LabelStates
-from ept.config.settings import steps_for
 from ept.data.dataset import Batch, TokenizedSplit
 from ept.data.sampling import BatchOrder
-from ept.files import write_json
 from ept.methods.combine import combine
 from ept.methods.mpt import SharedPrompt
 from ept.methods.prompt import PromptOutput
-from ept.methods.prompt_file import save_prompt
-from ept.methods.registry import get_method
-from ept.plan.experiment import Experiment
-from ept.plan.pack import Pack
-from ept.training.checkpoint import Checkpoint
-from ept.training.choose_source import build_prompts, candidate_prompts
-from ept.training.job import Job, load_jobs, runs_of
-from ept.training.loop import Validate, train_runs
-from ept.training.progress import Progress
-from ept.training.record import prompt_metadata, record_head, run_record, write_settings
-from ept.training.runs import Run, RunResult
+from ept.training.choose_source import source_prompts
+from ept.training.job import Job
 from ept.training.step import ForwardSize, Piece, cut
-from ept.training.train import validation
 
 
 @dataclass(frozen=True)
@@ -46,8 +31,11 @@ class SourceTask:
 
 @dataclass(frozen=True)
 class TaskPiece(Piece):
-    """Rows of one source task. `labels` and `positions` count label pieces and positions (prompt and text, without
-    padding) of a run's whole batch, over which its losses are means."""
+    """Rows of one source task.
+
+    `labels` and `positions` count label pieces and positions (prompt and text, without padding) of a run's whole batch,
+    over which its losses are means.
+    """
 
     task: int
     labels: int
@@ -56,7 +44,7 @@ class TaskPiece(Piece):
 
 @dataclass(frozen=True)
 class DistillationInput:
-    """The batches of one step, as `ept.training.inputs.StepInput`."""
+    """The batches of one step, as `StepInput`."""
 
     pieces: list[TaskPiece]
     positions: int
@@ -70,12 +58,13 @@ class Distillation:
     all tasks are trained jointly. [ours] Every step takes a batch of each task, and a loss is the mean over the tasks.
     """
 
-    def __init__(self, backbone: Backbone, tasks: list[SourceTask], weight: float):
-        self.backbone, self.tasks, self.weight = backbone, tasks, weight
+    def __init__(self, backbone: Backbone, prompts: SharedPrompt, tasks: list[SourceTask], weight: float):
+        self.backbone, self.prompts, self.tasks, self.weight = backbone, prompts, tasks, weight
 
     def take(self, step: int, alive: list[int], size: ForwardSize) -> DistillationInput:
-        """A batch of each task, cut into pieces."""
-        pieces, longest, examples = [], 0, 0
+        """The input of a step (counted from 0): a batch of each task, cut into pieces."""
+        pieces: list[TaskPiece] = []
+        longest, examples = 0, 0
         for number, task in enumerate(self.tasks):
             rows, length = task.order.batch(step), task.teacher.shape[1]
             labels = int(task.train.target_lengths[rows].sum())
@@ -86,9 +75,9 @@ class Distillation:
             examples += rows.size * len(alive)
         return DistillationInput(pieces, longest, examples)
 
-    def accumulate(self, prompts: SharedPrompt, alive: list[int], found: DistillationInput) -> Tensor:
-        """Add the gradients of one step to the prompts' parameters and return the loss of each living run, [alive]."""
-        made = [prompts.of_task(task).prompt[alive] for task in range(len(self.tasks))]
+    def accumulate(self, alive: list[int], found: DistillationInput) -> Tensor:
+        """Add the gradients of one step to the pack's parameters and return the loss of each living run, [alive]."""
+        made = [self.prompts.of_task(task).prompt[alive] for task in range(len(self.tasks))]
         leaves = [prompt.detach().requires_grad_() for prompt in made]
         losses = torch.zeros(len(alive), 3, device=self.backbone.device)
         for piece in found.pieces:
@@ -96,7 +85,7 @@ class Distillation:
             self._total(parts).sum().backward()
             losses[piece.first : piece.last] += parts.detach()
         torch.autograd.backward(made, [leaf.grad for leaf in leaves])
-        prompts.losses = dict(zip(alive, losses, strict=True))
+        self.prompts.losses = dict(zip(alive, losses, strict=True))
         return self._total(losses)
 
     def close(self) -> None:
@@ -151,92 +140,16 @@ def _states(backbone: Backbone, prompts: Tensor, batch: Batch) -> tuple[LabelSta
     return backbone.label_states(embeddings, mask, batch.target_ids), mask
 
 
-def distil_job(experiment: Experiment, pack: Pack, threads: int, checkpoint_seconds: float) -> None:
-    """Train the `multitask` pack, as `train_job` does; write the prompt, settings.json and, last, runs.json."""
-    started = time.perf_counter()
-    jobs = load_jobs(experiment, pack.candidates, threads)
-    # Settings and backbone are those of every source task; the first also lends its labels to prompts that need some.
-    job = replace(jobs[0], pack=pack)
-    runs = runs_of(pack)
-    prompts = SharedPrompt(
-        build_prompts(job, [run.seed for run in runs], get_method(pack.method).source_method), len(jobs)
-    )
-    steps = steps_for(job.settings, sum(job.train.metadata["rows_published_train"] for job in jobs))
-    checkpoint = Checkpoint(
-        pack.checkpoints / "part0.safetensors",
-        identity={"hash": pack.hash, "data": [job.train.fingerprint for job in jobs]},
-        conditions=job.conditions(),
-        seconds=checkpoint_seconds,
-        began=started,
-    )
-    checkpoint.stop_on_signal()
-    results, seconds = train_runs(
-        prompts,
-        runs,
-        Distillation(job.backbone, source_tasks(job, jobs), job.config.mpt.distillation_weight),
-        steps,
-        job.settings,
-        job.size,
-        mean_validation(jobs),
-        Progress(f"{pack.method} source training on {pack.title}", steps),
-        checkpoint,
-    )
-    wall_seconds = checkpoint.seconds_before + time.perf_counter() - started
-    costs = {"train_seconds": seconds, "wall_seconds": wall_seconds}
-    _write(job, jobs, prompts, runs, results, costs)
-    shutil.rmtree(pack.checkpoints, ignore_errors=True)
-
-
-def source_tasks(job: Job, jobs: list[Job]) -> list[SourceTask]:
-    """The source tasks with their teachers, the trained prompts of the pack's candidates, as they stand."""
+def distillation(job: Job, prompts: SharedPrompt) -> Distillation:
+    """The objective of a distilled prompt; its teachers are the source prompts of its tasks, as they stand."""
     seed = job.pack.seeds[0]
-    teachers = candidate_prompts(job).prompt.detach().split(1)
-    return [
+    teachers = source_prompts(job)().prompt.detach().split(1)
+    tasks = [
         SourceTask(
-            task.train,
-            BatchOrder(task.train.lengths, task.train_rows(seed)[None], [seed], task.settings.batch_size),
+            part.train,
+            BatchOrder(part.train.lengths, part.train_rows(seed)[None], [seed], part.settings.batch_size),
             teacher,
         )
-        for task, teacher in zip(jobs, teachers, strict=True)
+        for part, teacher in zip(job.parts, teachers, strict=True)
     ]
-
-
-def mean_validation(jobs: list[Job]) -> Validate:
-    """The mean over the source tasks of their first metric, each with its own prompt [ours]."""
-    tasks = [validation(job) for job in jobs]
-
-    def validate(prompts: SharedPrompt, alive: list[int]) -> np.ndarray:
-        scores = [scores_of(partial(prompts.of_task, task), alive) for task, scores_of in enumerate(tasks)]
-        return np.mean(scores, axis=0)
-
-    return validate
-
-
-def _write(
-    job: Job, jobs: list[Job], prompts: SharedPrompt, runs: list[Run], results: list[RunResult], costs: dict[str, float]
-) -> None:
-    """Keep the run with the best validation score: its best checkpoint is what target tasks start from."""
-    pack = job.pack
-    best = max(range(len(runs)), key=lambda run: results[run].best_score)
-    if results[best].best_tensors:
-        prompts.load_tensors(best, results[best].best_tensors)
-    tensors = prompts.target_tensors(best)
-    save_prompt(pack.source_prompt, tensors, prompts.collapse(best), prompt_metadata(job, runs[best].seed))
-    record = {
-        **record_head(pack, job.config.backbone.name),
-        "source": pack.title,
-        "learning_rates": runs[best].learning_rates,
-        "trained_parameters": prompts.trained_parameters,
-        "stored_parameters": sum(tensor.numel() for tensor in tensors.values()),
-        "data_fingerprints": {
-            job.task.name: {"train": job.train.fingerprint, "validation": job.validation.fingerprint} for job in jobs
-        },
-        **job.conditions(),
-        **costs,
-        "runs": [
-            run_record(run, result, number == best)
-            for number, (run, result) in enumerate(zip(runs, results, strict=True))
-        ],
-    }
-    write_settings(pack, record)
-    write_json(pack.folder / "runs.json", record)
+    return Distillation(job.backbone, prompts, tasks, job.config.mpt.distillation_weight)

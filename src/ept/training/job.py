@@ -1,8 +1,9 @@
-"""Everything that a pack's training needs, loaded."""
+"""Everything that a pack's training reads, loaded and checked before the first step."""
 
 import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,20 @@ import torch
 from ept.backbones.backbone import Backbone
 from ept.backbones.load import load_backbone
 from ept.config.configuration import Configuration
-from ept.config.settings import FewShotSettings, TrainingSettings
+from ept.config.settings import MULTITASK, FewShotSettings, TrainingSettings
 from ept.data.dataset import TokenizedSplit
 from ept.data.sampling import sample_k_shot
 from ept.data.tokenizer import Pieces, load_pieces
 from ept.errors import InputError
-from ept.evaluation.score import Answers
+from ept.evaluation.score import Answers, majority_answer
+from ept.methods.prompt_file import SavedPrompt, read_prompt
 from ept.methods.registry import Method, get_method
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
 from ept.plan.paths import measured_file
 from ept.tasks.record import Task
 from ept.training.measure import forward_positions
-from ept.training.runs import Run
+from ept.training.runs import DIVERGED, Run
 from ept.training.step import ForwardSize
 
 # What the package is called where it is installed from; `ept` belongs to another project there.
@@ -33,8 +35,33 @@ DISTRIBUTION = "ept-prompt-tuning"
 
 
 @dataclass(frozen=True)
+class Source:
+    """A source prompt that a training may start from: the pack that trained it, and its file's content."""
+
+    pack: Pack
+    saved: SavedPrompt
+
+    @property
+    def title(self) -> str:
+        """The source task, or the tasks whose prompts were distilled into this one."""
+        return self.pack.title
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The source prompts of a pack: those it may start from, and the titles of those that diverged."""
+
+    usable: tuple[Source, ...] = ()
+    diverged: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Job:
-    """What a pack's training needs, loaded."""
+    """What a pack's training needs, loaded.
+
+    `parts` are the jobs of the source tasks of a distilled prompt, which has no data of its own; `answers` and the
+    splits are then those of its first source task.
+    """
 
     pack: Pack
     config: Configuration
@@ -46,84 +73,135 @@ class Job:
     test: TokenizedSplit
     threads: int
     size: ForwardSize
+    parts: tuple["Job", ...] = ()
 
     @property
     def method(self) -> Method:
-        """The method's registry line."""
+        """The method's record."""
         return get_method(self.pack.method)
-
-    @property
-    def batch_size(self) -> int:
-        """Examples of a run in one step."""
-        return min(self.settings.batch_size, self.pack.k or len(self.train))
-
-    def conditions(self) -> dict[str, Any]:
-        """What a result depends on beside settings and data, by rounding."""
-        quantized = self.config.backbone.quantization != "none"
-        libraries = (DISTRIBUTION, "torch", "transformers", "numpy", *(("bitsandbytes",) if quantized else ()))
-        return {
-            "device": device_name(self.backbone.device),
-            "dtype": str(self.backbone.dtype).removeprefix("torch."),
-            "threads": self.threads,
-            "versions": {name: version(name) for name in libraries},
-        }
 
     @property
     def task(self) -> Task:
         """The task's record."""
         return self.answers.task
 
+    @property
+    def title(self) -> str:
+        """What is trained, for messages."""
+        return f"{self.pack.method} {self.pack.title} {self.pack.regime} from {self.pack.initialize_from}"
+
+    @property
+    def data(self) -> tuple["Job", ...]:
+        """The jobs whose data are trained on: this one, or those of the source tasks of a distilled prompt."""
+        return self.parts or (self,)
+
+    @property
+    def examples_per_step(self) -> int:
+        """Examples that a run sees in one step."""
+        return sum(min(job.settings.batch_size, job.pack.k or len(job.train)) for job in self.data)
+
+    @cached_property
+    def sources(self) -> Sources:
+        """The source prompts that it may start from. Raises InputError where none is usable."""
+        return read_sources(self.pack)
+
+    @cached_property
+    def majority(self) -> float | str:
+        """The best constant answer (`majority_answer`), judged by the rows that select checkpoints."""
+        return majority_answer(self.task, self.train, self.validation, self.validation_rows())
+
+    def conditions(self) -> dict[str, Any]:
+        """What a result depends on by rounding, apart from settings and data."""
+        quantized = self.config.backbone.quantization != "none"
+        libraries = (DISTRIBUTION, "torch", "transformers", "numpy", *(("bitsandbytes",) if quantized else ()))
+        return {
+            "device": device_name(self.backbone.device),
+            "dtype": str(self.backbone.dtype).removeprefix("torch."),
+            # Whether float32 products are rounded to TF32, which only GPUs do.
+            "tf32": self.backbone.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32,
+            "threads": self.threads,
+            "versions": {name: version(name) for name in libraries},
+        }
+
     def train_rows(self, seed: int) -> np.ndarray:
-        """The training examples of a run: all, or its k-shot sample."""
+        """The training examples of a run, row numbers [rows]: all, or its k-shot sample."""
         if self.pack.k is None:
             return np.arange(len(self.train))
         try:
             return sample_k_shot(self.train.labels, self.task.kind, self.pack.k, seed, len(self.task.labels))
         except InputError as error:
-            raise InputError(f"{self.pack.tokenized / 'train.arrow'}: {error}") from error
+            (folder,) = self.pack.token_folders
+            raise InputError(f"{folder / 'train.arrow'}: {error}") from error
 
     def validation_rows(self) -> np.ndarray:
-        """The validation rows that select checkpoints: the same for every run and method."""
+        """The validation rows that select checkpoints, [rows]: the same for every run and method."""
         rows = self.settings.validation_rows
         if isinstance(self.settings, FewShotSettings) and self.settings.validation_labels == "k":
-            rows = min(rows, self.pack.k)
+            rows = min(rows, self.pack.k or rows)
         return np.sort(np.random.default_rng(0).permutation(len(self.validation))[:rows])
 
 
 def load_job(experiment: Experiment, pack: Pack, threads: int) -> Job:
-    """Load backbone, tokenizer and splits; on a GPU if there is one, with deterministic algorithms."""
-    return load_jobs(experiment, (pack,), threads)[0]
+    """Load and check what a pack's training reads; on a GPU if there is one, with deterministic algorithms.
+
+    Args:
+        experiment: The configuration and its packs.
+        pack: The pack, also that of a distilled prompt.
+        threads: CPU threads.
+
+    Returns:
+        The job.
+
+    Raises:
+        InputError: A file is missing, damaged or belongs to something else, or no source prompt is usable.
+    """
+    if pack.task != MULTITASK:
+        return load_jobs(experiment, (pack,), threads)[0]
+    sources = read_sources(pack)
+    parts = load_jobs(experiment, tuple(source.pack for source in sources.usable), threads)
+    # Settings and backbone are those of every source task.
+    return replace(parts[0], pack=pack, parts=tuple(parts))
 
 
 def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> list[Job]:
-    """The same for several packs over one backbone."""
+    """Load the jobs of several packs that have data of their own, over one backbone."""
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     config = experiment.config
-    form = {
-        "dtype": config.backbone.used_dtype(any(get_method(pack.method).float32 for pack in packs), device == "cuda"),
-        "quantization": config.backbone.quantization,
-        "gradient_checkpointing": config.backbone.gradient_checkpointing,
-    }
+    dtype = config.backbone.used_dtype(any(get_method(pack.method).float32 for pack in packs))
+    quantization, checkpointing = config.backbone.quantization, config.backbone.gradient_checkpointing
     gpus = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
-    spread_over = gpus if config.backbone.device_map == "auto" else ()
-    backbone = load_backbone(experiment.backbone_folder, device=device, spread_over=spread_over, **form)
+    backbone = load_backbone(
+        experiment.backbone_folder,
+        dtype=dtype,
+        device=device,
+        quantization=quantization,
+        gradient_checkpointing=checkpointing,
+        spread_over=gpus if config.backbone.device_map == "auto" else (),
+    )
     # One of each cue: reading a tokenizer takes longer than anything below.
     cues = {config.tasks.record(pack.task).cue for pack in packs}
     pieces = {cue: load_pieces(experiment.backbone_folder, cue) for cue in cues}
     _check_pieces(next(iter(pieces.values())), backbone, experiment.backbone_folder)
+    form: dict[str, str | bool] = {
+        "dtype": dtype,
+        "quantization": quantization,
+        "gradient_checkpointing": checkpointing,
+    }
     file = measured_file(config.backbone.name, device, form, threads)
     jobs = []
     for pack in packs:
         settings, task = config.training_settings(pack.regime), config.tasks.record(pack.task)
-        if settings.runs_per_pass == "auto":
-            size = ForwardSize(forward_positions(backbone, experiment.backbone_identity, file))
-        else:
+        together = settings.runs_per_pass
+        if isinstance(together, int):
             longest = config.prompt.length + config.source_length(pack.task)
-            size = ForwardSize(settings.runs_per_pass * settings.batch_size * longest, settings.runs_per_pass)
+            size = ForwardSize(together * settings.batch_size * longest, together)
+        else:
+            size = ForwardSize(forward_positions(backbone, experiment.backbone_identity, file))
+        (folder,) = pack.token_folders
         jobs.append(
             Job(
                 pack=pack,
@@ -131,9 +209,9 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
                 settings=settings,
                 backbone=backbone,
                 answers=Answers(task, pieces[task.cue]),
-                train=TokenizedSplit(pack.tokenized / "train.arrow"),
-                validation=TokenizedSplit(pack.tokenized / "validation.arrow"),
-                test=TokenizedSplit(pack.tokenized / "test.arrow"),
+                train=TokenizedSplit(folder / "train.arrow"),
+                validation=TokenizedSplit(folder / "validation.arrow"),
+                test=TokenizedSplit(folder / "test.arrow"),
                 threads=threads,
                 size=size,
             )
@@ -143,13 +221,44 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
     return jobs
 
 
+def read_sources(pack: Pack) -> Sources:
+    """The source prompts of a pack, each checked. Those of runs that diverged are left out.
+
+    Raises InputError for a file that is missing, damaged, of another backbone or of other settings, and where every
+    source prompt diverged.
+    """
+    found = [Source(candidate, read_source(candidate)) for candidate in pack.candidates]
+    usable = tuple(source for source in found if source.saved.metadata.get("status") != DIVERGED)
+    diverged = tuple(source.title for source in found if source not in usable)
+    if found and not usable:
+        method = pack.candidates[0].method
+        raise InputError(
+            f"{pack.method} {pack.title} {pack.regime}: every source prompt diverged ({', '.join(diverged)}); lower "
+            f"training.learning_rates.{method}"
+        )
+    return Sources(usable, diverged)
+
+
+def read_source(candidate: Pack) -> SavedPrompt:
+    """The source prompt of a pack. Raises InputError for one of another backbone or of other settings."""
+    saved = read_prompt(candidate.source_prompt)
+    backbone = candidate.settings["backbone"]
+    saved.check_backbone(backbone["name"], backbone["identity"], str(candidate.source_prompt))
+    if saved.metadata.get("hash") != candidate.hash:
+        raise InputError(
+            f"{candidate.source_prompt}: this prompt has the settings hash {saved.metadata.get('hash')}, but "
+            f"{candidate.hash} is needed; delete the file and train it here"
+        )
+    return saved
+
+
 def device_name(device: torch.device) -> str:
     """The GPU's name, or cpu."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def _check_pieces(pieces: Pieces, backbone: Backbone, folder: Path) -> None:
-    """Raise InputError where pieces mean something else to the tokenizer than to the backbone."""
+    """Raise InputError where the tokenizer's pieces are not those of the backbone."""
     remedy = "use the tokenizer that belongs to the backbone"
     known, rows = pieces.tokenizer.get_vocab_size(), len(backbone.embedding)
     if known > rows:
@@ -160,8 +269,8 @@ def _check_pieces(pieces: Pieces, backbone: Backbone, folder: Path) -> None:
             raise InputError(f"{folder}: {name} is piece {found} of the tokenizer, config.json says {wanted}; {remedy}")
 
 
-def _check_places(job: "Job") -> None:
-    """Raise InputError where a row does not fit into the positions that the backbone knows."""
+def _check_places(job: Job) -> None:
+    """Raise InputError where a row is longer than the backbone's context."""
     splits = (job.train, job.validation, job.test)
     prompt = job.pack.variant.prompt.length if job.method.packed else 0
     longest = prompt + max(int((s.lengths + s.target_lengths).max()) for s in splits)

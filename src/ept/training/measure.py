@@ -1,6 +1,8 @@
-"""How many positions one forward and backward pass should have: measured once per machine and backbone."""
+"""What is measured of a machine: how many positions a pass should have, and memory."""
 
 import json
+import resource
+import sys
 import time
 from pathlib import Path
 
@@ -36,8 +38,9 @@ def forward_positions(backbone: Backbone, identity: str, file: Path) -> int:
 
 
 def measure(backbone: Backbone) -> dict[str, float]:
-    """Positions per second of a forward and backward pass by its number of positions, growing until it slows down
-    or memory ends.
+    """Positions per second of a forward and backward pass, by its number of positions.
+
+    The number is doubled until passes slow down or memory runs out.
     """
     rates: dict[str, float] = {}
     rows = FEWEST_ROWS
@@ -60,6 +63,20 @@ def choose(rates: dict[str, float]) -> int:
     """The smallest number of positions that is as fast as the fastest, or nearly."""
     best = max(rates.values())
     return min(int(positions) for positions, rate in rates.items() if rate >= GOOD_ENOUGH * best)
+
+
+def device_memory(device: torch.device) -> int | None:
+    """The GPU's memory in bytes; None on a CPU, whose memory jobs share."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak memory in bytes: of the GPU's allocator, or of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    # Linux counts kilobytes, macOS bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _pass_seconds(backbone: Backbone, rows: int) -> float:

@@ -10,7 +10,7 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt}, {remaining} l
 
 
 class Progress:
-    """Step, examples per second, time left, best validation score so far, runs alive."""
+    """Shows step, examples per second, time left, best validation score so far and how many runs still train."""
 
     def __init__(self, title: str, steps: int, seconds_between_lines: float = 10.0):
         self.title = title
@@ -25,7 +25,7 @@ class Progress:
     def step(self, step: int, examples: int, alive: int, runs: int) -> None:
         """Say that `step` steps are done; `examples` were seen in the last one, over all runs."""
         if self.steps_before is None:
-            # Not 0 where training goes on from a checkpoint.
+            # Not 0 after a resume.
             self.steps_before = step - 1
             if self.bar is not None:
                 self.bar.update(self.steps_before)
@@ -42,6 +42,10 @@ class Progress:
     def validated(self, best: float) -> None:
         """Remember the best validation score over the runs, minus infinity without one, for the next line."""
         self.best = best
+
+    def note(self, line: str) -> None:
+        """Print a line of its own."""
+        tqdm.write(f"{self.title}: {line}", file=sys.stderr)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -7,8 +7,11 @@ import numpy as np
 from torch import Tensor
 
 from ept.config.settings import TrainingSettings
+from ept.plan.pack import DIVERGED as DIVERGED
+from ept.plan.pack import FINISHED as FINISHED
+from ept.plan.pack import HALVED as HALVED
+from ept.plan.pack import STOPPED_EARLY as STOPPED_EARLY
 
-FINISHED, DIVERGED, STOPPED_EARLY, HALVED = "finished", "diverged", "stopped early", "halved"
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,22 @@ def halve(runs: list[Run], results: list[RunResult]) -> None:
         for result in members:
             if result.alive:
                 result.status = HALVED
+
+
+def choose_rates(runs: list[Run], results: list[RunResult], majority: float) -> dict[str, float]:
+    """The learning rates with the best mean validation score over seeds.
+
+    Args:
+        runs: Every combination of learning rates with every seed.
+        results: Their results.
+        majority: The validation score that a diverged run counts as.
+    """
+    scores: dict[tuple[tuple[str, float], ...], list[float]] = {}
+    for run, result in zip(runs, results, strict=True):
+        counted = majority if result.status == DIVERGED else result.best_score
+        scores.setdefault(tuple(run.learning_rates.items()), []).append(counted)
+    best = max(scores, key=lambda rates: float(np.mean(scores[rates])))
+    return dict(best)
 
 
 def _mean_score(members: list[RunResult]) -> float:

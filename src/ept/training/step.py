@@ -21,8 +21,8 @@ from ept.methods.prompt import PromptOutput
 class ForwardSize:
     """How much of a step goes through one forward and backward pass: whole runs as long as one fits, else rows of it.
 
-    `runs` is a number of runs (the setting `training.runs_per_pass`); without it as many rows go together as have `positions`
-    positions (prompt and text). What is chosen changes no gradient but for rounding.
+    `runs` is a number of runs (the setting `training.runs_per_pass`); without it as many rows go together as have
+    `positions` positions (prompt and text). The choice changes gradients by rounding only.
     """
 
     positions: int
@@ -71,8 +71,17 @@ def accumulate_gradients(
 ) -> Tensor:
     """Add the gradients of one step to the prompts' parameters and return the loss of each living run, [alive].
 
-    The prompts are computed once, the backbone sees one piece at a time. `label_pieces` [alive] counts the pieces
-    of all labels (with `</s>`) of each run, over whose mean its loss is.
+    The prompts are computed once; the backbone sees one piece at a time.
+
+    Args:
+        backbone: The frozen backbone.
+        prompts: The pack of runs.
+        alive: Numbers of the runs that still train.
+        pieces: The step's rows, cut so that each piece fits into memory.
+        label_pieces: [alive], the pieces of all labels (with `</s>`) of each run; its loss is the mean over them.
+
+    Returns:
+        The loss of each living run, float32 [alive], without a graph.
     """
     output = prompts()
     if len(alive) < prompts.runs:
@@ -114,12 +123,13 @@ def pack_losses(backbone: Backbone, output: PromptOutput, batch: Batch) -> Tenso
 
 @dataclass(frozen=True)
 class StepInput:
-    """The living runs' batches of one step.
+    """The living runs' batches of one step (counted from 0).
 
     `pieces` go through the backbone one by one; `label_pieces` [alive] counts the label pieces of each run; `positions`
     are those of the longest row (prompt and text), `examples` the rows of all runs.
     """
 
+    step: int
     pieces: list[Piece]
     label_pieces: Tensor
     positions: int
@@ -136,9 +146,9 @@ class StepInputs:
         self._future: Future[StepInput] | None = None
 
     def take(self, step: int, alive: list[int], size: ForwardSize) -> StepInput:
-        """The input of `step`; that of the next one is begun, in the hope that runs and size stay."""
+        """The input of `step`. That of the next step is prepared in a thread, for the same runs and size."""
         key = (step, tuple(alive), size)
-        # Also where the guess was wrong: the order of batches is not made for two threads.
+        # Waited for even if the guess was wrong: the order of batches is not safe for two threads.
         ready = None if self._future is None else self._future.result()
         found = ready if ready is not None and self._begun == key else self._make(*key)
         self._begun = (step + 1, tuple(alive), size)
@@ -152,6 +162,7 @@ class StepInputs:
     def _make(self, step: int, alive: tuple[int, ...], size: ForwardSize) -> StepInput:
         rows: np.ndarray = self._order.batch(step)[list(alive)]
         return StepInput(
+            step=step,
             pieces=list(cut(self._train, rows, self._prompt_length, size)),
             label_pieces=torch.from_numpy(self._train.target_lengths[rows].sum(1)),
             positions=self._prompt_length + int(self._train.lengths[rows].max()),
