@@ -27,6 +27,9 @@ SMALL = {
         "fusions": [],
         "projections": [],
         "gates": [],
+        "fusion_contexts": [],
+        "fusion_differences": [],
+        "decompositions": [],
     },
 }
 
@@ -60,6 +63,9 @@ def test_every_variant_changes_what_its_name_says():
         "projection elementwise": {"projection": "elementwise"},
         "projection full": {"projection": "full"},
         "gate prompt": {"gate": "prompt"},
+        **{f"fusion context {name}": {"fusion_context": name} for name in ("all", "factors", "joint")},
+        "fusion difference": {"fusion_difference": True},
+        "decomposition svd": {"decomposition": "svd"},
     }
 
 
@@ -123,8 +129,8 @@ def test_rows_are_variants_with_their_averages(tmp_path, monkeypatch):
 
 BAD = [
     ({"tasks": ["rtee"]}, ["my.yaml, key ablation", "rtee"]),
-    ({"tasks": ["rte", "rte"]}, ["my.yaml, key ablation", "rte stands there more than once"]),
-    ({"tasks": ["rte"], "spaces": [2, 0]}, ["'N = 0' cannot be built: ept.spaces is 0"]),
+    ({"tasks": ["rte", "rte"]}, ["my.yaml, key ablation", "rte is listed more than once"]),
+    ({"tasks": ["rte"], "spaces": [2, 0]}, ["ablation.spaces.1", "found 0"]),
     ({"tasks": ["rte"], "short_lengths": [30]}, ["'s = 30' cannot be built", "choose it below prompt.length, 24"]),
     ({"tasks": ["rte"], "short_length": [20]}, ["my.yaml: unknown key ablation.short_length"]),
     ({"tasks": ["rte"], "budgets": ["equal"]}, ["ablation.budgets.0", "'equal'", "'matched'"]),

@@ -22,6 +22,7 @@ Examples = Annotated[int, Ge(1), Le(10_000_000)]
 Tokens = Annotated[int, Ge(1), Le(10_000)]
 Pieces = Annotated[int, Ge(1), Le(1_000_000)]
 Rank = Annotated[int, Ge(1), Le(10_000)]
+Spaces = Annotated[int, Ge(1), Le(64)]
 # Learning rates to try by parameter group, and that by method.
 Rates = dict[str, Annotated[list[Annotated[float, Gt(0), Le(1000)]], Len(1, 32)]]
 LearningRates = dict[str, Rates]
@@ -157,7 +158,7 @@ class EptSettings:
     projection: Literal["low_rank", "elementwise", "full", "none"] = "low_rank"
     """Map of the short prompt into each further space: of rank `space_rank`, one factor per hidden unit
     (`elementwise`), of full rank, or left out (`none`)."""
-    spaces: Annotated[int, Ge(1), Le(64)] = 4
+    spaces: Spaces = 4
     """Number of spaces; the first is the short prompt itself, so 1 means no projection and no gate."""
     space_rank: Rank = 1
     """Rank of each map of `projection: low_rank`."""

@@ -3,9 +3,11 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from ept.config.settings import PYDANTIC, EptSettings, PromptSettings, check_budget
+from annotated_types import MaxLen
+
+from ept.config.settings import PYDANTIC, EptSettings, PromptSettings, Spaces, Tokens, check_budget
 from ept.errors import InputError
 
 
@@ -17,9 +19,9 @@ class AblationSettings:
 
     tasks: tuple[str, ...] = ()
     """Tasks on which the variants are trained; none: there is no such table."""
-    spaces: tuple[int, ...] = (1, 2, 4, 6, 8)
+    spaces: Annotated[tuple[Spaces, ...], MaxLen(16)] = (1, 2, 4, 6, 8)
     """Values of `ept.spaces` to compare."""
-    short_lengths: tuple[int, ...] = (20, 40, 60, 80)
+    short_lengths: Annotated[tuple[Tokens, ...], MaxLen(16)] = (20, 40, 60, 80)
     """Values of `prompt.short_length` to compare, each below `prompt.length`; the rank follows from the budget."""
     budgets: tuple[Literal["decomposition", "matched"], ...] = ("decomposition", "matched")
     """Values of `ept.budget` to compare."""
@@ -29,6 +31,12 @@ class AblationSettings:
     """Values of `ept.projection` to compare (`none` is always there): our readings of the paper."""
     gates: tuple[Literal["token", "prompt"], ...] = ("prompt",)
     """Values of `ept.gate` to compare: our readings of the paper."""
+    fusion_contexts: tuple[Literal["reached", "all", "factors", "joint"], ...] = ("all", "factors", "joint")
+    """Values of `ept.fusion_context` to compare: our readings of the paper."""
+    fusion_differences: tuple[bool, ...] = (True,)
+    """Values of `ept.fusion_difference` to compare: our readings of the paper."""
+    decompositions: tuple[Literal["product", "svd"], ...] = ("svd",)
+    """Values of `ept.decomposition` to compare: our readings of the paper."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,12 @@ def variants(prompt: PromptSettings, ept: EptSettings, ablation: AblationSetting
         *(changed(f"fusion {fusion}", fusion=fusion) for fusion in ablation.fusions),
         *(changed(f"projection {projection}", projection=projection) for projection in ablation.projections),
         *(changed(f"gate {gate}", gate=gate) for gate in ablation.gates),
+        *(changed(f"fusion context {context}", fusion_context=context) for context in ablation.fusion_contexts),
+        *(
+            changed("fusion difference" if difference else "no fusion difference", fusion_difference=difference)
+            for difference in ablation.fusion_differences
+        ),
+        *(changed(f"decomposition {start}", decomposition=start) for start in ablation.decompositions),
     ]
     for variant in found:
         with variant.named_in_errors():
