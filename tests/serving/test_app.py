@@ -13,10 +13,10 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 uvicorn = pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 
-import ept
-from api.conftest import model, prompt_files, save_random_prompt, texts  # noqa: F401
-from ept.errors import InputError
-from ept.serving.app import Limits, make_app
+import ept  # noqa: E402
+from api.conftest import model, prompt_files, save_random_prompt, texts  # noqa: E402, F401
+from ept.errors import InputError  # noqa: E402
+from ept.serving.app import Limits, make_app  # noqa: E402
 
 LIMITS = Limits(rows=20, characters=2000, queue_rows=2000, body_seconds=1.0)
 

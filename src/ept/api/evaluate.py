@@ -45,7 +45,7 @@ def evaluate_rows(
         raise InputError("there are no rows to score")
     task = prompt.task
     truth = [_truth(prompt, row, number, label) for number, row in enumerate(rows)]
-    answers = model.predict(list(rows), prompt, decoding="open", batch_size=batch_size)
+    answers = model.predict([dict(row) for row in rows], prompt, decoding="open", batch_size=batch_size)
     if task.kind == "extraction":
         predictions: np.ndarray = np.array(answers, dtype=object)
         labels = np.full(len(rows), np.nan)

@@ -92,15 +92,15 @@ class Prompt:
     @classmethod
     def _of_saved(cls, saved: SavedPrompt, origin: str) -> Self:
         known = TASKS.get(str(saved.metadata.get("task", "")))
-        values = {name: saved.metadata.get(name, getattr(known, name, None)) for name in NEEDED}
+        values: dict[str, Any] = {name: saved.metadata.get(name, getattr(known, name, None)) for name in NEEDED}
         name = str(saved.metadata.get("task") or "task")
         if values["source_length"] is None:
             values["source_length"] = len(saved.collapsed["A"]) if "A" in saved.collapsed else 256
         missing = [key for key in ("template", "kind") if values[key] is None]
         if missing:
             raise InputError(
-                f"{origin} lacks {' and '.join(missing)}, which use needs; set them with `Prompt.with_task(template=..., "
-                "labels=...)`, or load a prompt of format 2"
+                f"{origin} lacks {' and '.join(missing)}, which use needs; set them with "
+                "`Prompt.with_task(path, template=..., labels=...)`, or load a prompt of format 2"
             )
         task = _task(name, known, values)
         return cls(saved, task, int(values["source_length"]), origin)
@@ -259,7 +259,7 @@ def _task(name: str, known: Task | None, values: Mapping[str, Any]) -> Task:
         config="",
         title=name,
         kind=values["kind"],
-        columns=tuple(template_columns(values["template"])),
+        columns=dict.fromkeys(template_columns(values["template"]), "text"),
         template=values["template"],
         labels=labels,
         metrics=("accuracy",),

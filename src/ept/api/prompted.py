@@ -206,9 +206,9 @@ class Prompted:
             InputError: As `predict`.
         """
         texts, prompts = _pair(texts, prompt)
-        (batch,) = list(self._batches(texts, prompts, max(1, len(texts)))) or [None]
-        if batch is None:
+        if not texts:
             raise InputError("there are no texts; pass at least one")
+        (batch,) = self._batches(texts, prompts, len(texts))
         embeddings, mask = torch.empty_like(batch.embeddings), torch.empty_like(batch.mask)
         places = torch.tensor(batch.places)
         embeddings[places], mask[places] = batch.embeddings, batch.mask

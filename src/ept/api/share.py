@@ -151,6 +151,6 @@ def _one_sentence(repo_id: str) -> Iterator[None]:
             f"{repo_id}: not in the local cache and the Hub cannot be reached; check the network, HF_ENDPOINT and "
             "local_files_only"
         ) from error
-    except (errors.HTTPError, OSError) as error:
+    except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{repo_id}: the Hub request failed ({reason}); check the network and the token") from error

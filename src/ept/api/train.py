@@ -17,7 +17,7 @@ from ept.api.prompt import Prompt, template_columns
 from ept.api.prompted import Prompted
 from ept.config.settings import BaselineSettings, EptSettings, PromptSettings, TrainingSettings
 from ept.data.dataset import TokenizedSplit
-from ept.data.prepare import CARVED_ROWS, permutation, tokenize_table, write_tokens
+from ept.data.prepare import CARVED_ROWS, Rows, permutation, tokenize_table, write_tokens
 from ept.data.tokenizer import Pieces, load_pieces
 from ept.errors import InputError
 from ept.evaluation.score import Answers, predict_split, references, score
@@ -28,7 +28,7 @@ from ept.methods.prompt_file import SavedPrompt
 from ept.methods.registry import get_method
 from ept.tasks.record import Task
 from ept.training.checkpoint import Checkpoint
-from ept.training.loop import Validate, train_pack
+from ept.training.loop import Validate, label_loss, train_runs
 from ept.training.progress import Progress
 from ept.training.runs import DIVERGED, Run, RunResult
 from ept.training.step import ForwardSize
@@ -92,6 +92,8 @@ def train(
     """
     rows = list(rows)
     record = get_method(method)
+    if record.start_from == "mixture":
+        raise InputError(f"{method} mixes source prompts, which only a configuration can name; use another method")
     task = _task(rows, template, label, labels, kind, source_length)
     options = _Options.of(settings or {}, model.backbone.hidden_size, method)
     pieces = load_pieces(model.folder, task.cue)
@@ -135,9 +137,14 @@ class _Options:
         if unknown := set(settings) - {"training", "prompt", "ept", "baselines"} - _OF_RECORDS:
             raise InputError(f"settings has the unknown section {min(unknown)!r}; use training, prompt, ept, baselines")
         length, short = TOKENS[768 if hidden_size >= 768 else 0]
-        training = {"steps": STEPS, "warmup_steps": WARMUP, "evaluate_every": EVALUATE_EVERY, "runs_per_pass": 3}
+        training: dict[str, Any] = {
+            "steps": STEPS,
+            "warmup_steps": WARMUP,
+            "evaluate_every": EVALUATE_EVERY,
+            "runs_per_pass": 3,
+        }
         training |= settings.get("training", {})
-        rates = dict(training.pop("learning_rates", {}))
+        rates: dict[str, Any] = dict(training.pop("learning_rates", {}))
         training.pop("k", None)
         if method in rates:
             rates = rates[method]
@@ -212,7 +219,7 @@ def _task(
         config="",
         title="own",
         kind=kind,
-        columns=tuple(columns),
+        columns=dict.fromkeys(columns, "text"),
         template=template,
         labels=tuple(map(str, labels or ())),
         metrics=METRICS[kind],
@@ -249,7 +256,8 @@ def _splits(
         rows = [rows[place] for place in order[carved:]]
     splits = {}
     for name, part in (("train", rows), ("validation", validation)):
-        batch, truncated = tokenize_table(task, _table(task, part, label, name), pieces, task.source_length)
+        numbers = Rows(name, np.arange(len(part)))
+        batch, truncated = tokenize_table(task, _table(task, part, label, name), numbers, pieces, task.source_length)
         metadata = {
             "task": task.name,
             "split": name,
@@ -289,7 +297,7 @@ def _table(task: Task, rows: list[Mapping[str, Any]], label: str, split: str) ->
         columns["label"] = [_number(row[label], number, label) for number, row in enumerate(rows)]
     else:
         columns["answers"] = [[str(row[label])] for row in rows]
-    return pa.table({**columns, "row": [f"{split}:{number}" for number in range(len(rows))]})
+    return pa.table(columns)
 
 
 @dataclass(frozen=True)
@@ -330,27 +338,26 @@ class _Work:
         together = settings.runs_per_pass if isinstance(settings.runs_per_pass, int) else len(runs)
         size = ForwardSize(together * settings.batch_size * longest, together)
         rows = np.tile(np.arange(len(train)), (len(runs), 1))
-        results, _ = train_pack(
-            self.model.backbone,
+        dropout = 0.0 if get_method(self.method).packed else settings.dropout
+        results, _ = train_runs(
             module,
             runs,
-            train,
-            rows,
+            label_loss(self.model.backbone, module, runs, train, rows, settings.batch_size, dropout),
             steps,
             settings,
             size,
-            self._validation(size),
+            self._validation(module, size),
             Progress(f"{self.method} on {len(train)} rows", steps),
             checkpoint,
         )
         return results
 
-    def _validation(self, size: ForwardSize) -> Validate:
+    def _validation(self, module: MethodModule, size: ForwardSize) -> Validate:
         split = self.splits["validation"]
         rows = np.sort(np.random.default_rng(0).permutation(len(split))[: self.options.training.validation_rows])
         truth, answers = references(split, rows, self.task), Answers(self.task, self.pieces)
 
-        def validate(module: MethodModule, alive: list[int]) -> np.ndarray:
+        def validate(alive: list[int]) -> np.ndarray:
             with torch.inference_mode():
                 output = module().select(alive)
             found = predict_split(self.model.backbone, output, split, rows, answers, size.positions)
@@ -362,10 +369,6 @@ class _Work:
         options = self.options
         if not get_method(self.method).packed:
             return build_weight_module(self.method, self.model.backbone, options.baselines, seeds[0])
-        if get_method(self.method).start_from == "mixture":
-            raise InputError(
-                f"{self.method} mixes source prompts, which only a configuration can name; use another method"
-            )
         texts = {"text": [options.prompt.init_text], "labels": self.task.labels}.get(options.prompt.init, [])
         return build_prompt_module(
             self.method,
