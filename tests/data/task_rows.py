@@ -1,6 +1,6 @@
 """Rows written for the tests in the published column layouts, and the tables and files made of them.
 
-No row of a real data set stands here: several of them may not be redistributed.
+No row is from a real data set: several of them may not be redistributed.
 """
 
 from pathlib import Path
@@ -71,16 +71,34 @@ ROWS = {
 
 
 def table(task: Task, rows: int = 6) -> pa.Table:
-    """A published split: the task's row repeated, its labels in turn and three rows a paragraph."""
+    """A published split: the task's row repeated, its labels in turn, two rows a passage and three a paragraph."""
     made = []
     for number in range(rows):
         row = dict(ROWS[task.name])
         if task.kind == "classification":
             row["label"] = number % len(task.labels)
+        if task.passage:
+            row[task.passage] = f"{number // 2}. {row[task.passage]}"
         if task.groups:
             row["idx"] = {"paragraph": number // 3, "question": number // 2, "answer": number}
         made.append(row)
     return pa.Table.from_pylist(made)
+
+
+def kept(task: Task, published: pa.Table) -> list[dict]:
+    """The rows that `ept fetch` keeps of a published split: the columns of the task, its idx as text."""
+    rows = []
+    for row in published.to_pylist():
+        answers = row.get("answers")
+        made = {name: row[name] for name in task.columns}
+        if task.groups:
+            made["idx"] = {field: str(row["idx"][field]) for field in task.groups}
+        if task.kind == "extraction":
+            made["answers"] = answers["text"] if isinstance(answers, dict) else answers
+        else:
+            made["label"] = row["label"]
+        rows.append(made)
+    return rows
 
 
 def write_local(folder: Path, task: Task, rows: int = 6, splits: tuple[str, ...] | None = None) -> Path:

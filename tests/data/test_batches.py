@@ -169,5 +169,5 @@ def test_fewer_rows_than_a_batch_are_one_batch_each_step():
 
 
 def test_no_rows_are_refused():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"\b1\b.*\(1, 0\)"):
         BatchOrder(np.arange(9), np.empty((1, 0), np.int64), [0], 16)

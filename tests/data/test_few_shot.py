@@ -70,13 +70,13 @@ def test_every_row_is_equally_likely():
 
 def test_bad_requests_are_refused():
     labels = np.array([0.0] * 20 + [1.0] * 3)
-    with pytest.raises(InputError, match="few_shot.k is 0"):
+    with pytest.raises(InputError, match=r"\b0\b"):
         sample_k_shot(labels, "classification", 0, 0, 2)
-    with pytest.raises(InputError, match="no example of class 2, so k = 4 cannot"):
+    with pytest.raises(InputError, match=r"class 2\b.*\b4\b"):
         sample_k_shot(labels, "classification", 4, 0, 3)
-    with pytest.raises(InputError, match="k = 8 needs 4 examples of class 1, but there are 3; choose a smaller k"):
+    with pytest.raises(InputError, match=r"\b8\b.*\b4\b.*class 1\b.*\b3\b"):
         sample_k_shot(labels, "classification", 8, 0, 2)
-    with pytest.raises(InputError, match="k = 24 needs 24 examples of the task, but there are 23"):
+    with pytest.raises(InputError, match=r"\b24\b.*\b23\b"):
         sample_k_shot(labels, "extraction", 24, 0, 0)
 
 

@@ -1,6 +1,7 @@
 """How texts and labels are written for a decoder-only model."""
 
 import json
+import re
 
 import pytest
 from tokenizers import Tokenizer
@@ -39,7 +40,7 @@ def test_a_text_stands_between_start_and_cue_and_is_cut_at_its_end(folder):
     assert _written(pieces, short) == "<s>good\nAnswer:"
     assert _written(pieces, cut) == "<s>a very \nAnswer:"
     assert (len(cut), number) == (16, 1)
-    with pytest.raises(InputError, match="data.source_length is 9, but 9 pieces of that stand round every text"):
+    with pytest.raises(InputError, match=r"source_length\b.*\b9\b.*\b9\b"):
         pieces.sources(["good"], 9)
 
 
@@ -56,11 +57,11 @@ def test_a_label_follows_the_cue_and_ends(folder):
     assert (pieces.end_id, pieces.pad_id) == (1, 1)
 
 
-@pytest.mark.parametrize("end", [None, 5000, []])
+@pytest.mark.parametrize("end", [None, 5000, [], -1, 2**40, "</s>"])
 def test_a_model_without_an_end_is_refused(folder, end):
     config = json.loads((folder / "config.json").read_text()) | {"eos_token_id": end}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="config.json: eos_token_id is .*, which is no piece of the tokenizer"):
+    with pytest.raises(InputError, match=rf"config\.json.*eos_token_id.*{re.escape(str(end))}"):
         load_pieces(folder)
 
 

@@ -1,12 +1,18 @@
-"""Demonstration and local folders, and the sentences for whatever is wrong with the data."""
+"""Demonstration and local folders: what is fetched, under which identity, and what is refused."""
+
+import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.task_rows import table, write_local
-from ept.data.fetch import fetch, read_raw
+from data.task_rows import kept, table, write_local
+from ept.data.check import MAX_ROWS, MAX_SPLIT_BYTES, MAX_TEXT_BYTES
+from ept.data.fetch import MANIFEST, fetch, read_raw
 from ept.data.source import DataSource, identity
 from ept.demo.generator import generate
 from ept.demo.identity import GENERATOR_VERSION
@@ -22,23 +28,25 @@ def _local(folder):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_demo_splits_are_fetched_as_generated(tmp_path, name):
-    source = DataSource("demo", seed=3)
-    assert identity(source, TASKS[name]) == f"demo-v{GENERATOR_VERSION}-seed3"
-    fetch(TASKS[name], source, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {f"{split}.parquet" for split in TASKS[name].splits}
-    for split in TASKS[name].splits:
-        assert pq.read_table(tmp_path / f"{split}.parquet").equals(generate(name, split, 3))
+    source, task = DataSource("demo", seed=3), TASKS[name]
+    assert identity(source, task) == f"demo-v{GENERATOR_VERSION}-seed3"
+    fetch(task, source, tmp_path / "raw")
+    raw = read_raw(task, tmp_path / "raw")
+    assert set(raw) == set(task.splits)
+    for split, found in raw.items():
+        assert found.to_pylist() == kept(task, generate(name, split, 3))
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_local_splits_are_fetched_as_they_are(tmp_path, name):
+def test_the_columns_that_a_task_needs_are_fetched_of_local_splits(tmp_path, name):
     task = TASKS[name]
-    files = write_local(tmp_path / "data", task)
+    write_local(tmp_path / "data", task)
     fetch(task, _local(tmp_path / "data"), tmp_path / "raw")
-    assert sorted(path.stem for path in (tmp_path / "raw").iterdir()) == sorted(task.splits)
-    for split, raw in read_raw(task, tmp_path / "raw").items():
-        assert raw.drop_columns("row").equals(pq.read_table(files / f"{split}.parquet"))
-        assert raw.column("row").to_pylist() == [f"{split}:{row}" for row in range(6)]
+    raw = read_raw(task, tmp_path / "raw")
+    assert {path.name for path in (tmp_path / "raw").iterdir()} == {MANIFEST, *(f"{split}.parquet" for split in raw)}
+    assert set(raw) == set(task.splits)
+    for found in raw.values():
+        assert found.to_pylist() == kept(task, table(task))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +65,7 @@ def test_mnli_may_have_one_validation(tmp_path, there, used):
     assert tuple(read_raw(mnli, tmp_path / "raw")) == used
 
 
-def test_squad_may_lie_in_v1_1(tmp_path):
+def test_squad_may_be_in_v1_1(tmp_path):
     files = write_local(tmp_path, TASKS["squad"])
     before = identity(_local(tmp_path), TASKS["squad"])
     files.rename(files.parent / "v1.1")
@@ -75,23 +83,126 @@ def test_local_identity_is_of_the_content_and_not_of_the_place(tmp_path):
     assert identity(_local(tmp_path / "b"), RTE) != first
 
 
-def test_other_text_types_are_as_good(tmp_path):
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.kind == "classification"])
+def test_swapped_labels_are_another_identity(tmp_path, name):
+    """Counts, minima, maxima and sizes stay what they were."""
+    task, random = TASKS[name], np.random.default_rng(5)
+    files = write_local(tmp_path, task, rows=200)
+    whole, found = table(task, 200), {identity(_local(tmp_path), task)}
+    labels = whole.column("label").to_numpy()
+    for _ in range(8):
+        first = random.integers(200)
+        second = random.choice(np.flatnonzero(labels != labels[first]))
+        swapped = labels.copy()
+        swapped[[first, second]] = labels[[second, first]]
+        place = whole.column_names.index("label")
+        pq.write_table(whole.set_column(place, "label", pa.array(swapped)), files / "train.parquet")
+        found.add(identity(_local(tmp_path), task))
+    assert len(found) == 9
+
+
+def test_shards_are_read_in_their_order(tmp_path):
     files = write_local(tmp_path / "data", RTE)
-    large = table(RTE)
-    large = large.set_column(0, "sentence1", large.column("sentence1").cast(pa.large_string()))
-    pq.write_table(large, files / "train.parquet")
+    for shard in range(3):
+        part = table(RTE, 4).set_column(0, "sentence1", pa.array([f"shard {shard}"] * 4))
+        pq.write_table(part, files / f"train-{shard:05d}-of-00003.parquet")
+    (files / "train.parquet").unlink()
+    (files / "validation.parquet").rename(files / "validation-00000-of-00001.parquet")
     fetch(RTE, _local(tmp_path / "data"), tmp_path / "raw")
+    found = read_raw(RTE, tmp_path / "raw")["train"].column("sentence1").to_pylist()
+    assert found == [f"shard {shard}" for shard in range(3) for _ in range(4)]
+    first = identity(_local(tmp_path / "data"), RTE)
+    names = [files / f"train-{shard:05d}-of-00003.parquet" for shard in (0, 1)]
+    contents = [name.read_bytes() for name in names]
+    for name, content in zip(names, reversed(contents), strict=True):
+        name.write_bytes(content)
+    assert identity(_local(tmp_path / "data"), RTE) != first
+    (files / "train-00001-of-00003.parquet").unlink()
+    with pytest.raises(InputError, match=r"glue/rte: .* train-\*-of-\*\.parquet are 2\b"):
+        identity(_local(tmp_path / "data"), RTE)
 
 
-def _refused(tmp_path, task, match, split="train"):
-    """The error of fetching; nothing may have been written."""
-    with pytest.raises(InputError, match=match) as found:
-        fetch(task, _local(tmp_path / "data"), tmp_path / "raw")
+SAME = {
+    "views": lambda made: pa.table({name: _as_text(column, pa.string_view()) for name, column in _columns(made)}),
+    "large": lambda made: pa.table({name: _as_text(column, pa.large_string()) for name, column in _columns(made)}),
+    "dictionaries": lambda made: pa.table(
+        {name: column if name == "idx" else column.dictionary_encode() for name, column in _columns(made)}
+    ),
+    "a column named row": lambda made: made.append_column("row", pa.array([{"x": 1}] * len(made))),
+    "bytes that nobody reads": lambda made: made.append_column("note", _invalid_text(len(made))),
+    "dates beyond 9999": lambda made: made.append_column(
+        "seen", pa.array([2**61] * len(made), pa.int64()).cast(pa.timestamp("ms"))
+    ),
+    "an unneeded column twice": lambda made: made.append_column("n", pa.array([1] * len(made))).append_column(
+        "n", pa.array(["x"] * len(made))
+    ),
+    "small numbers": lambda made: made.set_column(
+        made.column_names.index("label"), "label", made.column("label").cast(pa.uint8())
+    ),
+}
+
+
+def _columns(made):
+    return zip(made.column_names, made.columns, strict=True)
+
+
+def _as_text(column, type_):
+    return column.cast(type_) if pa.types.is_string(column.type) else column
+
+
+def _invalid_text(rows):
+    offsets = pa.array(range(rows + 1), pa.int32()).buffers()[1]
+    return pa.StringArray.from_buffers(rows, offsets, pa.py_buffer(b"\xff" * rows))
+
+
+@pytest.mark.parametrize("change", SAME.values(), ids=SAME.keys())
+def test_what_other_writers_make_of_the_same_rows_is_as_good(tmp_path, change):
+    files = write_local(tmp_path / "data", RTE)
+    pq.write_table(change(table(RTE)), files / "train.parquet")
+    fetch(RTE, _local(tmp_path / "data"), tmp_path / "raw")
+    assert read_raw(RTE, tmp_path / "raw")["train"].to_pylist() == kept(RTE, table(RTE))
+
+
+@pytest.mark.parametrize(
+    "type_", [pa.large_list(pa.large_string()), pa.list_(pa.string_view()), pa.list_(pa.string(), 2)]
+)
+def test_lists_of_other_writers_are_as_good(tmp_path, type_):
+    task = TASKS["record"]
+    files = write_local(tmp_path / "data", task)
+    made = table(task)
+    for name in ("entities", "answers"):
+        column = pa.array(made.column(name).to_pylist(), type_)
+        made = made.set_column(made.column_names.index(name), name, column)
+    pq.write_table(made, files / "train.parquet")
+    fetch(task, _local(tmp_path / "data"), tmp_path / "raw")
+    assert read_raw(task, tmp_path / "raw")["train"].to_pylist() == kept(task, table(task))
+
+
+def test_rows_are_counted_over_batches_and_row_groups(tmp_path):
+    """More rows than are in memory at one time; the only bad one is named."""
+    files = write_local(tmp_path / "data", RTE)
+    many = pa.concat_tables([table(RTE)] * 5000)
+    pq.write_table(many, files / "train.parquet", row_group_size=9999)
+    fetch(RTE, _local(tmp_path / "data"), tmp_path / "raw")
+    assert read_raw(RTE, tmp_path / "raw")["train"].to_pylist() == kept(RTE, many)
+    labels = many.column("label").to_numpy().copy()
+    labels[20_001] = 2
+    pq.write_table(
+        many.set_column(many.column_names.index("label"), "label", pa.array(labels)), files / "train.parquet"
+    )
+    _refused(tmp_path, RTE, "label", "row 20001")
+
+
+def _refused(tmp_path, task, *facts, split="train"):
+    """Fetching fails with one line that names the file and these facts; nothing is written."""
+    shutil.rmtree(tmp_path / "raw", ignore_errors=True)
+    with pytest.raises(InputError) as found:
+        fetch(task, _local(tmp_path / "data"), tmp_path / "raw/here/it")
     assert not (tmp_path / "raw").exists()
     message = str(found.value)
-    assert "\n" not in message
-    if split:
-        assert f"{task.config}/{split}.parquet" in message
+    assert "\n" not in message and len(message) <= 500
+    for fact in (f"{task.config}/{split}.parquet" if split else "", *facts):
+        assert fact in message
 
 
 def _replaced(tmp_path, task, split="train", **columns):
@@ -101,105 +212,193 @@ def _replaced(tmp_path, task, split="train", **columns):
     for name, values in columns.items():
         changed = changed.drop_columns(name)
         if values is not None:
-            changed = changed.append_column(name, pa.array(values))
+            changed = changed.append_column(name, values if isinstance(values, pa.Array) else pa.array(values))
     pq.write_table(changed, files / f"{split}.parquet")
 
 
 BAD = [
-    ("rte", {"sentence2": None}, "column 'sentence2', which rte needs, is missing; name the columns as"),
-    ("rte", {"label": None}, "column 'label', which rte needs, is missing"),
-    ("squad", {"answers": None}, "column 'answers', which squad needs, is missing"),
-    (
-        "rte",
-        {"label": [0, 1, -1, 0, 5, 1]},
-        "label in row 2 is -1, but rte's labels go from 0 to 1; correct it",
-    ),
-    ("cb", {"label": [0, 1, 2, 3, 0, 1]}, "label in row 3 is 3, but cb's labels go from 0 to 2"),
-    (
-        "stsb",
-        {"label": [0.0, 5.0, 5.1, 1.0, 1.0, 1.0]},
-        "label in row 2 is 5.1, but stsb's labels go from 0.0 to",
-    ),
-    ("stsb", {"label": [0.0, float("nan"), 1.0, 1.0, 1.0, 1.0]}, "label in row 1 is nan"),
-    (
-        "rte",
-        {"label": ["0", "1", "0", "1", "0", "1"]},
-        "'label' holds string, but rte needs whole numbers; convert",
-    ),
-    ("rte", {"label": [0, 1, None, 1, 0, 1]}, "column 'label' has no value in row 2"),
-    ("rte", {"sentence1": ["a", "b", "c", "d", None, "f"]}, "'sentence1' has no value in row 4; fill it"),
-    (
-        "rte",
-        {"sentence1": [1, 2, 3, 4, 5, 6]},
-        "column 'sentence1' holds int64, but rte needs text; convert it",
-    ),
-    (
-        "record",
-        {"answers": [["a"], [], ["b"], None, ["c"], ["d"]]},
-        "'answers' has no answer in row 1; give one",
-    ),
-    (
-        "record",
-        {"entities": ["a", "b", "c", "d", "e", "f"]},
-        "'entities' holds string, but record needs lists",
-    ),
-    ("multirc", {"idx": [1, 2, 3, 4, 5, 6]}, "column 'idx' holds int64, but multirc needs records"),
-    (
-        "multirc",
-        {"idx": [{"paragraph": 1}] * 6},
-        "column 'idx' lacks the field 'question' of multirc; add it",
-    ),
+    ("rte", {"sentence2": None}, ("'sentence2'", "rte")),
+    ("rte", {"label": None}, ("'label'", "rte")),
+    ("squad", {"answers": None}, ("'answers'", "squad")),
+    ("rte", {"label": [0, 1, -1, 0, 5, 1]}, ("row 2", "-1", "0 and 1")),
+    ("cb", {"label": [0, 1, 2, 3, 0, 1]}, ("row 3", "3", "0 and 2")),
+    ("stsb", {"label": [0.0, 5.0, 5.1, 1.0, 1.0, 1.0]}, ("row 2", "5.1", "0.0 and 5.0")),
+    ("stsb", {"label": [0.0, float("nan"), 1.0, 1.0, 1.0, 1.0]}, ("row 1", "nan")),
+    ("rte", {"label": pa.array([0, 1, 0, 1, 2**63, 1], pa.uint64())}, ("row 4", str(2**63))),
+    ("rte", {"label": ["0", "1", "0", "1", "0", "1"]}, ("'label'", "string")),
+    ("rte", {"label": [0, 1, None, 1, 0, 1]}, ("'label'", "row 2")),
+    ("wsc", {"span1_index": pa.array([0, 0, 0, 0, 0, 2**63], pa.uint64())}, ("'span1_index'", str(2**63))),
+    ("rte", {"sentence1": ["a", "b", "c", "d", None, "f"]}, ("'sentence1'", "row 4")),
+    ("rte", {"sentence1": ["a", "b", "c", None, "d", "f"]}, ("'sentence1'", "row 3")),
+    ("rte", {"sentence1": [1, 2, 3, 4, 5, 6]}, ("'sentence1'", "int64")),
+    ("rte", {"sentence1": ["a", "b", "x" * (MAX_TEXT_BYTES + 1), "c", "d", "e"]}, ("'sentence1'", "row 2", "1000001")),
+    ("record", {"answers": [["a"], [], ["b"], ["b"], ["c"], ["d"]]}, ("'answers'", "row 1")),
+    ("record", {"answers": [["a"], ["b"], ["b"], None, ["c"], ["d"]]}, ("'answers'", "row 3")),
+    ("record", {"answers": [["a"], ["b", " "], ["b"], ["b"], ["c"], ["d"]]}, ("'answers'", "row 1")),
+    ("squad", {"answers": [{"text": [text]} for text in ("a", "b", "", "c", "d", "e")]}, ("'answers'", "row 2")),
+    ("record", {"entities": ["a", "b", "c", "d", "e", "f"]}, ("'entities'", "string")),
+    ("multirc", {"idx": [1, 2, 3, 4, 5, 6]}, ("'idx'", "int64")),
+    ("multirc", {"idx": [{"paragraph": 1}] * 6}, ("'idx'", "'question'")),
 ]
 
 
-@pytest.mark.parametrize(("name", "columns", "match"), BAD)
-def test_bad_tables_are_refused_in_one_sentence(tmp_path, name, columns, match):
+@pytest.mark.parametrize(("name", "columns", "facts"), BAD)
+def test_bad_tables_are_refused_in_one_sentence(tmp_path, name, columns, facts):
     _replaced(tmp_path, TASKS[name], **columns)
-    _refused(tmp_path, TASKS[name], match)
+    _refused(tmp_path, TASKS[name], *facts)
 
 
 def test_empty_split_is_refused(tmp_path):
     files = write_local(tmp_path / "data", RTE)
     pq.write_table(table(RTE).slice(0, 0), files / "validation.parquet")
-    _refused(tmp_path, RTE, "the split has no rows", split="validation")
+    _refused(tmp_path, RTE, "no rows", split="validation")
 
 
-def test_torn_files_are_refused(tmp_path):
+def test_incomplete_files_are_refused(tmp_path):
     path = write_local(tmp_path / "data", RTE, rows=500) / "train.parquet"
     whole = path.read_bytes()
-    for torn in (whole[: len(whole) // 2], whole[:3], b"", b"PK\x03\x04" + whole[4:-4] + b"junk"):
-        path.write_bytes(torn)
-        _refused(tmp_path, RTE, "this is not a whole Parquet file .*; make it again")
-        with pytest.raises(InputError, match="train.parquet: this is not a whole Parquet file .*copy it again"):
+    for part in (whole[: len(whole) // 2], whole[:3], b"", b"PK\x03\x04" + whole[4:-4] + b"junk"):
+        path.write_bytes(part)
+        _refused(tmp_path, RTE)
+        with pytest.raises(InputError, match=r"rte/train\.parquet"):
             identity(_local(tmp_path / "data"), RTE)
     # Damage that leaves the footer alone.
     random = np.random.default_rng(0).integers(0, 256, len(whole) // 4, dtype=np.uint8).tobytes()
     path.write_bytes(whole[:4] + random + whole[4 + len(random) :])
-    _refused(tmp_path, RTE, "this is not a whole Parquet file")
+    _refused(tmp_path, RTE)
 
 
 def test_missing_files_and_folders_are_refused(tmp_path):
-    with pytest.raises(InputError, match="nowhere: there is no such folder; correct data.path"):
+    with pytest.raises(InputError, match=r"^nowhere\b.*data\.path"):
         identity(DataSource("local", "nowhere"), RTE)
     files = write_local(tmp_path / "data", RTE)
-    with pytest.raises(InputError, match="glue/cola: there is no such folder; put cola's Parquet files there"):
+    with pytest.raises(InputError, match="glue/cola"):
         identity(_local(tmp_path / "data"), TASKS["cola"])
     (files / "validation.parquet").unlink()
-    with pytest.raises(InputError, match="validation.parquet: there is no such file; put rte's validation split"):
+    with pytest.raises(InputError, match=r"rte/validation\.parquet"):
         identity(_local(tmp_path / "data"), RTE)
-    _refused(tmp_path, RTE, "there is no such file", split="validation")
+    _refused(tmp_path, RTE, split="validation")
     write_local(tmp_path / "data", TASKS["mnli"], splits=("train", "validation_mismatched"))
-    with pytest.raises(InputError, match="validation_matched.parquet: there is no such file"):
+    with pytest.raises(InputError, match=r"mnli/validation_matched\.parquet"):
         identity(_local(tmp_path / "data"), TASKS["mnli"])
 
 
 def test_nothing_is_written_when_the_last_split_is_bad(tmp_path):
     _replaced(tmp_path, RTE, split="validation", label=[0, 1, 0, 1, 0, 7])
-    _refused(tmp_path, RTE, "row 5 is 7", split="validation")
+    _refused(tmp_path, RTE, "row 5", "7", split="validation")
 
 
-def test_raw_folder_without_a_split_is_refused(tmp_path):
-    write_local(tmp_path, RTE)
-    (tmp_path / "glue/rte/train.parquet").unlink()
-    with pytest.raises(InputError, match="train.parquet: there is no such file"):
-        read_raw(RTE, tmp_path / "glue/rte")
+FETCH = """
+import re, sys, time
+from pathlib import Path
+from ept.data.fetch import fetch
+from ept.data.source import DataSource
+from ept.tasks.registry import TASKS
+start = time.monotonic()
+try:
+    fetch(TASKS[sys.argv[1]], DataSource("local", "data"), Path("raw"))
+except ValueError as error:
+    print(error)
+else:
+    print("fetched")
+peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
+print(peak, time.monotonic() - start)
+"""
+
+
+def _bomb(rows, text):
+    """A small file of many rows: one text, stored once."""
+    codes = pa.array(np.zeros(rows, np.int32))
+    made = {name: pa.DictionaryArray.from_arrays(codes, [text]) for name in ("sentence1", "sentence2")}
+    return pa.table({**made, "label": np.arange(rows) % 2})
+
+
+def _endless_lists(rows, length):
+    offsets = pa.array(np.arange(rows + 1) * length, pa.int32())
+    values = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows * length, np.int8)), ["x"])
+    texts = pa.array(["@placeholder"] * rows)
+    answers = pa.array([["a"]] * rows)
+    entities = pa.ListArray.from_arrays(offsets, values)
+    return pa.table({"passage": texts, "query": texts, "entities": entities, "answers": answers})
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "size", "facts"),
+    [
+        ("rte", lambda: _bomb(20_000_000, "some text " * 20), 2e6, ("20000000", str(MAX_ROWS))),
+        ("rte", lambda: _bomb(400, "x" * 999_999), 2e6, ("fetched",)),
+        ("rte", lambda: _bomb(20_000, "x" * 999_999), 2e6, (str(MAX_SPLIT_BYTES),)),
+        ("rte", lambda: _bomb(20_000, "x" * 2_000_000), 2e6, ("'sentence1'", "row 0", "2000000")),
+        ("record", lambda: _endless_lists(3, 30_000_000), 2e6, ("entities", "90000000")),
+    ],
+    ids=["many rows", "long texts", "many long texts", "longer texts", "lists"],
+)
+def test_small_files_of_endless_content_take_bounded_memory_and_time(tmp_path, name, make, size, facts):
+    task = TASKS[name]
+    files = write_local(tmp_path / "data", task)
+    pq.write_table(make(), files / "train.parquet", compression="zstd", row_group_size=100_000_000, store_schema=False)
+    assert (files / "train.parquet").stat().st_size < size
+    done = subprocess.run([sys.executable, "-c", FETCH, name], cwd=tmp_path, capture_output=True, text=True, check=True)
+    sentence, measured = done.stdout.splitlines()
+    megabytes, seconds = map(float, measured.split())
+    assert all(fact in sentence for fact in facts)
+    assert megabytes < 1000
+    assert seconds < 10
+
+
+def test_a_sound_folder_is_left_alone_and_a_damaged_one_replaced(tmp_path):
+    write_local(tmp_path / "data", RTE)
+    raw = tmp_path / "raw"
+    fetch(RTE, _local(tmp_path / "data"), raw)
+    before = {path.name: (path.stat().st_ino, path.read_bytes()) for path in raw.iterdir()}
+    fetch(RTE, _local(tmp_path / "data"), raw)
+    assert {path.name: (path.stat().st_ino, path.read_bytes()) for path in raw.iterdir()} == before
+    for name in (MANIFEST, "train.parquet"):
+        (raw / name).unlink()
+        fetch(RTE, _local(tmp_path / "data"), raw)
+        assert {path.name: path.read_bytes() for path in raw.iterdir()} == {k: v for k, (_, v) in before.items()}
+
+
+def test_a_raw_folder_without_a_split_or_manifest_is_refused(tmp_path):
+    files = write_local(tmp_path / "data", RTE)
+    with pytest.raises(InputError, match=MANIFEST):
+        read_raw(RTE, files)
+    fetch(RTE, _local(tmp_path / "data"), tmp_path / "raw")
+    with pytest.raises(InputError, match=MANIFEST):
+        read_raw(TASKS["mrpc"], tmp_path / "raw")
+    (tmp_path / "raw/train.parquet").unlink()
+    with pytest.raises(InputError, match=r"raw/train\.parquet"):
+        read_raw(RTE, tmp_path / "raw")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ept.data import fetch as module
+from ept.data.source import DataSource
+from ept.tasks.registry import TASKS
+
+written, write = [], module._write
+def strike(*arguments):
+    rows = write(*arguments)
+    written.append(rows)
+    if len(written) == int(sys.argv[1]):
+        os.kill(os.getpid(), int(sys.argv[2]))
+    return rows
+module._write = strike
+module.fetch(TASKS["mnli"], DataSource("local", "data"), Path("raw/mnli"))
+"""
+
+
+@pytest.mark.parametrize("strike", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("files", [1, 2, 3])
+def test_a_strike_leaves_no_part_of_a_folder(tmp_path, strike, files):
+    task = TASKS["mnli"]
+    write_local(tmp_path / "data", task)
+    command = [sys.executable, "-c", KILLED, str(files), str(int(strike))]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode != 0
+    assert not (tmp_path / "raw/mnli").exists()
+    if strike == signal.SIGINT:
+        assert not (tmp_path / "raw").exists()
+    fetch(task, _local(tmp_path / "data"), tmp_path / "raw/mnli")
+    assert set(read_raw(task, tmp_path / "raw/mnli")) == set(task.splits)

@@ -1,147 +1,334 @@
-"""Reading Parquet and refusing tables that a task cannot use."""
+"""Published splits as a task needs them: checked, its columns in fixed types, batch by batch."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ept.errors import InputError
+from ept.errors import InputError, listed, reason_of
 from ept.tasks.record import Task
 
-
-def read_parquet(path: Path, where: str = "") -> pa.Table:
-    """A Parquet file as a table. Raises InputError for a missing, torn or foreign file, and calls it `where`."""
-    where = where or str(path)
-    if not path.is_file():
-        raise InputError(f"{where}: there is no such file; put the split there or correct data.path")
-    try:
-        return pq.ParquetFile(path).read()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{where}: this is not a whole Parquet file ({reason}); make it again") from error
+# A Parquet file of 400 kB can stand for 20 million rows: bounds on what it becomes in memory.
+MAX_ROWS = 10_000_000
+MAX_LIST_VALUES = 20_000_000
+MAX_TEXT_BYTES = 1_000_000
+MAX_SPLIT_BYTES = 1_000_000_000
+_BATCH_ROWS = 8192
+_BATCH_BYTES = 2**26
 
 
-def check_table(task: Task, table: pa.Table, where: Path | str) -> None:
-    """Raise InputError where a published split lacks what `task` needs; rows are counted from 0.
+def raw_schema(task: Task) -> pa.Schema:
+    """The columns that are kept of a published split, with their types.
 
-    Checked are: at least one row, every column and its type, no missing values, text in UTF-8, no idx twice, labels
-    in range, an answer in each row.
+    These are the task's columns and `label` (int64, or float64 for regression) or `answers` (list of text); of
+    `records` the fields that group rows, as text.
     """
-    if not table.num_rows:
-        raise InputError(f"{where}: the split has no rows; put a split with examples there")
-    for column in task.columns:
-        _check_column(task, table, column, where)
-    if task.kind == "extraction":
-        _check_answers(task, table, where)
-    else:
-        _check_labels(task, table, where)
-
-
-def _column(task: Task, table: pa.Table, name: str, where: Path | str) -> pa.ChunkedArray:
-    if name not in table.column_names:
-        raise InputError(
-            f"{where}: column {name!r}, which {task.name} needs, is missing; "
-            f"name the columns as in the Hugging Face data set (there are {', '.join(table.column_names)})"
-        )
-    if (times := table.column_names.count(name)) > 1:
-        raise InputError(f"{where}: column {name!r} is there {times} times; leave one of them")
-    return table.column(name)
-
-
-def _check_column(task: Task, table: pa.Table, name: str, where: Path | str) -> None:
-    values = _column(task, table, name, where)
-    kind = task.columns[name]
-    _check_type(task, name, values.type, kind, where)
-    _refuse_rows(pc.is_null(values), f"{where}: column {name!r} has no value", "fill it or leave the row out")
-    if kind in ("text", "lists of text"):
-        _check_texts(values, f"{where}: column {name!r}")
-    if kind == "records":
-        _check_records(task, values, f"{where}: column {name!r}")
-
-
-def _check_texts(values: pa.ChunkedArray, column: str) -> None:
-    """Bytes that are no text, and lists with an empty place; row by row only where there is one."""
-    lists = _is_list(values.type)
-    try:
-        values.validate(full=True)
-        if not lists or not pc.list_flatten(values).null_count:
-            return
-    except pa.ArrowInvalid:
-        pass
-    for row, value in enumerate(values):
-        try:
-            content = value.as_py()
-            if lists and None in content:
-                raise InputError(f"{column} has a list with an empty place in row {row}; fill it or leave it out")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{column} holds text that is not UTF-8 in row {row}; write the file anew") from error
-
-
-def _check_records(task: Task, values: pa.ChunkedArray, column: str) -> None:
-    """The fields by which rows are grouped, and, where there are more than these, that no record comes twice."""
-    for field in task.groups:
-        if values.type.get_field_index(field) < 0:
-            raise InputError(f"{column} lacks the field {field!r} of {task.name}; add it")
-        missing = pc.is_null(pc.struct_field(values, field))
-        _refuse_rows(missing, f"{column} has no {field!r}", "fill it or leave the row out")
-    if values.type.num_fields == len(task.groups):
-        return
-    seen: dict[str, int] = {}
-    for row, record in enumerate(values.to_pylist()):
-        if (first := seen.setdefault(str(record), row)) != row:
-            raise InputError(f"{column} has the value of row {first} again in row {row}; number every row once")
-
-
-def _check_labels(task: Task, table: pa.Table, where: Path | str) -> None:
-    values = _column(task, table, "label", where)
-    classes = task.kind == "classification"
-    _check_type(task, "label", values.type, "whole numbers" if classes else "numbers", where)
-    _refuse_rows(pc.is_null(values), f"{where}: column 'label' has no value", "label the row or leave it out")
-    low, high = (0, len(task.labels) - 1) if classes else (float(task.labels[0]), float(task.labels[-1]))
-    numbers = values.to_numpy()
-    outside = ~((numbers >= low) & (numbers <= high))
-    if outside.any():
-        row = int(outside.argmax())
-        raise InputError(
-            f"{where}: the label in row {row} is {numbers[row]}, but {task.name}'s labels go from {low} to "
-            f"{high}; correct it or leave the row out"
-        )
-
-
-def _check_answers(task: Task, table: pa.Table, where: Path | str) -> None:
-    values = _column(task, table, "answers", where)
-    if pa.types.is_struct(values.type) and values.type.get_field_index("text") >= 0:
-        values = pc.struct_field(values, "text")
-    _check_type(task, "answers", values.type, "lists of text", where)
-    lengths = pc.fill_null(pc.list_value_length(values), 0)
-    what = f"{where}: column 'answers' has no answer"
-    _refuse_rows(pc.equal(lengths, 0), what, "give one or leave the row out")
-    _check_texts(values, f"{where}: column 'answers'")
-
-
-def _check_type(task: Task, name: str, type_: pa.DataType, kind: str, where: Path | str) -> None:
-    fits = {
-        "text": _is_text,
-        "whole numbers": pa.types.is_integer,
-        "numbers": lambda type_: pa.types.is_integer(type_) or pa.types.is_floating(type_),
-        "records": pa.types.is_struct,
-        "lists of text": lambda type_: _is_list(type_) and _is_text(type_.value_type),
+    types = {
+        "text": pa.string(),
+        "whole numbers": pa.int64(),
+        "lists of text": pa.list_(pa.string()),
+        "records": pa.struct([(field, pa.string()) for field in task.groups]),
     }
-    if not fits[kind](type_):
-        raise InputError(f"{where}: column {name!r} holds {type_}, but {task.name} needs {kind}; convert it")
+    fields = [pa.field(name, types[kind]) for name, kind in task.columns.items()]
+    if task.kind == "extraction":
+        return pa.schema([*fields, pa.field("answers", pa.list_(pa.string()))])
+    return pa.schema([*fields, pa.field("label", pa.float64() if task.kind == "regression" else pa.int64())])
 
 
-def _is_text(type_: pa.DataType) -> bool:
-    return any(test(type_) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+class SplitChecker:
+    """Reads the files (or the table) of one published split, in order, as checked batches with `raw_schema(task)`.
+
+    `rows` counts the rows so far. Every method raises InputError with file and row (counted from 0 in each file) for:
+    a missing or unreadable file; a missing or repeated column; another type; a missing value; text that is not UTF-8 or
+    longer than MAX_TEXT_BYTES; a label out of range; no answer or a blank one; a record of idx that comes twice; more
+    than MAX_ROWS rows or MAX_SPLIT_BYTES of text.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.rows, self._bytes = 0, 0
+        self._task, self._schema = task, raw_schema(task)
+        self._records: dict[tuple, int] = {}
+
+    def read(self, path: Path, where: str) -> Iterator[pa.RecordBatch]:
+        """The rows of a Parquet file, which messages call `where`; memory is bounded whatever its size."""
+        if not path.is_file():
+            raise InputError(f"{where}: there is no such file; put the split there or correct data.path")
+        with _readable(where):
+            file = pq.ParquetFile(path)
+            schema = file.schema_arrow
+            names = schema.names
+        self._check_rows(file.metadata.num_rows, where)
+        self._check_types(schema, names, where)
+        leaves = self._leaves(schema)
+        with _readable(where):
+            texts = _check_leaves(file.metadata, leaves, where)
+            # As dictionaries, so that a text repeated a million times is not a million texts.
+            file = pq.ParquetFile(path, metadata=file.metadata, read_dictionary=texts, page_checksum_verification=True)
+            batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=leaves)
+        first = 0
+        while True:
+            with _readable(where):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield from self._checked(batch, where, first)
+            first += batch.num_rows
+
+    def take(self, table: pa.Table, where: str) -> Iterator[pa.RecordBatch]:
+        """The rows of a table in memory, which messages call `where`."""
+        self._check_rows(table.num_rows, where)
+        self._check_types(table.schema, table.schema.names, where)
+        first = 0
+        for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+            yield from self._checked(batch, where, first)
+            first += batch.num_rows
+
+    def _check_rows(self, rows: int, where: str) -> None:
+        if not rows:
+            raise InputError(f"{where}: the split has no rows; put a split with examples there")
+        self.rows += rows
+        if self.rows > MAX_ROWS:
+            raise InputError(f"{where}: the split has {self.rows} rows, at most {MAX_ROWS} are read; use a part of it")
+
+    def _check_types(self, schema: pa.Schema, names: list[str], where: str) -> None:
+        for name in self._schema.names:
+            if not (times := names.count(name)):
+                raise InputError(
+                    f"{where}: column {name!r}, which {self._task.name} needs, is missing; name the columns as in the "
+                    f"Hugging Face data set (found: {listed(names)})"
+                )
+            if times > 1:
+                raise InputError(f"{where}: column {name!r} occurs {times} times; keep one of them")
+            found, wanted = schema.field(name).type, self._schema.field(name).type
+            if name == "answers" and pa.types.is_struct(found) and found.get_field_index("text") >= 0:
+                found = found.field("text").type
+            if not _fits(found, wanted):
+                raise InputError(
+                    f"{where}: column {name!r} holds {found}, but {self._task.name} needs {_WORDS[_kind(wanted)]}; "
+                    "convert it"
+                )
+            for field in self._task.groups if pa.types.is_struct(wanted) else ():
+                if found.get_field_index(field) < 0:
+                    raise InputError(f"{where}: column {name!r} lacks the field {field!r} of {self._task.name}; add it")
+
+    def _leaves(self, schema: pa.Schema) -> list[str]:
+        """What is read: the columns, and of structs the fields that are needed."""
+        leaves = []
+        for name, wanted in zip(self._schema.names, self._schema.types, strict=True):
+            found = schema.field(name).type
+            if pa.types.is_struct(wanted):
+                leaves += [f"{name}.{field}" for field in _record_fields(self._task, found)]
+            else:
+                leaves.append(f"{name}.text" if pa.types.is_struct(found) else name)
+        return leaves
+
+    def _checked(self, batch: pa.RecordBatch, where: str, first: int) -> Iterator[pa.RecordBatch]:
+        sizes = np.zeros(batch.num_rows, np.int64)
+        columns = {}
+        for name in self._schema.names:
+            values = batch.column(name)
+            if name == "answers" and pa.types.is_struct(values.type):
+                values = pc.struct_field(values, "text")
+            columns[name] = values
+            if not pa.types.is_struct(values.type):
+                sizes += _check_sizes(values, f"{where}: column {name!r}", first)
+        self._bytes += int(sizes.sum())
+        if self._bytes > MAX_SPLIT_BYTES:
+            raise InputError(
+                f"{where}: the split's texts have more than {MAX_SPLIT_BYTES} bytes by row {first + len(sizes) - 1}; "
+                "use a part of it"
+            )
+        start = 0
+        while start < len(sizes):
+            rows = max(1, int(np.searchsorted(np.cumsum(sizes[start:]), _BATCH_BYTES, side="right")))
+            part = {name: values.slice(start, rows) for name, values in columns.items()}
+            yield self._cast(part, where, first + start)
+            start += rows
+
+    def _cast(self, columns: dict[str, pa.Array], where: str, first: int) -> pa.RecordBatch:
+        found = []
+        for name, wanted in zip(self._schema.names, self._schema.types, strict=True):
+            values, column = columns[name], f"{where}: column {name!r}"
+            if name == "label":
+                values = self._labels(values, where, first)
+            elif pa.types.is_struct(wanted):
+                values = self._struct(values, wanted, column, first)
+            else:
+                values = (_cast if _kind(wanted) == "int" else _texts)(values, wanted, column, first)
+                _refuse_rows(pc.is_null(values), f"{column} has no value", "fill it in or remove the row", first)
+            if name == "answers":
+                _check_answers(values, column, first)
+            found.append(values)
+        return pa.RecordBatch.from_arrays(found, schema=self._schema)
+
+    def _labels(self, values: pa.Array, where: str, first: int) -> pa.Array:
+        task = self._task
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        _refuse_rows(pc.is_null(values), f"{where}: column 'label' has no value", "label the row or remove it", first)
+        classes = task.kind == "classification"
+        low, high = (0, len(task.labels) - 1) if classes else (float(task.labels[0]), float(task.labels[-1]))
+        numbers = values.to_numpy(zero_copy_only=False)
+        outside = ~((numbers >= low) & (numbers <= high))
+        if outside.any():
+            row = int(outside.argmax())
+            raise InputError(
+                f"{where}: the label in row {first + row} is {numbers[row]}, but {task.name}'s labels are between "
+                f"{low} and {high}; correct it or remove the row"
+            )
+        return _cast(values, self._schema.field("label").type, f"{where}: column 'label'", first)
+
+    def _struct(self, values: pa.Array, wanted: pa.DataType, column: str, first: int) -> pa.Array:
+        """The fields that group rows; where idx numbers rows too, no number comes twice."""
+        fields = {field: pc.struct_field(values, field) for field in _record_fields(self._task, values.type)}
+        for field in self._task.groups:
+            _refuse_rows(pc.is_null(fields[field]), f"{column} has no {field!r}", "fill it in or remove the row", first)
+        if len(fields) > len(self._task.groups):
+            for row, record in enumerate(zip(*(found.to_pylist() for found in fields.values()), strict=True)):
+                before = self._records.setdefault(record, first + row)
+                if before != first + row:
+                    raise InputError(
+                        f"{column} has the value of row {before} again in row {first + row}; number every row once"
+                    )
+        parts = [_cast(fields[field], pa.string(), column, first) for field in self._task.groups]
+        return pa.StructArray.from_arrays(parts, fields=list(wanted))
 
 
-def _is_list(type_: pa.DataType) -> bool:
-    return pa.types.is_list(type_) or pa.types.is_large_list(type_)
+@contextlib.contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """One sentence for whatever Arrow says of a file that it cannot read."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        raise InputError(f"{where}: cannot be read as a Parquet file ({reason_of(error)}); copy it again") from error
 
 
-def _refuse_rows(wrong: pa.ChunkedArray, what: str, remedy: str) -> None:
-    rows = np.flatnonzero(wrong.to_numpy())
+def _check_leaves(metadata: Any, leaves: list[str], where: str) -> list[str]:
+    """The paths of the leaves that hold bytes. Raises InputError for endless lists."""
+    paths = []
+    for number in range(metadata.num_columns):
+        column = metadata.schema.column(number)
+        if not any(column.path == leaf or column.path.startswith(f"{leaf}.") for leaf in leaves):
+            continue
+        values = max(metadata.row_group(group).column(number).num_values for group in range(metadata.num_row_groups))
+        if values > MAX_LIST_VALUES:
+            raise InputError(
+                f"{where}: column {column.path!r} holds {values} values in one row group, at most {MAX_LIST_VALUES} "
+                "are read; write the file with smaller row groups"
+            )
+        if column.physical_type == "BYTE_ARRAY":
+            paths.append(column.path)
+    return paths
+
+
+_WORDS = {
+    "text": "text",
+    "list": "lists of text",
+    "int": "whole numbers",
+    "float": "numbers",
+    "struct": "records",
+}
+
+
+def _kind(type_: pa.DataType) -> str:
+    """What a type holds, whatever its width, dictionary or view: a key of _WORDS, or another word."""
+    if pa.types.is_dictionary(type_):
+        return _kind(type_.value_type)
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_):
+        return "text"
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
+        return "list" if _kind(type_.value_type) == "text" else "other"
+    if pa.types.is_integer(type_):
+        return "int"
+    if pa.types.is_floating(type_):
+        return "float"
+    return "struct" if pa.types.is_struct(type_) else "other"
+
+
+def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+    return _kind(found) == _kind(wanted) or (_kind(found), _kind(wanted)) == ("int", "float")
+
+
+def _record_fields(task: Task, type_: pa.DataType) -> list[str]:
+    """The fields of a record that are read: those that group rows, and other whole numbers, which number the rows."""
+    others = [field.name for field in type_ if _kind(field.type) == "int" and field.name not in task.groups]
+    return [*task.groups, *others]
+
+
+def _flat(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """The texts of a column of texts or of lists of texts, and the row of each."""
+    if _kind(values.type) != "list":
+        return values, np.arange(len(values))
+    lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
+    return values.flatten(), np.repeat(np.arange(len(values)), lengths)
+
+
+def _check_sizes(values: pa.Array, column: str, first: int) -> np.ndarray:
+    """The bytes [rows] that each row's texts will take. Raises InputError for a text that is too long."""
+    texts, rows = _flat(values)
+    if _kind(texts.type) != "text":
+        return np.full(len(values), 8)
+    if pa.types.is_dictionary(texts.type):
+        lengths = pc.binary_length(texts.dictionary.cast(pa.large_string())).take(texts.indices)
+    else:
+        lengths = pc.binary_length(texts.cast(pa.large_string()))
+    lengths = pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
+    if len(lengths) and lengths.max() > MAX_TEXT_BYTES:
+        place = int(lengths.argmax())
+        raise InputError(
+            f"{column} has a text of {lengths[place]} bytes in row {first + rows[place]}, at most {MAX_TEXT_BYTES} are "
+            "read; shorten it or remove the row"
+        )
+    return np.bincount(rows, weights=lengths, minlength=len(values)).astype(np.int64)
+
+
+def _cast(values: pa.Array, wanted: pa.DataType, column: str, first: int) -> pa.Array:
+    try:
+        return values.cast(wanted)
+    except pa.ArrowException as error:
+        rows = f"rows {first} to {first + len(values) - 1}"
+        raise InputError(f"{column} cannot become {wanted} in {rows} ({reason_of(error)}); convert it") from error
+
+
+def _texts(values: pa.Array, wanted: pa.DataType, column: str, first: int) -> pa.Array:
+    """Texts, or lists of texts, in UTF-8; no list has an empty place."""
+    values = _cast(values, wanted, column, first)
+    texts, rows = _flat(values)
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        for row, text in zip(rows, texts, strict=True):
+            try:
+                text.as_py()
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{column} holds text that is not UTF-8 in row {first + row}; write the file as UTF-8"
+                ) from error
+        raise
+    if texts is not values and texts.null_count:
+        row = rows[int(pc.is_null(texts).to_numpy(zero_copy_only=False).argmax())]
+        raise InputError(f"{column} has a list with a missing text in row {first + row}; fill it in or remove it")
+    return values
+
+
+def _check_answers(values: pa.Array, column: str, first: int) -> None:
+    empty = pc.equal(pc.list_value_length(values), 0)
+    _refuse_rows(empty, f"{column} has no answer", "give one or remove the row", first)
+    texts, rows = _flat(values)
+    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0).to_numpy(zero_copy_only=False)
+    if blank.any():
+        row = first + rows[int(blank.argmax())]
+        raise InputError(f"{column} has a blank answer in row {row}; give one or remove the row")
+
+
+def _refuse_rows(wrong: pa.Array, what: str, remedy: str, first: int) -> None:
+    rows = np.flatnonzero(wrong.to_numpy(zero_copy_only=False))
     if len(rows):
-        raise InputError(f"{what} in row {rows[0]}; {remedy}")
+        raise InputError(f"{what} in row {first + rows[0]}; {remedy}")

@@ -1,7 +1,10 @@
 """Tokenized splits mapped into memory, and the batches made of them."""
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import mmap
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +16,22 @@ from torch import Tensor
 from ept.errors import InputError
 
 METADATA_KEY = b"ept"
+DIGEST, NO_DIGEST = "sha256", "0" * 64
+# As canonical JSON writes it.
+_ENTRY = f'"{DIGEST}":"'.encode()
+# Where Arrow's first copy of the metadata ends at the latest.
+_HEAD_BYTES = 2**16
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows padded on the right: `input_ids` and `attention_mask` (1 at pieces, 0 at padding) [rows, length],
-    `target_ids` [rows, target_length] with -100 at padding; all int64."""
+    """Rows padded on the right.
+
+    Attributes:
+        input_ids: Pieces of the source, int64 [rows, length].
+        attention_mask: 1 at pieces and 0 at padding, int64 [rows, length].
+        target_ids: Pieces of the label, -100 at padding, int64 [rows, target_length].
+    """
 
     input_ids: Tensor
     attention_mask: Tensor
@@ -36,7 +49,7 @@ class Batch:
         return self.input_ids, self.attention_mask, self.target_ids
 
 
-class Texts(Sequence):
+class Texts:
     """A column of texts that become Python strings one by one."""
 
     def __init__(self, column: pa.StringArray) -> None:
@@ -53,12 +66,23 @@ class Texts(Sequence):
 
 
 class TokenizedSplit:
-    """One split as `ept.data.tokenize.write_tokens` wrote it; numbers are views of the mapped file.
+    """One split as `ept.data.prepare.write_tokens` wrote it; numbers are views of the mapped file.
 
-    `lengths` and `target_lengths` [rows] int32: pieces of each source and label; `labels` [rows] float64: class index,
-    raw score, or NaN; `ids` and `groups`: sequences of text; `metadata`: task, split, split_rule, source,
-    source_length, rows_published_train, truncated, pad_id, fingerprint. Raises InputError for a file that is missing,
-    torn or of another kind.
+    Opening it reads the file once and compares its digest.
+
+    Attributes:
+        lengths: Pieces of each source, int32 [rows].
+        target_lengths: Pieces of each label, int32 [rows].
+        labels: Class index, raw score, or NaN (extraction), float64 [rows].
+        ids: "<published split>:<row>" of each row.
+        groups: Of tasks whose rows are scored together, the values of `Task.groups` joined by "/"; else "".
+            MultiRC's are "<paragraph>/<question>".
+        metadata: task, split, split_rule, source, source_length, rows_published_train, truncated, pad_id,
+            fingerprint, sha256.
+        fingerprint: SHA-256 of the content of all columns, whatever their layout in the file.
+
+    Raises:
+        InputError: For a file that is missing, damaged or of another kind.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -85,7 +109,7 @@ class TokenizedSplit:
 
 
 class _Lists:
-    """A column of lists of numbers as two arrays: where each begins, and all values."""
+    """A column of lists of numbers as two arrays: where each list begins, and all values."""
 
     def __init__(self, column: pa.ListArray) -> None:
         self._offsets = column.offsets.to_numpy()
@@ -106,18 +130,42 @@ class _Lists:
         return values.astype(np.int64), mask.astype(np.int64)
 
 
+def seal(path: Path) -> None:
+    """Put a file's digest into the two places that hold NO_DIGEST: Arrow writes metadata at both ends."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+        found = hashlib.sha256(content).hexdigest().encode()
+        for place in _places(content, NO_DIGEST.encode()):
+            content[place : place + len(found)] = found
+
+
+def _places(content: mmap.mmap, digest: bytes) -> tuple[int, int]:
+    entry = _ENTRY + digest
+    return content.find(entry) + len(_ENTRY), content.rfind(entry) + len(_ENTRY)
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether `seal` has sealed a file and no byte has changed since."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found = re.search(re.escape(_ENTRY) + rb"([0-9a-f]{64})", content[:_HEAD_BYTES])
+        if not found:
+            return False
+        first, last = _places(content, found[1])
+        digest, start = hashlib.sha256(), 0
+        with memoryview(content) as view:
+            for place in (first, last):
+                with view[start:place] as part:
+                    digest.update(part)
+                digest.update(NO_DIGEST.encode())
+                start = place + len(NO_DIGEST)
+            with view[start:] as part:
+                digest.update(part)
+        return first != last and digest.hexdigest().encode() == found[1]
+
+
 def _read(path: Path) -> tuple[pa.RecordBatch, dict]:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; make it with `ept tokenize`")
-    try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        batch = reader.get_batch(0)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: this is not a whole Arrow file; remove it and make it again") from error
-    try:
-        metadata = json.loads((reader.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    except ValueError:
-        metadata = {}
-    if "fingerprint" not in metadata:
-        raise InputError(f"{path}: this file was not written by `ept tokenize`; remove it and make it again")
-    return batch, metadata
+    if not path.stat().st_size or not _is_sound(path):
+        raise InputError(f"{path}: damaged, or not written by `ept tokenize`; remove it and tokenize the task again")
+    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    return reader.get_batch(0), json.loads(reader.schema.metadata[METADATA_KEY])

@@ -1,15 +1,16 @@
 """Splits as tokenized Arrow files, one record batch each, which training maps into memory."""
 
 import hashlib
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
-from ept.data.dataset import METADATA_KEY
+from ept.data.dataset import DIGEST, METADATA_KEY, NO_DIGEST, seal
 from ept.data.fetch import read_raw
 from ept.data.tokenizer import Pieces, load_pieces
 from ept.errors import InputError
@@ -40,8 +41,16 @@ def tokenize_task(
 ) -> None:
     """Split and tokenize what `raw_folder` holds into `out_folder`/{train,validation,test}.arrow.
 
-    `source_length` is the longest source in pieces, with `</s>` or what else stands round a text. Raises InputError
-    for missing or torn files, a tokenizer that does not fit, and rows that contradict themselves.
+    Args:
+        task: The task.
+        raw_folder: The folder that `ept.data.fetch.fetch` wrote; its digests are checked.
+        tokenizer_folder: The backbone's folder.
+        source_length: The longest source in pieces, including `</s>` or whatever else surrounds a text.
+        out_folder: Where the three files go.
+        source_identity: The identity of the data (`ept.data.source.identity`), for the metadata.
+
+    Raises:
+        InputError: For missing or damaged files, a tokenizer that does not fit, and rows that contradict themselves.
     """
     pieces = load_pieces(tokenizer_folder, task.cue)
     published = read_raw(task, Path(raw_folder))
@@ -54,56 +63,118 @@ def tokenize_task(
         "rows_published_train": published["train"].num_rows,
         "pad_id": pieces.pad_id,
     }
-    batches = {name: tokenize_table(task, table, pieces, source_length) for name, table in parts.items()}
+    # All are complete before the first is written.
+    batches = {
+        name: tokenize_table(task, published[rows.split], rows, pieces, source_length) for name, rows in parts.items()
+    }
     for name, (batch, truncated) in batches.items():
-        metadata = {**common, "split": name, "truncated": truncated}
-        write_tokens(Path(out_folder) / f"{name}.arrow", batch, metadata)
+        write_tokens(Path(out_folder) / f"{name}.arrow", batch, {**common, "split": name, "truncated": truncated})
 
 
-def tokenize_table(task: Task, table: pa.Table, pieces: Pieces, source_length: int) -> tuple[pa.RecordBatch, int]:
-    """One split's rows with columns SCHEMA, and how many sources were cut.
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a published split: its name, and their numbers [rows] in order."""
 
-    `table` has the published columns and `row` (ept.data.source.read_raw). Cut sources keep what stands round a
-    text (`</s>`).
+    split: str
+    numbers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def tokenize_table(
+    task: Task, table: pa.Table, rows: Rows, pieces: Pieces, source_length: int
+) -> tuple[pa.RecordBatch, int]:
+    """Tokenize some rows of a published split.
+
+    Args:
+        task: The task.
+        table: The whole published split, with the columns of `ept.data.check.raw_schema`.
+        rows: Which of its rows, in which order.
+        pieces: How the backbone's family writes texts and labels.
+        source_length: The longest source in pieces. What surrounds a text (`</s>`) is never cut.
+
+    Returns:
+        One record batch with columns SCHEMA (`id` is "<split>:<row>"), and how many sources were cut.
+
+    Raises:
+        InputError: For a row that contradicts itself, and for pieces that the backbone has no embedding of.
     """
-    chunks, truncated = [], 0
-    for ids, examples in _chunks(task, table):
+    columns, truncated = {field.name: _Growing(field.type) for field in SCHEMA}, 0
+    for numbers in np.array_split(rows.numbers, range(_CHUNK, len(rows), _CHUNK)):
+        examples = [
+            _example(task, row, f"{rows.split} split, row {number}")
+            for number, row in zip(numbers, table.take(numbers).to_pylist(), strict=True)
+        ]
         sources, cut = pieces.sources([example.source for example in examples], source_length)
         truncated += cut
-        columns = {
-            "id": ids,
+        chunk = {
+            "id": [f"{rows.split}:{number}" for number in numbers],
             "group": [example.group for example in examples],
-            "input_ids": sources,
-            "target_ids": [pieces.label(example.target) for example in examples],
-            "label": np.array([example.label for example in examples], dtype=np.float64),
+            "input_ids": pieces.checked(sources),
+            "target_ids": pieces.checked([pieces.label(example.target) for example in examples]),
+            "label": [example.label for example in examples],
             "answers": [example.answers for example in examples],
         }
-        chunks.append(pa.table(columns, schema=SCHEMA))
-    (batch,) = pa.concat_tables(chunks).combine_chunks().to_batches()
-    return batch, truncated
+        for name, column in columns.items():
+            column.extend(pa.array(chunk[name], column.type))
+    return pa.RecordBatch.from_arrays([column.array() for column in columns.values()], schema=SCHEMA), truncated
 
 
-def _chunks(task: Task, table: pa.Table) -> Iterator[tuple[list[str], list[Example]]]:
-    """Row ids and examples of a table, some rows at a time."""
-    for chunk in table.to_batches(max_chunksize=_CHUNK):
-        ids = chunk.column("row").to_pylist()
-        yield ids, [_example(task, row) for row in chunk.to_pylist()]
-
-
-def _example(task: Task, row: dict[str, Any]) -> Example:
+def _example(task: Task, row: dict[str, Any], where: str) -> Example:
     try:
         return task.example(row)
     except InputError as error:
-        name, number = row["row"].split(":")
-        raise InputError(f"{task.name}, {name} split, row {number}: {error}") from error
+        raise InputError(f"{task.name}, {where}: {error}") from error
+
+
+class _Growing:
+    """A column that grows in place, so that no second copy of a million rows is made at the end."""
+
+    def __init__(self, type_: pa.DataType) -> None:
+        self.type = type_
+        self._rows, self._end = 0, 0
+        self._offsets, self._values = bytearray(4), bytearray()
+        self._child = _Growing(type_.value_type) if pa.types.is_list(type_) else None
+
+    def extend(self, array: pa.Array) -> None:
+        """Append an array that pyarrow made of Python values: it has no nulls and its offsets start at 0."""
+        self._rows += len(array)
+        if not (self._child or pa.types.is_string(self.type)):
+            self._values += array.to_numpy().tobytes()
+            return
+        lengths = pc.list_value_length(array) if self._child else pc.binary_length(array)
+        ends = self._end + np.cumsum(lengths.to_numpy(), dtype=np.int64)
+        self._end = int(ends[-1]) if len(ends) else self._end
+        if self._end >= 2**31:
+            raise InputError("a split has more than 2^31 pieces or characters; use a part of it")
+        self._offsets += ends.astype(np.int32).tobytes()
+        if self._child:
+            self._child.extend(array.flatten())
+        elif data := array.buffers()[2]:
+            self._values += memoryview(data)[: int(lengths.to_numpy().sum())]
+
+    def array(self) -> pa.Array:
+        """The whole column, without a copy."""
+        values = pa.py_buffer(self._values)
+        if self._child:
+            buffers, children = [None, pa.py_buffer(self._offsets)], [self._child.array()]
+            return pa.Array.from_buffers(self.type, self._rows, buffers, children=children)
+        buffers = [None, pa.py_buffer(self._offsets), values] if pa.types.is_string(self.type) else [None, values]
+        return pa.Array.from_buffers(self.type, self._rows, buffers)
 
 
 def write_tokens(path: str | Path, batch: pa.RecordBatch, metadata: dict[str, Any]) -> None:
-    """Write one split atomically as an Arrow IPC file; its fingerprint joins the metadata."""
-    record = {**metadata, "fingerprint": fingerprint(batch)}
+    """Write one split atomically as an Arrow IPC file; the fingerprint of its content and its digest join the metadata.
+
+    The digest is the SHA-256 of the file with 64 zeros in its own place, so that a reader can check every byte.
+    """
+    record = {**metadata, "fingerprint": fingerprint(batch), DIGEST: NO_DIGEST}
     schema = batch.schema.with_metadata({METADATA_KEY: canonical_json(record)})
-    with write_atomically(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
-        writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+    with write_atomically(path) as temporary:
+        with pa.ipc.new_file(str(temporary), schema) as writer:
+            writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+        seal(temporary)
 
 
 def fingerprint(batch: pa.RecordBatch) -> str:
@@ -121,9 +192,9 @@ def _digest_array(digest: Any, array: pa.Array) -> None:
         digest.update(np.ascontiguousarray(array.value_lengths().to_numpy()).tobytes())
         _digest_array(digest, array.flatten())
     elif pa.types.is_string(array.type):
-        for text in array.to_pylist():
-            encoded = text.encode()
-            digest.update(len(encoded).to_bytes(4, "little") + encoded)
+        for start in range(0, len(array), _CHUNK):
+            encoded = [text.encode() for text in array.slice(start, _CHUNK).to_pylist()]
+            digest.update(b"".join(len(text).to_bytes(4, "little") + text for text in encoded))
     else:
         digest.update(np.ascontiguousarray(array.to_numpy()).tobytes())
 
@@ -132,28 +203,40 @@ SPLIT_SEED = 42
 CARVED_ROWS = 1000
 
 
-def split(task: Task, published: dict[str, pa.Table]) -> tuple[dict[str, pa.Table], str]:
-    """{"train", "validation", "test"} and the name of the rule that made them.
+def split(task: Task, published: dict[str, pa.Table]) -> tuple[dict[str, Rows], str]:
+    """Decide which published rows are for training, validation and test.
 
     halve: the validation split in permuted order, first half validation, second half test; tasks with groups
-    permute those (multirc: paragraphs) and cut where the rows come closest to halves. carve: the first
-    min(1000, n // 4) permuted training rows are validation, the published validation is the test split.
+    permute those (MultiRC: paragraphs) and cut where the rows come closest to halves. carve: the first
+    min(1000, n // 4) permuted training rows are validation, the published validation is the test split; a task with a
+    passage permutes passages, so that validation and training share none, and cuts where the rows come closest.
     mismatched (MNLI): validation = mismatched, test = matched; without the mismatched part, carve. Hidden
-    test sets are never used. Raises InputError where a part would be empty.
+    test sets are never used.
+
+    Args:
+        task: The task.
+        published: Its published splits by name.
+
+    Returns:
+        {"train", "validation", "test"} and the name of the rule.
+
+    Raises:
+        InputError: Where a part would be empty.
     """
-    train, validation = published["train"], published.get("validation", published.get("validation_matched"))
+    whole = {name: Rows(name, np.arange(table.num_rows)) for name, table in published.items()}
+    test = whole["validation"] if "validation" in whole else whole["validation_matched"]
     if "validation_mismatched" in published:
-        parts = {"train": train, "validation": published["validation_mismatched"], "test": validation}
-        return parts, "mismatched"
+        return {"train": whole["train"], "validation": whole["validation_mismatched"], "test": test}, "mismatched"
     if task.split == "halve":
-        first, second = _halve(task, validation)
-        return _refuse_empty(task, {"train": train, "validation": first, "test": second}), "halve"
-    order, carved = permutation(train.num_rows), min(CARVED_ROWS, train.num_rows // 4)
-    parts = {
-        "train": train.take(order[carved:]),
-        "validation": train.take(order[:carved]),
-        "test": validation,
-    }
+        table = published[test.split]
+        together = pc.struct_field(table.column("idx"), task.groups[0]) if task.groups else None
+        first, second = _cut(len(test), together, len(test) / 2)
+        parts = {"train": whole["train"], "validation": Rows(test.split, first), "test": Rows(test.split, second)}
+        return _refuse_empty(task, parts), "halve"
+    count = min(CARVED_ROWS, len(whole["train"]) // 4)
+    together = published["train"].column(task.passage) if task.passage else None
+    first, second = _cut(len(whole["train"]), together, count)
+    parts = {"train": Rows("train", second), "validation": Rows("train", first), "test": test}
     return _refuse_empty(task, parts), "carve"
 
 
@@ -162,25 +245,31 @@ def permutation(size: int) -> np.ndarray:
     return torch.randperm(size, generator=torch.Generator().manual_seed(SPLIT_SEED)).numpy()
 
 
-def _halve(task: Task, table: pa.Table) -> tuple[pa.Table, pa.Table]:
-    if not task.groups:
-        order = permutation(table.num_rows)
-        half = len(order) // 2
-        return table.take(order[:half]), table.take(order[half:])
-    groups = np.array([row[task.groups[0]] for row in table.column("idx").to_pylist()])
-    # Numbered in the order of the file, whatever the groups' own numbers are.
-    _, first_rows, numbers = np.unique(groups, return_index=True, return_inverse=True)
-    order = np.argsort(first_rows)[permutation(len(first_rows))]
-    rows = [np.flatnonzero(numbers == group) for group in order]
-    # Groups differ in size: cut where the halves come closest to equal numbers of rows.
-    before = np.cumsum([0] + [len(part) for part in rows])
-    half = int(np.abs(before - table.num_rows / 2).argmin())
-    rows = np.concatenate(rows)
-    return table.take(rows[: before[half]]), table.take(rows[before[half] :])
+def _cut(rows: int, together: pa.ChunkedArray | None, count: float) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of `rows` rows in permuted order, cut after `count` of them (rounded down).
+
+    Rows with the same value in `together` stay on one side: these are permuted as one, and cut where the rows come
+    closest to `count`.
+    """
+    if together is None:
+        order = permutation(rows)
+        return order[: int(count)], order[int(count) :]
+    # Numbered in the order of the file, whatever the values are.
+    numbers = together.combine_chunks().dictionary_encode().indices.to_numpy()
+    by_group = np.argsort(numbers, kind="stable")
+    starts = np.searchsorted(numbers[by_group], np.arange(numbers.max() + 2))
+    order = permutation(len(starts) - 1)
+    groups = [by_group[starts[group] : starts[group + 1]] for group in order]
+    # Groups differ in size: cut where the rows come closest, with a group on either side where there are two.
+    before = np.cumsum([len(group) for group in groups])[:-1]
+    cut = int(np.abs(before - count).argmin()) + 1 if len(before) and count else 0
+    place = int(before[cut - 1]) if cut else 0
+    numbers = np.concatenate(groups)
+    return numbers[:place], numbers[place:]
 
 
-def _refuse_empty(task: Task, parts: dict[str, pa.Table]) -> dict[str, pa.Table]:
-    for name, table in parts.items():
-        if not table.num_rows:
+def _refuse_empty(task: Task, parts: dict[str, Rows]) -> dict[str, Rows]:
+    for name, rows in parts.items():
+        if not len(rows):
             raise InputError(f"{task.name}: the published splits have too few rows for a {name} split; use larger ones")
     return parts

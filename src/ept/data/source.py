@@ -1,13 +1,24 @@
-"""Where published splits come from: the demonstration generator, the Hugging Face hub, or a local folder."""
+"""Where published splits come from: the demonstration generator, the Hugging Face Hub, or a local folder."""
 
-import hashlib
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ept.demo.identity import GENERATOR_VERSION
 from ept.errors import InputError
+from ept.files import content_digests
 from ept.tasks.record import Task
+
+REPOSITORIES = {
+    "glue": ("nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"),
+    "super_glue": ("aps/super_glue", "3de24cf8022e94f4ee4b9d55a6f539891524d646"),
+    "squad": ("rajpurkar/squad", "7b6d24c440a36b6815f21b70d25016731768db1f"),
+}
+"""Suite -> Hub repository and revision."""
+
+_MAGIC = b"PAR1"
 
 
 @dataclass(frozen=True)
@@ -20,44 +31,70 @@ class DataSource:
 
 
 def identity(source: DataSource, task: Task) -> str:
-    """The declared identity of a task's data: short, fit for paths, known without reading or a download.
+    """The identity of a task's data, short and fit for paths, known without a download.
 
-    Raises InputError where a local file is missing or torn.
+    Of a local folder these are eight hexadecimal digits of the SHA-256 over the contents of the files of the task's
+    splits (`ept.files.content_digest`): any change of a byte gives another identity, another place does not. Raises
+    InputError where a local file is missing or incomplete.
     """
     if source.kind == "demo":
         return f"demo-v{GENERATOR_VERSION}-seed{source.seed}"
     if source.kind == "hub":
         return f"hub-{REPOSITORIES[task.suite][1][:8]}"
-    return f"local-{footers_digest(locate(task, source.path))}"
+    files = {
+        f"{split}/{number}": path
+        for split, paths in locate(task, source.path).items()
+        for number, path in enumerate(paths)
+    }
+    for path in files.values():
+        _check_ends(path)
+    return f"local-{content_digests(files)[:8]}"
 
 
-MAGIC = b"PAR1"
-
-
-def locate(task: Task, path: str) -> dict[str, Path]:
-    """The files of a task's published splits, by split.
+def locate(task: Task, path: str) -> dict[str, list[Path]]:
+    """The files of a task's published splits, by split: <split>.parquet, or the shards that the Hub has, in order.
 
     MNLI's validation is validation_matched and validation_mismatched, or the first of them, or one
-    `validation`. SQuAD's folder is plain_text (as on the hub) or v1.1. Raises InputError where a folder or
+    `validation`. SQuAD's folder is plain_text (as on the Hub) or v1.1. Raises InputError where a folder or
     file is missing.
     """
     if not Path(path).is_dir():
         raise InputError(f"{path}: there is no such folder; correct data.path")
-    return published_files(task, _folder(task, Path(path)))
-
-
-def published_files(task: Task, folder: Path) -> dict[str, Path]:
-    """The files <folder>/<split>.parquet of a task, by split. Raises InputError where one is missing."""
-    files = {split: folder / f"{split}.parquet" for split in (*task.splits, "validation")}
-    present = {split: file for split, file in files.items() if file.is_file()}
+    folder = _folder(task, Path(path))
+    names = [file.name for file in folder.iterdir() if file.is_file()]
+    present = {}
+    for split in (*task.splits, "validation"):
+        if (single := f"{split}.parquet") in names:
+            present[split] = [folder / single]
+        elif shards := shard_names(names, split, str(folder)):
+            present[split] = [folder / name for name in shards]
     if "validation_matched" in present:
         present.pop("validation", None)
     elif "validation" in present:
         present.pop("validation_mismatched", None)
     for split in ("train",) if "validation" in present else ("train", task.splits[1]):
         if split not in present:
-            raise InputError(f"{files[split]}: there is no such file; put {task.name}'s {split} split there")
+            missing = folder / f"{split}.parquet"
+            raise InputError(f"{missing}: there is no such file; put {task.name}'s {split} split there")
     return present
+
+
+def shard_names(names: Iterable[str], split: str, where: str) -> list[str]:
+    """The names <split>-0000x-of-0000y.parquet among `names`, in order; none where there is none.
+
+    Raises InputError, which calls the folder `where`, unless all y of one y are there.
+    """
+    pattern = re.compile(rf"{re.escape(split)}-(\d+)-of-(\d+)\.parquet")
+    found: Mapping[tuple[int, int], str] = {
+        (int(match[2]), int(match[1])): name for name in names if (match := pattern.fullmatch(name))
+    }
+    whole = sorted(found)
+    if whole and whole != [(whole[0][0], number) for number in range(whole[0][0])]:
+        raise InputError(
+            f"{where}: the files {split}-*-of-*.parquet are {len(found)}, but should be numbered from 0 to "
+            f"{whole[-1][0] - 1}, each once; add those that are missing"
+        )
+    return [found[key] for key in whole]
 
 
 def _folder(task: Task, path: Path) -> Path:
@@ -69,33 +106,13 @@ def _folder(task: Task, path: Path) -> Path:
     raise InputError(f"{missing}: there is no such folder; put {task.name}'s Parquet files there")
 
 
-def footers_digest(files: dict[str, Path]) -> str:
-    """Eight hexadecimal digits of the SHA-256 over the splits' names and Parquet footers.
-
-    A footer holds schema, row counts, offsets and statistics, so that most changes of the data change it, and
-    it is read in a moment however large the file is. Raises InputError for a file that is not whole.
-    """
-    digest = hashlib.sha256()
-    for split, file in sorted(files.items()):
-        digest.update(split.encode() + b"\0" + _footer(file))
-    return digest.hexdigest()[:8]
-
-
-def _footer(path: Path) -> bytes:
+def _check_ends(path: Path) -> None:
+    """Raise InputError for a file that does not begin and end as Parquet: the usual sign of an interrupted copy."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
+        file.seek(0)
+        begins = file.read(4)
         file.seek(max(0, size - 8))
         tail = file.read()
-        length = int.from_bytes(tail[:4], "little")
-        if tail[4:] != MAGIC or length + 8 > size:
-            raise InputError(f"{path}: this is not a whole Parquet file (its end is missing); copy it again")
-        file.seek(size - 8 - length)
-        return file.read(length)
-
-
-REPOSITORIES = {
-    "glue": ("nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"),
-    "super_glue": ("aps/super_glue", "3de24cf8022e94f4ee4b9d55a6f539891524d646"),
-    "squad": ("rajpurkar/squad", "7b6d24c440a36b6815f21b70d25016731768db1f"),
-}
-"""Suite -> repository and revision."""
+    if begins != _MAGIC or tail[4:] != _MAGIC or int.from_bytes(tail[:4], "little") + 12 > size:
+        raise InputError(f"{path}: this is not a whole Parquet file (its beginning or end is missing); copy it again")
