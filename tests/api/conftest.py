@@ -66,25 +66,6 @@ def prompt_files(save_random_prompt, tmp_path_factory):
 @pytest.fixture(scope="session")
 def texts():
     """Texts of different lengths."""
-    words = [
-        "the",
-        "teacher",
-        "saw",
-        "a",
-        "good",
-        "film",
-        "and",
-        "the",
-        "judge",
-        "did",
-        "not",
-        "like",
-        "the",
-        "poor",
-        "plot",
-        "of",
-        "it",
-        "at",
-        "all",
-    ]
+    words = ("the teacher saw a good film and the judge", "did not like the poor plot of it at all")
+    words = " ".join(words).split()
     return [" ".join(words[: 3 + number % 15]) for number in range(24)]

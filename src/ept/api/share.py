@@ -1,5 +1,6 @@
 """Prompts and backbones on the Hugging Face Hub: download, upload, and a prompt's model card."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ def download(
                 token=token,
                 cache_dir=cache_dir,
                 local_files_only=local_files_only,
+                endpoint=os.environ.get("HF_ENDPOINT"),
             )
         )
 
@@ -56,7 +58,7 @@ def upload(repo_id: str, folder: Path, *, private: bool | None = None, token: st
     from huggingface_hub import HfApi
 
     with _one_sentence(repo_id):
-        api = HfApi(token=token)
+        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         commit = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a prompt")
         return str(commit.commit_url)
