@@ -20,7 +20,7 @@ TREE = re.compile(r"/api/models/(.+)/tree/[^/]+")
 class _Writable(hub_stand_in._Handler):
     """The stand-in with repositories that can be created and written, as huggingface_hub does it."""
 
-    def do_POST(self):
+    def do_POST(self):  # noqa: N802
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.headers.get("Authorization") != f"Bearer {self.server.token}":
             return self._answer({"error": "no token"}, 401)
@@ -45,7 +45,7 @@ class _Writable(hub_stand_in._Handler):
             return self._answer({"commitUrl": f"{self.server.endpoint}/{found[1]}/commit/1", "commitOid": "1" * 40})
         return self._answer({"error": self.path}, 404)
 
-    def do_GET(self):
+    def do_GET(self):  # noqa: N802 (the name that http.server calls)
         found = TREE.fullmatch(self.path.partition("?")[0])
         if not found or self.command == "HEAD":
             # The stand-in knows a repository by its commit alone.
@@ -60,7 +60,7 @@ class _Writable(hub_stand_in._Handler):
             [{"type": "file", "path": one["rfilename"], "size": one["size"], "oid": one["blobId"]} for one in declared]
         )
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def _answer(self, values, status=200):
         content = json.dumps(values).encode()
