@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ept.files import DIGESTS, digest, sha256_file
+from ept.results.records import OWN_DIGEST
 from ept.tasks.registry import get_task
 
 ROWS = 200
@@ -17,16 +19,17 @@ def write_runs(pack, right, **record_of):
     `record_of` are keys of the record that differ from those of a start from scratch.
     """
     pack.folder.mkdir(parents=True, exist_ok=True)
+    seeds = len(right)
     predictions = [np.arange(ROWS) >= count for count in right]
     table = pa.table(
         {
-            "seed": np.repeat([0, 1], ROWS),
-            "id": [str(row) for row in range(ROWS)] * 2,
-            "group": [""] * ROWS * 2,
-            "label": np.zeros(ROWS * 2),
+            "seed": np.repeat(np.arange(seeds), ROWS),
+            "id": [str(row) for row in range(ROWS)] * seeds,
+            "group": [""] * ROWS * seeds,
+            "label": np.zeros(ROWS * seeds),
             "prediction": np.concatenate(predictions).astype(float),
-            "text": [""] * ROWS * 2,
-            "answers": pa.array([[]] * ROWS * 2, pa.list_(pa.string())),
+            "text": [""] * ROWS * seeds,
+            "answers": pa.array([[]] * ROWS * seeds, pa.list_(pa.string())),
         }
     )
     pq.write_table(table, pack.folder / "predictions.parquet")
@@ -51,6 +54,10 @@ def write_runs(pack, right, **record_of):
         "examples_per_second": 100.0,
         "peak_memory_bytes": 2**20,
         "majority_baseline": dict.fromkeys(metrics, 50.0),
+        "majority_validation": dict.fromkeys(metrics, 40.0),
+        "validation_labels": 100,
+        "commit": None,
+        "diverged_sources": [],
         "runs": [
             {
                 "seed": seed,
@@ -60,6 +67,9 @@ def write_runs(pack, right, **record_of):
                 "best_step": 20,
                 "learning_rates": {"prompt": 0.3},
                 "test": dict.fromkeys(metrics, count / 2),
+                "test_open": dict.fromkeys(metrics, count / 2),
+                "test_closed": dict.fromkeys(metrics, count / 2 + 1),
+                "invalid_share": 0.0,
             }
             for seed, count in enumerate(right)
         ],
@@ -68,5 +78,28 @@ def write_runs(pack, right, **record_of):
     if "source_similarities" in record:
         # A source is chosen by one or the other.
         del record["source_losses"]
+    write_record(pack, record)
+
+
+def write_record(pack, record):
+    """The record of a pack, and its settings with the digests of its files."""
     (pack.folder / "runs.json").write_text(json.dumps(record))
-    (pack.folder / "settings.json").write_text(json.dumps({"hash": pack.hash, "settings": pack.settings}))
+    digests = {file.name: sha256_file(file) for file in pack.folder.iterdir() if file.suffix in (".json", ".parquet")}
+    digests.pop("settings.json", None)
+    settings = {"hash": pack.hash, "settings": pack.settings, DIGESTS: digests}
+    (pack.folder / "settings.json").write_text(json.dumps(settings))
+
+
+def edit_record(pack, **changes):
+    """Change keys of a record as another training would: its digest is that of the new content."""
+    write_record(pack, json.loads((pack.folder / "runs.json").read_text()) | changes)
+
+
+def edit_table(path, text):
+    """Change a file of a table as another making of it would: the table's settings name the new content."""
+    path.write_text(text)
+    settings_file = path.parent / f"{path.stem}.settings.json"
+    settings = json.loads(settings_file.read_text())
+    del settings[OWN_DIGEST]
+    settings[DIGESTS][path.name] = sha256_file(path)
+    settings_file.write_text(json.dumps(settings | {OWN_DIGEST: digest(settings)}))

@@ -1,4 +1,4 @@
-"""Our scores beside published ones: which stand beside which, what is comparable, and which differences are named."""
+"""Our scores next to published ones: what is compared, what is comparable, and which differences are named."""
 
 import csv
 import os
@@ -9,14 +9,14 @@ import pytest
 from data.task_rows import write_local
 from ept.config.configuration import PUBLISHED_BACKBONE, load_configuration, parse_configuration
 from ept.plan.experiment import Experiment
-from ept.results.tables.comparison import SOURCES, read_published
+from ept.results.tables.comparison import SOURCES, make_table, read_published
 from ept.results.write import write_table
 from ept.tasks.registry import get_task
-from results.records import write_runs
+from results.records import edit_record, write_runs
 
-# A local copy of T5-base, as far as a configuration knows, on published data sets.
+# T5-base on published data sets; it is not read.
 T5_BASE = {
-    "backbone": {"name": "t5-base", "source": "local", "id": "model"},
+    "backbone": {"name": "t5-base", "source": "hub", "id": "google-t5/t5-base", "revision": "0" * 40},
     "data": {"source": "local", "path": "data"},
 }
 
@@ -24,10 +24,6 @@ T5_BASE = {
 def _write(tmp_path, monkeypatch, methods=("pt", "dept", "ept"), **settings):
     """The comparison of runs with 120 of 200 (seed 0) and 140 of 200 (seed 1) right: CSV rows, and Markdown."""
     monkeypatch.chdir(tmp_path)
-    for name in ("config.json", "tokenizer.json"):
-        (tmp_path / "model").mkdir(exist_ok=True)
-        (tmp_path / "model" / name).write_text('{"model_type": "t5", "d_model": 768}')
-    (tmp_path / "model/model.safetensors").write_bytes(b"\x02\x00\x00\x00\x00\x00\x00\x00{}")
     for task in ("rte", "cb"):
         write_local(tmp_path / "data", get_task(task))
     values = {"tasks": {"target": ["rte", "cb"]}, "methods": list(methods), "seeds": [0, 1]}
@@ -54,7 +50,11 @@ def test_published_scores_stand_beside_ours(tmp_path, monkeypatch):
     assert (row["mean"], row["published"], row["gap"], row["comparable"]) == ("65.0000", "79.1000", "-14.1000", "yes")
     assert row["published_source"] == "run by Shi & Lipani 2024; single seed"
     assert row["published_parameters"] == "76.8K" and row["published_backbone"] == "t5-base"
-    assert row["difference"].startswith("one seed there; backbone dropout 0")
+    assert row["difference"].startswith("batch 16, there 32; one seed there; prompts start from")
+    # What no setting changes is always said.
+    for words in ("clipped", "weight decay", "epsilon 1e-8, there 1e-6", "like length", "dropout 0"):
+        assert words in row["difference"]
+    assert ("macro-F1" in found["dept", "cb", "DePT"]["difference"]) and "macro-F1" not in row["difference"]
     for task in ("rte", "cb"):
         row = found["ept", task, ""]
         assert [row[key] for key in ("published", "published_source", "comparable", "gap")] == [""] * 4
@@ -81,9 +81,21 @@ def test_settings_other_than_the_papers_are_named(tmp_path, monkeypatch):
     _, rows, _ = _write(tmp_path, monkeypatch, methods=["pt"], **T5_BASE | {"training": training, "data": data})
     by_task = {row["task"]: row["difference"] for row in rows if row["published_method"] == "PT"}
     said = "900 steps, there 30,000 or 300,000; batch 8, there 16; {}learning rates not from the papers' grid; "
-    said += "runs may end early; backbone"
+    said += "runs may end early; "
     assert by_task["rte"].startswith(said.format("texts cut at 64 pieces, there at 256; "))
     assert by_task["cb"].startswith(said.format(""))
+
+
+def test_another_precision_is_named(tmp_path, monkeypatch):
+    experiment, rows, _ = _write(tmp_path, monkeypatch, methods=["pt"], **T5_BASE)
+    assert not any("float32" in row["difference"] for row in rows)
+    packs = experiment.tables["main"]
+    edit_record(packs[0], dtype="bfloat16")
+    edit_record(packs[1], tf32=True)
+    rows, _ = make_table(experiment, packs)
+    for row in rows:
+        found = {"rte": "bfloat16, there float32", "cb": "float32 (products in TF32), there float32"}[row["task"]]
+        assert found in row["difference"].split("; ")
 
 
 def test_generated_data_are_comparable_with_nothing():

@@ -48,14 +48,15 @@ def test_rows_are_means_over_seeds_and_a_diverged_run_counts_as_the_majority(tmp
     (pack,) = experiment.table_packs("learning_rates")
     write_runs(pack, right=(100, 100), runs=runs_of([[60.0, 64.0], [80.0, None]]))
     rows, layout = make_table(experiment, [pack])
-    for row, scores in zip(rows, ([60.0, 64.0], [80.0, 50.0]), strict=True):
+    # 40 is the majority of the validation split; that of the test split is 50.
+    for row, scores in zip(rows, ([60.0, 64.0], [80.0, 40.0]), strict=True):
         assert row["validation_mean"] == pytest.approx(np.mean(scores))
         assert row["validation_std"] == pytest.approx(np.std(scores, ddof=1))
     assert [(row["learning_rates"], row["diverged"], row["reported"]) for row in rows] == [
         ("prompt=0.1", 0, "no"),
         ("prompt=1", 1, "yes"),
     ]
-    assert "| PT | prompt=1 | **65.0 ± 21.2 †** |" in to_markdown(layout)
+    assert "| PT | prompt=1 | **60.0 ± 28.3 †** |" in to_markdown(layout)
 
 
 def test_the_study_trains_packs_of_its_own_and_changes_no_other():

@@ -12,7 +12,7 @@ from ept.cli import main
 from ept.config.configuration import parse_configuration
 from ept.plan.experiment import Experiment
 from ept.results.write import write_table
-from results.records import write_runs
+from results.records import edit_record, edit_table, write_record, write_runs
 
 VALUES = {
     "tasks": {"target": ["rte", "cb"], "source": ["mnli", "sst2"]},
@@ -64,7 +64,11 @@ def test_a_cell_leads_to_its_runs_prompts_data_and_command(experiment, capsys):
     for seed, accuracy in ((0, "75.00"), (1, "85.00")):
         assert f"seed {seed}: finished, best step 20 of 30, accuracy {accuracy}, learning rates prompt 0.3, " in text
         assert str(pack.prompts / f"seed{seed}.safetensors") in text
-    assert "fingerprints train a, validation b, test c" in text and "torch 2; float32 on cpu, threads 1" in text
+    assert (
+        "fingerprints train a, validation b, test c" in text
+        and "torch 2\n" in text
+        and "float32 on cpu, threads 1" in text
+    )
     assert "source:" not in text
     others = [other.hash for table in TABLES for other in experiment.tables[table] if other.hash != pack.hash]
     assert pack.hash in text and not any(other in text for other in others)
@@ -103,10 +107,9 @@ def test_of_a_mixture_and_of_a_distilled_start_every_source_prompt_is_named(expe
 
 def test_costs_lead_to_all_packs_of_the_method(experiment, capsys):
     # By hand: the product would measure predictions.
-    Path("results/efficiency.csv").write_text(
-        "backbone,method,regime,train_seconds\ndemo-t5,pt,full,8\ndemo-t5,ept,full,9\n"
-    )
     shutil.copy("results/main.settings.json", "results/efficiency.settings.json")
+    costs = "backbone,method,regime,train_seconds\ndemo-t5,pt,full,8\ndemo-t5,ept,full,9\n"
+    edit_table(Path("results/efficiency.csv"), costs)
     text = _trace(capsys, "results/efficiency.csv", "--method", "ept")
     assert text.splitlines()[0] == "results/efficiency.csv: ept full: backbone demo-t5, train_seconds 9"
     for pack in experiment.tables["main"]:
@@ -123,7 +126,7 @@ def test_a_source_that_was_chosen_by_similarity_is_told(experiment, capsys):
     pack = _pack(experiment, "fewshot_k4", "ept", "cb", "source")
     record = json.loads((pack.folder / "runs.json").read_text())
     del record["source_losses"]
-    (pack.folder / "runs.json").write_text(json.dumps(record | {"source_similarities": {"mnli": 0.75, "sst2": 0.5}}))
+    write_record(pack, record | {"source_similarities": {"mnli": 0.75, "sst2": 0.5}})
     text = _trace(capsys, "results/fewshot_k4.csv", "--method", "ept", "--task", "cb", "--start", "source")
     assert "source: mnli (chosen by similarity: mnli 0.7500, sst2 0.5000)" in text
 
@@ -136,6 +139,23 @@ def test_every_start_is_shown_unless_one_is_named_and_an_average_shows_all_its_t
     assert [hash_ for hash_ in hashes if hash_ in glue] == [_pack(experiment, "fewshot_k4", "ept", "rte").hash]
 
 
+def test_titles_are_taken_as_tables_print_them(experiment, capsys):
+    names = ["--method", "ept", "--task", "cb", "--start", "source", "--metric", "accuracy"]
+    titles = ["--method", "EPT from source", "--task", "CB acc."]
+    assert _trace(capsys, "results/fewshot_k4.csv", *titles) == _trace(capsys, "results/fewshot_k4.csv", *names)
+    average = _trace(capsys, "results/main.csv", "--method", "PT", "--task", "All")
+    assert average == _trace(capsys, "results/main.csv", "--method", "pt", "--task", "average")
+
+
+def test_a_source_that_was_left_out_and_the_commit_are_named(experiment, capsys):
+    pack = _pack(experiment, "fewshot_k4", "ept", "cb", "source")
+    edit_record(pack, diverged_sources=["sst2"], commit={"id": "0123456789abcdef", "clean": True}, source="mnli/sst2")
+    text = _trace(capsys, "results/fewshot_k4.csv", "--method", "ept", "--task", "cb", "--start", "source")
+    assert "diverged: sst2\n" in text and "0123456789ab" in text
+    named = [line.split()[-1] for line in text.splitlines() if "source prompt:" in line]
+    assert named == [str(candidate.source_prompt) for candidate in pack.candidates]
+
+
 def test_files_alone_are_enough(experiment, tmp_path, monkeypatch, capsys):
     shutil.move("results", tmp_path / "elsewhere")
     Path("config.yaml").unlink()
@@ -144,8 +164,8 @@ def test_files_alone_are_enough(experiment, tmp_path, monkeypatch, capsys):
 
 
 CASES = [
-    ("results/main.md", ["--method", "ept", "--task", "rte"], "results/main.md is no table; name its CSV file"),
-    ("results/none.csv", ["--method", "ept", "--task", "rte"], "results/none.csv is not there; make it with"),
+    ("results/main.md", ["--method", "ept", "--task", "rte"], "results/main.md"),
+    ("results/none.csv", ["--method", "ept", "--task", "rte"], "snakemake results/none.csv"),
     ("alone.csv", ["--method", "ept", "--task", "rte"], "alone.settings.json is missing or damaged"),
     ("results/main.csv", ["--method", "dept", "--task", "rte"], "has no method 'dept'; it has pt, ept"),
     ("results/main.csv", ["--method", "ept", "--task", "sst2"], "has no task 'sst2'; it has rte, cb, average_glue"),
@@ -169,24 +189,24 @@ def test_what_cannot_be_traced_is_one_sentence(experiment, capsys, path, argumen
 def test_a_table_of_differences_says_where_the_scores_are(experiment, capsys):
     write_table(experiment, "significance")
     error = _refusal(capsys, "trace", "results/significance.csv", "--method", "ept", "--task", "rte")
-    assert "results/significance.csv holds differences between methods; trace their scores in" in error
+    assert "results/significance.csv" in error and "fewshot_k<k>.csv" in error
 
 
 def test_a_table_whose_record_is_gone_or_of_other_settings_is_not_traced(experiment, capsys):
     pack = _pack(experiment, "main", "ept", "rte")
     record = json.loads((pack.folder / "runs.json").read_text())
-    (pack.folder / "runs.json").write_text(json.dumps(record | {"hash": "deadbeef"}))
+    write_record(pack, record | {"hash": "deadbeef"})
     arguments = ["trace", "results/main.csv", "--method", "ept", "--task", "rte"]
-    assert "settings deadbeef" in _refusal(capsys, *arguments)
+    assert "deadbeef" in _refusal(capsys, *arguments)
     (pack.folder / "runs.json").unlink()
-    assert "runs.json is not there" in _refusal(capsys, *arguments)
+    assert f"{pack.folder}/runs.json" in _refusal(capsys, *arguments)
 
 
 def test_the_summary_holds_what_the_tables_say_and_no_times(experiment):
     pack = _pack(experiment, "main", "pt", "rte")
     record = json.loads((pack.folder / "runs.json").read_text())
     record["runs"][1]["status"] = "diverged"
-    (pack.folder / "runs.json").write_text(json.dumps(record))
+    write_record(pack, record)
     assert main(["summary", "--config", "config.yaml"]) == 0
     summary = json.loads(Path("results/summary.json").read_text())
     # Two seeds of two methods on two tasks; with four examples PT from one start, EPT from two.
@@ -212,5 +232,5 @@ def test_the_summary_refuses_a_table_of_other_settings(experiment, capsys):
     for pack in Experiment(parse_configuration(VALUES | {"seeds": [0, 1, 2]})).packs_behind("summary"):
         write_runs(pack, (100, 100))
     error = _refusal(capsys, "summary", "--config", "other.yaml")
-    assert "results/main.csv was made from other settings; make it again with `ept table --table main`" in error
+    assert "results/main.csv" in error and "ept table --table main" in error
     assert not Path("results/summary.json").exists()

@@ -9,6 +9,9 @@ from ept.config.settings import FULL, SOURCE
 from ept.config.variants import Variant
 from ept.plan import paths
 
+# What can become of a run (`status` in runs.json).
+FINISHED, DIVERGED, STOPPED_EARLY, HALVED = "finished", "diverged", "stopped early", "halved"
+
 
 @dataclass(frozen=True)
 class Pack:

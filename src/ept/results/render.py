@@ -1,30 +1,45 @@
-"""A table as people read it, in Markdown and LaTeX, whatever it holds."""
+"""A table as people read it: in Markdown, LaTeX, HTML, and as plain text in a terminal."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape, unescape
 
 from markdown_it import MarkdownIt
 
 from ept.errors import InputError
 from ept.plan import paths
 from ept.plan.experiment import Experiment
+from ept.results.records import check_table_file, read_table_settings
 
-# Signs that LaTeX writes otherwise. The rest of a cell's text is escaped first.
-_LATEX = {
-    "±": r"$\pm$",
-    "†": r"$^\dagger$",
-    "≈": r"$^\approx$",
-    "−": "$-$",
-    "×": r"$\times$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-}
+# Characters that LaTeX writes in another way.
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        **{sign: rf"\{sign}" for sign in "_%&#${}"},
+        "<": "$<$",
+        ">": "$>$",
+        "±": r"$\pm$",
+        "†": r"$^\dagger$",
+        "‡": r"$^\ddagger$",
+        "§": r"\S",
+        "≈": r"$^\approx$",
+        "−": "$-$",
+        "×": r"$\times$",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+    }
+)
+# What a note says of the marks of a column, and what it says where text has no typefaces.
+MARKS, PLAIN_MARKS = "Best in bold, second underlined", "* best, + second"
+_MARK = {"bold": "*", "underlined": "+"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """`text` as it is read, `signs` that stand behind it and are explained below the table."""
+    """What a cell shows: `text`, and `signs` after it that the notes below the table explain."""
 
     text: str = ""
     bold: bool = False
@@ -34,9 +49,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Layout:
-    """`head` [columns] and `lines` [rows][columns]; the first column is text, the others are set to the right.
+    """A table: `head` [columns] and `lines` [rows][columns]; the first column is text, the others are right-aligned.
 
-    `notes` stand below the table, a sentence each.
+    `notes` stand below the table.
     """
 
     head: Sequence[str]
@@ -51,43 +66,70 @@ def signed(difference: float) -> str:
 
 def to_markdown(layout: Layout) -> str:
     """A Markdown table; notes follow after an empty line."""
-    lines = [list(layout.head), ["---"] + ["---:"] * (len(layout.head) - 1)]
+    lines = [[_markdown_text(title) for title in layout.head], ["---"] + ["---:"] * (len(layout.head) - 1)]
     lines += [[_markdown(cell) for cell in line] for line in layout.lines]
     text = "".join("| " + " | ".join(line) + " |\n" for line in lines)
-    return text + "".join(f"\n{note}\n" for note in layout.notes)
+    return text + "".join(f"\n{_markdown_text(note)}\n" for note in layout.notes)
 
 
 def to_latex(layout: Layout) -> str:
     """A booktabs table; notes follow as a paragraph in small print."""
     lines = [f"\\begin{{tabular}}{{l{'r' * (len(layout.head) - 1)}}}", "\\toprule"]
-    lines += [" & ".join(_escape(title) for title in layout.head) + r" \\", "\\midrule"]
+    lines += [" & ".join(title.translate(_LATEX) for title in layout.head) + r" \\", "\\midrule"]
     lines += [" & ".join(_latex(cell) for cell in line) + r" \\" for line in layout.lines]
     lines += ["\\bottomrule", "\\end{tabular}"]
     if layout.notes:
-        lines += ["", "{\\footnotesize " + " ".join(_escape(note) for note in layout.notes) + "}"]
+        lines += ["", "{\\footnotesize " + " ".join(note.translate(_LATEX) for note in layout.notes) + "}"]
     return "\n".join(lines) + "\n"
 
 
+def to_text(layout: Layout) -> str:
+    """An aligned table for a terminal; the two best cells of a column are marked by signs. Notes follow."""
+    rows = [list(layout.head), *([_plain(cell) for cell in line] for line in layout.lines)]
+    notes = [note.replace(MARKS, PLAIN_MARKS) for note in layout.notes]
+    head, *lines = aligned(rows)
+    return "\n".join([head, "-" * len(head), *lines, *[""] * bool(notes), *notes]) + "\n"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of text as lines: the first column left-aligned, the others right-aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{cell:{'>' if column else '<'}{widths[column]}}" for column, cell in enumerate(row)).rstrip()
+        for row in rows
+    ]
+
+
 def _markdown(cell: Cell) -> str:
-    text = " ".join(part for part in (cell.text, cell.signs) if part)
+    text = _markdown_text(" ".join(part for part in (cell.text, cell.signs) if part))
     if cell.bold:
         return f"**{text}**"
     return f"<u>{text}</u>" if cell.underlined else text
 
 
+def _markdown_text(text: str) -> str:
+    """Text that stays what it is in Markdown and HTML, whatever a file of results says."""
+    text = re.sub(r"&(?=#|\w+;)", "&amp;", " ".join(text.splitlines()))
+    return re.sub(r"([\\`*\[|])", r"\\\1", re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text))
+
+
+def _from_markdown(cell: str) -> Cell:
+    """The cell that `_markdown` wrote."""
+    bold, underlined = cell.startswith("**"), cell.startswith("<u>")
+    text = cell.removeprefix("**").removesuffix("**").removeprefix("<u>").removesuffix("</u>")
+    return Cell(re.sub(r"\\([\\`*\[|])", r"\1", unescape(text)), bold, underlined)
+
+
 def _latex(cell: Cell) -> str:
-    text = _escape(cell.text) + _escape(cell.signs)
+    text = (cell.text + cell.signs).translate(_LATEX)
     if cell.bold:
         return rf"\textbf{{{text}}}"
     return rf"\underline{{{text}}}" if cell.underlined else text
 
 
-def _escape(text: str) -> str:
-    for sign in "_%&":
-        text = text.replace(sign, rf"\{sign}")
-    for sign, latex in _LATEX.items():
-        text = text.replace(sign, latex)
-    return text
+def _plain(cell: Cell) -> str:
+    text = " ".join(part for part in (cell.text, cell.signs) if part)
+    return text + _MARK["bold"] * cell.bold + _MARK["underlined"] * cell.underlined
 
 
 _PAGE = """<!doctype html>
@@ -126,34 +168,33 @@ def _page(title: str, body: str) -> str:
 
 
 def show_tables(experiment: Experiment) -> None:
-    """Print the main table with aligned columns and the paths of all tables. Raises InputError before they are made."""
+    """Print the main table for a terminal and the paths of all tables.
+
+    Raises InputError before they are made, and for a file that was changed since.
+    """
     output = experiment.config.output
-    main = paths.table_file(output, "main").with_suffix(".md")
+    table = paths.table_file(output, "main")
+    main = table.with_suffix(".md")
     if not main.exists():
-        raise InputError(f"{main} is not there yet; make it with `snakemake --cores all all`")
-    try:
-        text = main.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        text = ""
-    if not text.startswith("| method |"):
-        raise InputError(f"{main} is no table; make it again with `ept table --table main`")
-    table, _, notes = text.partition("\n\n")
+        raise InputError(f"{main} does not exist yet; make it with `snakemake --cores all all`")
+    check_table_file(main, read_table_settings(paths.table_settings_file(output, "main")))
     print("Test scores after training on full data:\n")
-    print(align(table))
-    print(notes.replace("\n\n", "\n"))
+    print(to_text(_parse(main.read_text(encoding="utf-8"))))
     print("Tables, each as .csv, .md, .tex and .html:")
-    for table in experiment.default_tables:
-        print(f"  {paths.table_file(output, table)}")
+    for name in experiment.default_tables:
+        print(f"  {paths.table_file(output, name)}")
     print(f"Headline numbers: {paths.summary_file(output)}")
-    print(f"Where a number comes from: ept trace {paths.table_file(output, 'main')} --method METHOD --task TASK")
+    print(f"Where a number comes from: ept trace {table} --method METHOD --task TASK")
     print(f"Figures: {output}/figures/   Report of all of it: report.zip (unpack it and open report.html)")
     print(f"Prompts: prompts/{experiment.config.backbone.name}/   Runs: {output}/runs/")
 
 
-def align(markdown: str) -> str:
-    """A Markdown table with its columns padded to equal width, without HTML's underline tags."""
-    plain = markdown.replace("<u>", "_").replace("</u>", "_")
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in plain.splitlines()]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    rows[1] = ["-" * width for width in widths]
-    return "".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + "\n" for row in rows)
+def _parse(markdown: str) -> Layout:
+    """The table that `to_markdown` wrote."""
+    rows, _, notes = markdown.partition("\n\n")
+    # No cell ends with a backslash, which would protect the bar after it.
+    head, _, *lines = [
+        [_from_markdown(cell.strip()) for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in rows.splitlines()
+    ]
+    notes_ = [_from_markdown(note).text for note in notes.splitlines() if note]
+    return Layout([cell.text for cell in head], lines, notes_)

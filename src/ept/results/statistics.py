@@ -346,3 +346,13 @@ def averaged_tasks(tasks: Iterable[str]) -> dict[str, list[str]]:
         name: [task for task in tasks if suite in (None, get_task(task).suite)] for name, suite in AVERAGES.items()
     }
     return {name: members for name, members in found.items() if members}
+
+
+def distinct_averages(tasks: Iterable[str]) -> dict[str, list[str]]:
+    """The averages over several tasks, without that of a suite which has all tasks: none repeats another column."""
+    found = averaged_tasks(tasks)
+    return {
+        name: members
+        for name, members in found.items()
+        if len(members) > 1 and (name == "average" or len(members) < len(found["average"]))
+    }

@@ -1,14 +1,14 @@
-"""summary.json: the headline numbers, flat enough for `dvc metrics`; it holds no times."""
+"""summary.json: the headline numbers, flat enough for `dvc metrics`, without times."""
 
 from ept.files import write_json
 from ept.methods.registry import METHODS
 from ept.plan.experiment import Experiment
+from ept.plan.pack import DIVERGED
 from ept.plan.paths import summary_file
 from ept.plan.tables import SUMMARY, headline_tables
 from ept.results.records import read_own_table, read_record
 from ept.results.statistics import AVERAGES
 from ept.results.write import write_table_settings
-from ept.training.runs import DIVERGED
 
 BASELINE = "majority_baseline"
 
@@ -32,7 +32,7 @@ def write_summary(experiment: Experiment) -> None:
 
 
 def _add(regime: dict[str, dict], row: dict[str, str]) -> None:
-    """An average of a method, and the majority baseline's beside it."""
+    """Add an average of a method, and that of the majority baseline."""
     chosen = METHODS[row["method"]].start == "optional" and row["source"] == "source"
     numbers = regime.setdefault(f"{row['method']}_from_source" if chosen else row["method"], {})
     for column, ending in (("mean", ""), ("ci_low", "_ci_low"), ("ci_high", "_ci_high")):

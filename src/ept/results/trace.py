@@ -1,14 +1,15 @@
-"""Where a cell of a table comes from: from the files that lie beside it, without a configuration."""
+"""Where a cell of a table comes from: read from the files next to the table, without a configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ept.config.settings import MULTITASK, SOURCE
 from ept.errors import InputError
 from ept.methods.registry import METHODS
 from ept.plan.paths import prompt_file
-from ept.results.records import WrittenTable, read_record, read_settings, read_table, selection_scores
+from ept.results.records import WrittenTable, read_record, read_settings, read_table, selection_scores, software
 from ept.results.statistics import averaged_tasks
+from ept.results.tables.scores import FROM_SOURCE, column_title
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,18 @@ class Cell:
 
 
 def trace(path: Path, cell: Cell) -> list[str]:
-    """The lines that explain a cell: its numbers, then every pack behind it. Of several cells that match, all.
+    """Explain a cell, or all cells that match: its numbers, then every pack behind it.
 
-    Raises InputError for a file that is no table, a table of differences between methods, a cell that is not in it, and
-    records that are missing or not the table's.
+    Raises InputError for a file that is not a table, a table of differences between methods, a cell that is not in it,
+    and records that are missing, damaged or not the table's.
     """
     table = read_table(path)
     if "method" not in table.rows[0]:
         raise InputError(
-            f"{path} holds differences between methods; trace their scores in the tables of one regime beside it, "
-            "main.csv (full data) or fewshot_k<k>.csv"
+            f"{path} has differences between methods; trace their scores in main.csv (full data) or fewshot_k<k>.csv"
         )
     rows = [row | {"start": _start(row)} if "source" in row else row for row in table.rows]
+    cell = _named(cell, rows)
     for name in ("method", "task", "regime", "start", "metric", "variant"):
         # A table without tasks is made of the packs of all of them.
         found = table.runs if name == "task" and "task" not in rows[0] else rows
@@ -51,6 +52,20 @@ def trace(path: Path, cell: Cell) -> list[str]:
     for run in _runs_behind(table, cell, rows):
         lines += ["", *_pack(table, run)]
     return lines
+
+
+def _named(cell: Cell, rows: list[dict[str, str]]) -> Cell:
+    """The cell by the names in the CSV file, where it was given by the titles that readers see."""
+    methods = {record.title: name for name, record in METHODS.items()}
+    method, start = cell.method, cell.start
+    if method.endswith(FROM_SOURCE) and method.removesuffix(FROM_SOURCE) in methods:
+        method, start = method.removesuffix(FROM_SOURCE), start or "source"
+    cell = replace(cell, method=methods.get(method, method), start=start)
+    titles = {column_title(row["task"], row["metric"]): (row["task"], row["metric"]) for row in rows if "metric" in row}
+    if cell.task in titles:
+        task, metric = titles[cell.task]
+        cell = replace(cell, task=task, metric=cell.metric or metric)
+    return cell
 
 
 def _start(row: dict[str, str]) -> str:
@@ -104,14 +119,17 @@ def _pack(table: WrittenTable, run: dict[str, str]) -> list[str]:
         lines.append(f"  source: {record['source']}" + (f" (chosen by {by}: {known})" if known else ""))
         prompts = _source_prompts(run, record["source"], read_settings(folder, run["hash"]))
         lines += [f"  source prompt: {file}" for file in prompts]
+        if record["diverged_sources"]:
+            lines.append(f"  left out, because their training diverged: {', '.join(record['diverged_sources'])}")
     fingerprints = ", ".join(f"{split} {value[:12]}" for split, value in record["data_fingerprints"].items())
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    libraries = ", ".join(f"{name} {version}" for name, version in list(record["versions"].items())[1:])
     rows = f"{record['train_rows']} training, {record['validation_rows']} validation, {record['test_rows']} test rows"
     return [
         *lines,
         f"  data: {rows}, split rule {record['split_rule']}; fingerprints {fingerprints}",
         f"  settings: hash {run['hash']}, {folder}/settings.json",
-        f"  made with: {versions}; {record['dtype']} on {record['device']}, threads {record['threads']}",
+        f"  made with: ept {software(record)}, {libraries}",
+        f"  computed in: {record['dtype']} on {record['device']}, threads {record['threads']}",
         # A target behind --configfile would be taken for another configuration.
         f"  again: snakemake --cores all {run['folder']}/runs.json --configfile {table.configuration}",
         "         (with its data and source prompts; where these are there already, the training and the table alone:)",
@@ -121,9 +139,10 @@ def _pack(table: WrittenTable, run: dict[str, str]) -> list[str]:
 
 
 def _source_prompts(run: dict[str, str], source: str, settings: dict) -> list[Path]:
-    """The files of the source prompts that a pack started from: the one that was chosen, or all that were mixed."""
+    """The files of the source prompts that a pack started from: those that its seeds chose, or all that were mixed."""
     candidates = settings["initialize_from"]
-    taken = [source] if source in candidates else list(candidates)
+    chosen = source.split("/")
+    taken = chosen if candidates.keys() >= set(chosen) else list(candidates)
     backbone = Path(run["prompts"]).parents[3]
     return [
         prompt_file(_source_folder(backbone, run["method"], task, candidates[task]), settings["seeds"][0])

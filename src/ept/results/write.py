@@ -2,15 +2,18 @@
 
 import csv
 import io
-import json
 import math
 from pathlib import Path
 from typing import Any
 
+import ept
 from ept.config.configuration import write_resolved
-from ept.files import DIGESTS, sha256_file, write_json, write_text
+from ept.files import DIGESTS, digest, sha256_file, write_json, write_text
 from ept.plan import paths
 from ept.plan.experiment import Experiment
+from ept.plan.tables import ZERO_SHOT
+from ept.plan.targets import made_from
+from ept.results.records import OWN_DIGEST, read_record, software
 from ept.results.render import Layout, table_page, to_latex, to_markdown
 from ept.results.tables.registry import kind_of
 
@@ -35,29 +38,38 @@ def write_forms(output: str, table: str, columns: tuple[str, ...], rows: list[di
 
 
 def write_table_settings(experiment: Experiment, table: str, files: list[Path]) -> None:
-    """Write which runs a table was made from, the configuration that makes them again, and its files' digests."""
+    """Write what a table was made from, the configuration that makes it again, and its files' digests.
+
+    The workflow makes a table again if this is not what the configuration asks for (ept.plan.targets).
+    """
     output = experiment.config.output
-    runs = [
-        {
-            "method": pack.method,
-            "variant": pack.variant.name,
-            "task": pack.task,
-            "regime": pack.regime,
-            "start": pack.initialize_from,
-            "hash": pack.hash,
-            "folder": str(pack.folder),
-            "prompts": str(pack.prompts),
-        }
-        for pack in experiment.packs_behind(table)
-    ]
     configuration = write_resolved(experiment.config, paths.configurations_folder(output))
-    settings = {
+    settings: dict[str, Any] = {
         "table": table,
         "configuration": str(configuration),
+        "written_by": ept.__version__,
         DIGESTS: {file.name: sha256_file(file) for file in files},
-        "runs": runs,
     }
-    write_json(paths.table_settings_file(output, table), settings)
+    if table == ZERO_SHOT:
+        settings["made_from"] = made_from(experiment, table)
+    else:
+        packs = experiment.packs_behind(table)
+        records = [read_record(pack.folder, pack.hash) for pack in packs]
+        settings["runs_made_by"] = sorted({software(record) for record in records})
+        settings["runs"] = [
+            {
+                "method": pack.method,
+                "variant": pack.variant.name,
+                "task": pack.task,
+                "regime": pack.regime,
+                "start": pack.initialize_from,
+                "hash": pack.hash,
+                "folder": str(pack.folder),
+                "prompts": str(pack.prompts),
+            }
+            for pack in packs
+        ]
+    write_json(paths.table_settings_file(output, table), settings | {OWN_DIGEST: digest(settings)})
 
 
 def to_csv(columns: tuple[str, ...], rows: list[dict]) -> str:
@@ -73,28 +85,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.4f}"
     return value
-
-
-def write_list(experiment: Experiment, table: str) -> Path:
-    """Write the list of the packs behind a table, or behind the summary, and return its path.
-
-    A list that has not changed keeps its time stamp, unless the table beside it was made from another: a copy that did
-    not keep time stamps cannot tell that this table is older than its list.
-    """
-    path = paths.table_list_file(experiment.config.output, table)
-    folders = [str(pack.folder) for pack in experiment.packs_behind(table)]
-    text = "".join(f"{folder}\n" for folder in folders)
-    if not path.exists() or path.read_text() != text or _folders_behind(experiment, table) not in (None, folders):
-        write_text(path, text)
-    return path
-
-
-def _folders_behind(experiment: Experiment, table: str) -> list[str] | None:
-    """The packs' folders that a finished table says it was made from; None where there is no table."""
-    path = paths.table_settings_file(experiment.config.output, table)
-    if not path.exists():
-        return None
-    try:
-        return [run["folder"] for run in json.loads(path.read_text())["runs"]]
-    except (ValueError, KeyError, TypeError):
-        return []

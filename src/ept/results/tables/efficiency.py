@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,11 +20,12 @@ from ept.plan.tables import measured_packs
 from ept.results.records import PackResult, collect
 from ept.results.render import Cell, Layout
 from ept.results.statistics import group
+from ept.results.tables.scores import table_notes
 from ept.training.choose_source import build_runs
 from ept.training.job import Job, load_jobs
 
 NOTES = (
-    "Times are of this machine and change from run to run; no other table holds any.",
+    "Times are those of this machine and change from run to run; no other table has any.",
     "Training: seconds of all runs (learning rates and seeds) of all tasks, and per run. Runs together: how many train "
     "in one process at a time, all of a task, or one of a method that changes the backbone's weights; seconds per run, "
     "examples / s and peak memory are those of so many, and compare methods where their number is the same. Source "
@@ -46,12 +47,13 @@ class InferenceTime:
 
 def make_table(experiment: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
     """A row a method: sums and means over its packs with full data, and a measurement made now."""
-    groups = group(collect(packs))
+    results = collect(packs)
+    groups = group(results)
     times = measure_inference(experiment, measured_packs(packs))
     rows = [_row(members, times) for members in groups]
     reference = next((row["inference_seconds"] for row in rows if row["method"] == REFERENCE), float("nan"))
     rows = [row | {"inference_ratio": row["inference_seconds"] / reference} for row in rows]
-    return rows, efficiency_layout(rows)
+    return rows, efficiency_layout(rows, table_notes(results))
 
 
 def _row(members: list[PackResult], times: dict[str, InferenceTime]) -> dict:
@@ -85,14 +87,14 @@ def _row(members: list[PackResult], times: dict[str, InferenceTime]) -> dict:
     }
 
 
-def efficiency_layout(rows: list[dict]) -> Layout:
+def efficiency_layout(rows: list[dict], notes: Sequence[str] = ()) -> Layout:
     """Methods as rows, costs as columns."""
     first = rows[0]
     batch = f"{first['inference_rows']} texts of {first['inference_task']} padded to {first['inference_length']} pieces"
     inference = (
         f"Inference: {batch} (the prompt before them not counted) on {first['inference_device']}; medians, all methods "
         f"in turn in one process. × {METHODS[REFERENCE].title} is the ratio of these times: it speaks of prediction "
-        "alone. What papers claim of training time is to be compared with s per run."
+        "alone. Compare what papers claim of training time with s per run."
     )
     return Layout(
         head=[
@@ -122,7 +124,7 @@ def efficiency_layout(rows: list[dict]) -> Layout:
             ]
             for row in rows
         ],
-        notes=[*NOTES, inference],
+        notes=[*NOTES, inference, *notes],
     )
 
 

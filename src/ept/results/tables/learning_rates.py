@@ -4,15 +4,16 @@ import numpy as np
 
 from ept.methods.registry import METHODS
 from ept.plan.experiment import Experiment
+from ept.plan.pack import DIVERGED as DIVERGED_STATUS
 from ept.plan.pack import Pack
-from ept.results.records import read_record
+from ept.results.records import read_record, validation_score
 from ept.results.render import Cell, Layout
-from ept.results.tables.scores import DIVERGED, DIVERGED_NOTE, column_title
+from ept.results.tables.scores import DIVERGED, DIVERGED_NOTE, column_title, reading_notes
 from ept.tasks.registry import get_task
 
-NOTES = (
-    "Best validation score, mean ± standard deviation over seeds, in percent. Bold: the combination that is reported.",
-)
+SPREAD_NOTE = "Best validation score, mean ± standard deviation over seeds, in percent."
+ONE_SEED_NOTE = "Best validation score of one seed, in percent."
+BOLD_NOTE = "Bold: the combination that is reported."
 
 
 def make_table(_: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
@@ -29,9 +30,7 @@ def rate_rows(pack: Pack, record: dict) -> list[dict]:
         runs.setdefault(_text(run["learning_rates"]), []).append(run)
     rows = []
     for rates, members in runs.items():
-        diverged = [run["status"] == "diverged" for run in members]
-        majority = record["majority_baseline"][metric]
-        scores = [majority if lost else run["best_validation"] for run, lost in zip(members, diverged, strict=True)]
+        scores = [validation_score(record, run, metric) for run in members]
         rows.append(
             {
                 "backbone": record["backbone"],
@@ -44,7 +43,7 @@ def rate_rows(pack: Pack, record: dict) -> list[dict]:
                 "validation_mean": float(np.mean(scores)),
                 "validation_std": float(np.std(scores, ddof=1)) if len(scores) > 1 else float("nan"),
                 "seeds": len(scores),
-                "diverged": sum(diverged),
+                "diverged": sum(run["status"] == DIVERGED_STATUS for run in members),
                 "reported": "yes" if members[0]["selected"] else "no",
             }
         )
@@ -57,6 +56,8 @@ def _text(rates: dict[str, float]) -> str:
 
 def _layout(rows: list[dict]) -> Layout:
     columns = list(dict.fromkeys((row["task"], row["metric"]) for row in rows))
+    methods = dict.fromkeys(row["method"] for row in rows)
+    notes = [ONE_SEED_NOTE if all(np.isnan(row["validation_std"]) for row in rows) else SPREAD_NOTE, BOLD_NOTE]
     lines: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
     for row in rows:
         spread = "" if np.isnan(row["validation_std"]) else f" ± {row['validation_std']:.1f}"
@@ -71,5 +72,5 @@ def _layout(rows: list[dict]) -> Layout:
             [Cell(METHODS[method].title), Cell(rates), *(cells.get(column, Cell()) for column in columns)]
             for (method, rates), cells in lines.items()
         ],
-        notes=[*NOTES, *[DIVERGED_NOTE] * any(row["diverged"] for row in rows)],
+        notes=[*notes, *[DIVERGED_NOTE] * any(row["diverged"] for row in rows), *reading_notes(methods)],
     )

@@ -5,10 +5,20 @@ from dataclasses import dataclass
 
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
-from ept.plan.tables import ABLATION, COMPARISON, EFFICIENCY, LEARNING_RATES, SIGNIFICANCE, TRANSFER, TRANSFER_GAINS
+from ept.plan.tables import (
+    ABLATION,
+    COMPARISON,
+    EFFICIENCY,
+    LEARNING_RATES,
+    MAIN,
+    SIGNIFICANCE,
+    TRANSFER,
+    TRANSFER_GAINS,
+    few_shot_table,
+)
 from ept.results.render import Layout
 
-SCORES_COLUMNS = (
+_SCORE_COLUMNS = (
     "backbone",
     "method",
     "task",
@@ -24,10 +34,22 @@ SCORES_COLUMNS = (
     "stored_parameters",
     "majority_baseline",
 )
+# What a row of scores rests on besides: combinations of learning rates tried; labeled validation examples that chose
+# among checkpoints and rates; the mean score where the answer is free (the whole vocabulary) and where it is one of the
+# labels; the percentage of free answers that are no label; the runs that started from a source prompt that diverged.
+BASIS_COLUMNS = (
+    "combinations",
+    "validation_labels",
+    "open_mean",
+    "closed_mean",
+    "invalid_share",
+    "diverged_sources",
+)
+SCORES_COLUMNS = (*_SCORE_COLUMNS, *BASIS_COLUMNS)
 ABLATION_COLUMNS = ("backbone", "method", "variant", *SCORES_COLUMNS[2:])
 # Scores from a source prompt, then what it brought over a start from scratch, and how the source was chosen.
 TRANSFER_COLUMNS = (
-    *SCORES_COLUMNS,
+    *_SCORE_COLUMNS,
     "scratch_mean",
     "gain",
     "gain_low",
@@ -36,10 +58,11 @@ TRANSFER_COLUMNS = (
     "chosen_by",
     "selection_score",
     "choice",
+    *BASIS_COLUMNS,
 )
 # Our scores, then published ones beside them.
 COMPARISON_COLUMNS = (
-    *(name for name in SCORES_COLUMNS if name not in ("stored_parameters", "majority_baseline")),
+    *(name for name in _SCORE_COLUMNS if name not in ("stored_parameters", "majority_baseline")),
     "published_method",
     "published_backbone",
     "published_parameters",
@@ -66,6 +89,9 @@ SIGNIFICANCE_COLUMNS = (
     "p",
     "p_corrected",
     "seeds",
+    "p_prompts",
+    "p_prompts_corrected",
+    "family",
 )
 EFFICIENCY_COLUMNS = (
     "backbone",
@@ -111,31 +137,79 @@ class Kind:
     """How tables of one kind are made: `maker` is "module:function" below ept.results.tables.
 
     It is imported when a table is made, because `efficiency` needs torch. A row may hold more than the CSV's `columns`.
+    `caption` says what the report's reader sees.
     """
 
     columns: tuple[str, ...]
     maker: str
+    caption: str
 
     def make(self, experiment: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
-        """The rows, and the form in which people read them. Raises InputError where a record is missing or not of this
-        configuration.
+        """The rows, and the form in which people read them.
+
+        Raises InputError where a record is missing or not of this configuration.
         """
         module, function = self.maker.split(":")
         return getattr(importlib.import_module(f"ept.results.tables.{module}"), function)(experiment, packs)
 
 
-SCORES = Kind(SCORES_COLUMNS, "scores:make_table")
+_SCORES = (
+    "mean and standard deviation over seeds in percent, 95 % intervals over seeds and test examples, and the majority "
+    "baseline"
+)
+SCORES = Kind(SCORES_COLUMNS, "scores:make_table", f"Test scores: {_SCORES}.")
 KINDS = {
-    ABLATION: Kind(ABLATION_COLUMNS, "scores:make_table"),
-    COMPARISON: Kind(COMPARISON_COLUMNS, "comparison:make_table"),
-    SIGNIFICANCE: Kind(SIGNIFICANCE_COLUMNS, "significance:make_table"),
-    EFFICIENCY: Kind(EFFICIENCY_COLUMNS, "efficiency:make_table"),
-    LEARNING_RATES: Kind(LEARNING_RATES_COLUMNS, "learning_rates:make_table"),
-    TRANSFER: Kind(TRANSFER_COLUMNS, "transfer:make_table"),
-    TRANSFER_GAINS: Kind(TRANSFER_COLUMNS, "transfer:make_gains_table"),
+    ABLATION: Kind(
+        ABLATION_COLUMNS, "scores:make_table", f"Test scores of variants of EPT trained on full data: {_SCORES}."
+    ),
+    COMPARISON: Kind(
+        COMPARISON_COLUMNS,
+        "comparison:make_table",
+        "Full-data test scores next to published ones, and how the runs differ.",
+    ),
+    SIGNIFICANCE: Kind(
+        SIGNIFICANCE_COLUMNS,
+        "significance:make_table",
+        "Paired tests over seeds and test examples between EPT and each other method, with p-values corrected for many "
+        "comparisons.",
+    ),
+    EFFICIENCY: Kind(
+        EFFICIENCY_COLUMNS,
+        "efficiency:make_table",
+        "Training time, memory, parameters, and the time of one prediction at equal length, by method. Times depend on "
+        "the machine and on what else it did.",
+    ),
+    LEARNING_RATES: Kind(
+        LEARNING_RATES_COLUMNS,
+        "learning_rates:make_table",
+        "Best validation score of every combination of learning rates that was tried on full data: mean and standard "
+        "deviation over seeds in percent.",
+    ),
+    TRANSFER: Kind(
+        TRANSFER_COLUMNS,
+        "transfer:make_table",
+        "What each source prompt brings on each target task over a start from scratch, in points with 95 % intervals.",
+    ),
+    TRANSFER_GAINS: Kind(
+        TRANSFER_COLUMNS,
+        "transfer:make_gains_table",
+        "What a start from a source prompt brings over a start from scratch, in points with 95 % intervals, and where "
+        "it hurts.",
+    ),
 }
 
 
 def kind_of(table: str) -> Kind:
     """What a table is; one without a kind of its own (the main table and the few-shot ones) has scores of methods."""
     return KINDS.get(table, SCORES)
+
+
+def caption_of(table: str) -> str:
+    """The caption of a table in the report."""
+    caption = kind_of(table).caption
+    k = table.removeprefix(few_shot_table(""))
+    if table == MAIN:
+        caption = f"Full data. {caption}"
+    elif k != table:
+        caption = f"{k} training examples. {caption}"
+    return f"{caption} The tasks are those of the configuration (docs/tasks.md)."

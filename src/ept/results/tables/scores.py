@@ -1,33 +1,44 @@
 """Scores of methods and of variants of EPT: rows with intervals, and averages over tasks."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ept.methods.registry import METHODS
+from ept.methods.registry import METHODS, SUBJECT
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
-from ept.results.records import PackResult, collect
-from ept.results.render import Cell, Layout
-from ept.results.statistics import Sample, averaged_tasks, estimate, group, mark_not_separated, metric_sample
+from ept.results.records import PackResult, collect, software
+from ept.results.render import MARKS, Cell, Layout
+from ept.results.statistics import (
+    LEAST_SEEDS,
+    LEVEL,
+    Sample,
+    averaged_tasks,
+    distinct_averages,
+    estimate,
+    group,
+    mark_not_separated,
+    metric_sample,
+)
 from ept.tasks.registry import get_task
 
 
 def make_table(_: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
     """The rows of the main table, of a few-shot one or of the ablations, and the papers' form."""
-    rows = table_rows(collect(packs))
+    results = collect(packs)
+    rows = table_rows(results)
     mark_not_separated(rows)
-    return rows, scores_layout(rows)
+    return rows, scores_layout(rows, table_notes(results))
 
 
 def table_rows(results: list[PackResult]) -> list[dict]:
     """One row a method, variant, start, task and metric, then the averages over tasks. Scores in percent.
 
-    Beside its columns a row holds `variant`, its name in the table `ablation`; `diverged`, the number of its runs that
-    count as the majority baseline; `samples`, from which it is estimated, and `trainings`, the hashes of their packs,
-    one a task.
+    Besides its columns a row holds `variant`, its name in the table `ablation`; `diverged`, the number of its runs that
+    count as the majority baseline; `tasks`, which it is estimated from; `samples`, one a task; and `trainings`, the
+    hashes of their packs.
     """
     rows = []
     for members in group(results):
@@ -45,48 +56,58 @@ def table_rows(results: list[PackResult]) -> list[dict]:
 
 
 def _row(result: PackResult, metric: str, sample: Sample) -> dict:
-    record = result.record
     return {
-        **_common([result], [sample]),
+        **_common([result], [sample], [metric]),
         "task": result.pack.task,
-        "source": record["source"],
+        "source": result.record["source"],
         "metric": metric,
-        "diverged": result.diverged,
-        "majority_baseline": record["majority_baseline"][metric],
     }
 
 
 def _average_row(name: str, results: list[PackResult], samples: list[Sample]) -> dict:
     """The average over the first metrics of the tasks of GLUE, of SuperGLUE or of both."""
-    records = [result.record for result in results]
     firsts = [get_task(result.pack.task).metrics[0] for result in results]
-    baselines = [record["majority_baseline"][metric] for record, metric in zip(records, firsts, strict=True)]
     return {
-        **_common(results, samples),
+        **_common(results, samples, firsts),
         "task": name,
         "source": results[0].start,
         "metric": "average",
-        "diverged": sum(result.diverged for result in results),
-        "majority_baseline": float(np.mean(baselines)),
-        "trained_parameters": max(record["trained_parameters"] for record in records),
-        "stored_parameters": max(record["stored_parameters"] for record in records),
     }
 
 
-def _common(results: Sequence[PackResult], samples: Sequence[Sample]) -> dict:
-    result = results[0]
+def _common(results: Sequence[PackResult], samples: Sequence[Sample], metrics: Sequence[str]) -> dict:
+    """What the rows of tasks and of averages have alike; `metrics` has one a task."""
+    first, records = results[0], [result.record for result in results]
+    each = list(zip(results, metrics, strict=True))
     return {
-        "backbone": result.record["backbone"],
-        "method": result.pack.method,
-        "variant": result.pack.variant.name,
-        "regime": result.pack.regime,
+        "backbone": first.record["backbone"],
+        "method": first.pack.method,
+        "variant": first.pack.variant.name,
+        "regime": first.pack.regime,
         **estimate_columns(samples),
-        "seeds": len(result.pack.seeds),
-        "trained_parameters": result.record["trained_parameters"],
-        "stored_parameters": result.record["stored_parameters"],
+        "seeds": len(first.pack.seeds),
+        "trained_parameters": max(record["trained_parameters"] for record in records),
+        "stored_parameters": max(record["stored_parameters"] for record in records),
+        "majority_baseline": _mean(
+            record["majority_baseline"][name] for record, name in zip(records, metrics, strict=True)
+        ),
+        "combinations": max(result.combinations for result in results),
+        "validation_labels": sum(record["validation_labels"] for record in records),
+        "open_mean": _mean(result.mean_score("test_open", metric) for result, metric in each),
+        "closed_mean": _mean(result.mean_score("test_closed", metric) for result, metric in each),
+        "invalid_share": _mean(result.invalid_share for result in results),
+        "diverged_sources": sum(len(record["diverged_sources"]) for record in records),
+        "diverged": sum(result.diverged for result in results),
+        "tasks": tuple(result.pack.task for result in results),
         "samples": samples,
         "trainings": tuple(result.pack.hash for result in results),
     }
+
+
+def _mean(values: Iterable[float]) -> float:
+    """The mean of the values that are known; NaN where none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def estimate_columns(samples: Sequence[Sample]) -> dict[str, float]:
@@ -98,15 +119,42 @@ def estimate_columns(samples: Sequence[Sample]) -> dict[str, float]:
 
 AVERAGE_TITLES = {"average_glue": "GLUE", "average_super_glue": "SuperGLUE", "average": "All"}
 METRIC_TITLES = {"accuracy": "acc.", "matthews": "Matthews", "pearson": "Pearson", "f1": "F1", "exact_match": "EM"}
-DIVERGED, NOT_SEPARATED = "†", "≈"
+# What follows the title of a method that can start from scratch too.
+FROM_SOURCE = " from source"
+DIVERGED, NOT_SEPARATED, FROM_DIVERGED = "†", "≈", "‡"
 SPREAD_NOTE = "Mean ± standard deviation over seeds, in percent."
+ONE_SEED_NOTE = "Scores of one seed, in percent."
 STORED_NOTE = "Parameters are those that are trained; stored are those that use needs."
-MARKS_NOTE = "Best in bold, second underlined."
-DIVERGED_NOTE = f"{DIVERGED} a run diverged; it counts as the majority baseline."
-NOT_SEPARATED_NOTE = (
-    f"{NOT_SEPARATED} not told from the best of its column by a paired test over seeds and test examples (5 % level, "
-    "Holm's correction within the column)."
+MARKS_NOTE = f"{MARKS}; nothing at or below the majority baseline is marked."
+INVALID_NOTE = (
+    "Invalid: the percentage of predictions that are no label (they count as wrong), over all tasks of the row."
 )
+DIVERGED_NOTE = f"{DIVERGED} a run diverged; it counts as the majority baseline."
+FROM_DIVERGED_NOTE = f"{FROM_DIVERGED} a source prompt that it could have started from diverged and was left out."
+NOT_SEPARATED_NOTE = (
+    f"{NOT_SEPARATED} not significantly different from the best of its column (paired test over seeds and test "
+    f"examples, {100 * LEVEL:.0f} % level, Holm-corrected for all pairs of rows of the column)."
+)
+UNTESTED_NOTE = f"With fewer than {LEAST_SEEDS} seeds nothing is tested: a missing {NOT_SEPARATED} means nothing."
+READING_NOTE = (
+    f"{METHODS[SUBJECT].title}: fusion and projection are our reading of the paper, which gives no equations for them "
+    "in the text that was available."
+)
+
+
+def table_notes(results: Sequence[PackResult]) -> list[str]:
+    """What a reader must know of the methods of a table, and of the versions of the software that made its runs."""
+    notes = reading_notes(result.pack.method for result in results)
+    found = list(dict.fromkeys(software(result.record) for result in results))
+    if len(found) > 1:
+        notes.append(f"The runs were made by different versions of the software: {'; '.join(found)}.")
+    return notes
+
+
+def reading_notes(methods: Iterable[str]) -> list[str]:
+    """The note on what is our reading of a paper, where one of the methods is such a reading."""
+    return [READING_NOTE] * any(METHODS[method].module == METHODS[SUBJECT].module for method in methods)
+
 
 # A task or an average, and a metric.
 Column = tuple[str, str]
@@ -123,8 +171,17 @@ class Score:
     @staticmethod
     def of(row: dict) -> "Score":
         """The score in a tidy row."""
-        signs = DIVERGED * (row["diverged"] > 0) + NOT_SEPARATED * row.get("not_separated", False)
-        return Score(row["mean"], row["std"], signs)
+        return Score(row["mean"], row["std"], Score.signs_of(row))
+
+    @staticmethod
+    def signs_of(row: dict) -> str:
+        """The signs behind the score of a tidy row."""
+        signs = {
+            DIVERGED: row["diverged"] > 0,
+            FROM_DIVERGED: row["diverged_sources"] > 0,
+            NOT_SEPARATED: row.get("not_separated", False),
+        }
+        return "".join(sign for sign, stands in signs.items() if stands)
 
     def cell(self, best: Sequence[float]) -> Cell:
         """In bold if it is the first of `best`, the two best means of its column as printed; underlined if the second.
@@ -140,7 +197,7 @@ class Score:
 class Line:
     """A row before it is laid out, with its trained `parameters` and, where they are known, the `stored` ones.
 
-    Lines that are not `ranked` take no part in the marks.
+    Lines that are not `ranked` take no part in the marks. `invalid` are the percentages of invalid predictions by task.
     """
 
     title: str
@@ -148,34 +205,78 @@ class Line:
     stored: int | None = None
     ranked: bool = True
     scores: dict[Column, Score] = field(default_factory=dict)
+    invalid: dict[str, float] = field(default_factory=dict)
 
 
-def scores_layout(rows: list[dict]) -> Layout:
+def scores_layout(rows: list[dict], notes: Sequence[str] = ()) -> Layout:
     """Lay out tidy rows below the majority baseline; of tasks with several metrics the first one is shown."""
     firsts: dict[str, Column] = {}
-    lines: dict[str, Line] = {"majority": Line("majority", None, ranked=False)}
+    majority = Line("majority", None, ranked=False)
+    lines: dict[str, Line] = {"majority": majority}
+    tasks = dict.fromkeys(task for row in rows for task in row["tasks"])
     for row in rows:
         column = (row["task"], row["metric"])
+        if row["task"] in AVERAGE_TITLES and row["task"] not in distinct_averages(tasks):
+            continue
         firsts.setdefault(row["task"], column)
         title, parameters = _row_title(row), (row["trained_parameters"], row["stored_parameters"])
         line = lines.setdefault(title, Line(title, *parameters))
         line.scores[column] = Score.of(row)
-        lines["majority"].scores[column] = Score(row["majority_baseline"])
-    notes = [SPREAD_NOTE, MARKS_NOTE]
-    notes += [NOT_SEPARATED_NOTE] * any(row.get("not_separated") for row in rows)
-    notes += [DIVERGED_NOTE] * any(row["diverged"] for row in rows)
-    return lay_out(sorted(firsts.values(), key=column_order), list(lines.values()), notes)
+        if row["task"] not in AVERAGE_TITLES:
+            line.invalid[row["task"]] = row["invalid_share"]
+        majority.scores[column] = Score(row["majority_baseline"])
+    marked = any(row.get("not_separated") for row in rows)
+    untested = any("not_separated" in row and row["seeds"] < LEAST_SEEDS for row in rows)
+    notes = [
+        *spread_notes(rows),
+        MARKS_NOTE,
+        *[NOT_SEPARATED_NOTE] * marked,
+        *[UNTESTED_NOTE] * untested,
+        *mark_notes(rows),
+        *notes,
+    ]
+    return lay_out(sorted(firsts.values(), key=column_order), list(lines.values()), notes, majority.scores)
 
 
-def lay_out(columns: list[Column], lines: list[Line], notes: list[str]) -> Layout:
-    """Lines with their parameters below the columns' titles, the two best ranked scores of a column marked.
+def spread_notes(rows: Sequence[dict]) -> list[str]:
+    """What a cell shows: with one seed there is no spread."""
+    return [ONE_SEED_NOTE if all(math.isnan(row["std"]) for row in rows) else SPREAD_NOTE]
 
-    A column has the stored parameters where those of a line are not the trained ones.
+
+def mark_notes(rows: Sequence[dict]) -> list[str]:
+    """What the signs behind scores mean, of those that occur."""
+    diverged, started = (any(row.get(name, 0) > 0 for row in rows) for name in ("diverged", "diverged_sources"))
+    return [DIVERGED_NOTE] * diverged + [FROM_DIVERGED_NOTE] * started
+
+
+def lay_out(
+    columns: list[Column], lines: list[Line], notes: Sequence[str], majority: Mapping[Column, Score] | None = None
+) -> Layout:
+    """Lay out lines with their parameters below the titles of the columns.
+
+    Args:
+        columns: The columns, in their order.
+        lines: The rows.
+        notes: What stands below the table.
+        majority: The scores of the majority baseline. The two best ranked scores of a column are marked if they are
+            above it.
+
+    Returns:
+        The table. It has a column of stored parameters if a line stores others than it trains, and one of invalid
+        predictions if there are any.
     """
     stored = any(line.stored not in (None, line.parameters) for line in lines)
-    best = {column: _two_best([line.scores[column] for line in lines if _ranked(line, column)]) for column in columns}
+    invalid = any(share > 0 for line in lines for share in line.invalid.values())
+    floor = majority or {}
+    best = {column: _two_best(lines, column, floor.get(column, Score(-math.inf))) for column in columns}
     return Layout(
-        head=["method", "parameters", *["stored"] * stored, *(column_title(*column) for column in columns)],
+        head=[
+            "method",
+            "parameters",
+            *["stored"] * stored,
+            *(column_title(*column) for column in columns),
+            *["invalid"] * invalid,
+        ],
         lines=[
             [
                 Cell(line.title),
@@ -185,24 +286,26 @@ def lay_out(columns: list[Column], lines: list[Line], notes: list[str]) -> Layou
                     line.scores[column].cell(best[column] if line.ranked else ()) if column in line.scores else Cell()
                     for column in columns
                 ),
+                *[_share(_mean(line.invalid.values()))] * invalid,
             ]
             for line in lines
         ],
-        notes=[*notes, *[STORED_NOTE] * stored],
+        notes=[*notes, *[STORED_NOTE] * stored, *[INVALID_NOTE] * invalid],
     )
+
+
+def _share(percentage: float) -> Cell:
+    return Cell("" if math.isnan(percentage) else f"{percentage:.1f}")
 
 
 def _count(parameters: int | None) -> Cell:
     return Cell("" if parameters is None else f"{parameters:,}")
 
 
-def _ranked(line: Line, column: Column) -> bool:
-    return line.ranked and column in line.scores
-
-
-def _two_best(scores: list[Score]) -> list[float]:
-    """Rounded as printed: what looks equal is marked alike."""
-    return sorted({round(score.mean, 1) for score in scores}, reverse=True)[:2]
+def _two_best(lines: Sequence[Line], column: Column, floor: Score) -> list[float]:
+    """The two best scores of a column above the floor, rounded as printed: what looks equal is marked alike."""
+    scores = {round(line.scores[column].mean, 1) for line in lines if line.ranked and column in line.scores}
+    return sorted((score for score in scores if score > round(floor.mean, 1)), reverse=True)[:2]
 
 
 def column_order(column: Column) -> tuple[int, int]:
@@ -225,4 +328,4 @@ def _row_title(row: dict) -> str:
         return row["variant"]
     title = METHODS[row["method"]].title
     started = row["source"] != "scratch" and METHODS[row["method"]].start == "optional"
-    return f"{title} from source" if started else title
+    return f"{title}{FROM_SOURCE}" if started else title

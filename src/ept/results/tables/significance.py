@@ -1,53 +1,72 @@
 """Paired tests between EPT and every other method, in every regime, per task and over tasks."""
 
 import itertools
+import math
 
-from ept.methods.registry import METHODS, SUBJECT
+from ept.methods.registry import METHODS, PRIMARY_RIVALS, SUBJECT
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
 from ept.results.records import PackResult, collect
 from ept.results.render import Cell, Layout, signed
 from ept.results.statistics import (
+    LEAST_SEEDS,
     LEVEL,
     Sample,
-    averaged_tasks,
+    distinct_averages,
     estimate,
     group,
     holm,
     metric_sample,
     paired_difference,
 )
-from ept.results.tables.scores import column_order, column_title
+from ept.results.tables.scores import column_order, column_title, table_notes
 from ept.tasks.registry import get_task
 
+PRIMARY, EXPLORATORY = "primary", "exploratory"
+PRIMARY_SIGN = "§"
 NOTES = (
-    "EPT minus the other method in points, paired by seed and test example.",
-    f"Bold: a paired test over seeds and test examples finds a difference (p < {LEVEL} after Holm's correction over "
-    "all tests of the regime, single tasks and averages apart).",
+    f"{METHODS[SUBJECT].title} minus the other method in points, with its 95 % interval and the corrected p value, "
+    "paired by seed and test example. Methods with different seeds are compared on the seeds that both have.",
+    f"Bold: p < {LEVEL} after Holm's correction within its family. Both families are those of one regime.",
+    f"{PRIMARY_SIGN} Primary family, named beforehand: {METHODS[SUBJECT].title} against "
+    f"{', '.join(METHODS[name].title for name in PRIMARY_RIVALS)} on the average over all tasks.",
+    f"All other tests ({METHODS[SUBJECT].title} against every other row, on every task and average) are one family, "
+    "which is exploratory.",
+    "Intervals and p values are about the methods: they allow for seeds and test examples. The columns p_prompts and "
+    "p_prompts_corrected of the CSV file are about these trained prompts alone: they allow for test examples only.",
+)
+UNTESTED_NOTE = (
+    f"With fewer than {LEAST_SEEDS} seeds in common no corrected p value is given: what differs between seeds cannot "
+    "be estimated."
 )
 # What every pack of a group shares: method and start.
 Contestant = tuple[str, str]
 
 
 def make_table(_: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
-    """A row a comparison, task and average, and comparisons as rows below tasks as columns."""
-    rows = significance_rows(collect(packs))
-    layout = significance_layout(rows)
+    """One row a comparison and task or average; readers get comparisons as rows and tasks as columns."""
+    results = collect(packs)
+    rows = significance_rows(results)
+    layout = significance_layout(rows, table_notes(results))
     # Small p values need more places than scores.
-    return [row | {name: f"{row[name]:.3g}" for name in ("p", "p_corrected")} for row in rows], layout
+    p_columns = ("p", "p_corrected", "p_prompts", "p_prompts_corrected")
+    return [row | {name: _printed(row[name]) for name in p_columns} for row in rows], layout
+
+
+def _printed(p: float) -> str:
+    return "" if p != p else f"{p:.3g}"
 
 
 def significance_rows(results: list[PackResult]) -> list[dict]:
-    """EPT (`method_a`) against others (`method_b`) on the first metric of each task, and on the averages.
+    """Compare EPT (`method_a`) with others (`method_b`) on the first metric of each task, and on the averages.
 
-    p values are corrected within a regime, those of single tasks and those of averages apart: averages repeat what the
-    tasks have shown.
+    p values are corrected within a regime by `family`: the primary tests, and all others.
     """
     rows = []
     for regime, groups in itertools.groupby(group(results), key=lambda members: members[0].pack.regime):
         members = {(part[0].pack.method, part[0].start): part for part in groups}
         samples = {contestant: _samples(part) for contestant, part in members.items()}
-        found = []
+        found: list[dict] = []
         for first, second in pairs(list(members)):
             for task, metric, tasks in _columns(samples[first]):
                 a, b = ([samples[contestant][name] for name in tasks] for contestant in (first, second))
@@ -57,17 +76,28 @@ def significance_rows(results: list[PackResult]) -> list[dict]:
                     | dict(zip(("method_a", "start_a", "method_b", "start_b"), first + second, strict=True))
                     | _test(a, b)
                 )
-        for is_average in (False, True):
-            family = [row for row in found if (row["metric"] == "average") == is_average]
-            for row, corrected in zip(family, holm([row["p"] for row in family]), strict=True):
-                row["p_corrected"] = float(corrected)
+        for row in found:
+            primary = row["method_b"] in PRIMARY_RIVALS and row["task"] == "average"
+            row["family"] = PRIMARY if primary else EXPLORATORY
+        for family in (PRIMARY, EXPLORATORY):
+            _correct([row for row in found if row["family"] == family])
         rows += found
     return rows
 
 
+def _correct(family: list[dict]) -> None:
+    """Set the corrected p values of a family of tests, of those with enough seeds."""
+    for name in ("p", "p_prompts"):
+        given = [row[name] if row["seeds"] >= LEAST_SEEDS else math.nan for row in family]
+        for row, p in zip(family, holm(given), strict=True):
+            row[f"{name}_corrected"] = float(p)
+
+
 def pairs(contestants: list[Contestant]) -> list[tuple[Contestant, Contestant]]:
-    """What is compared: EPT with every other method from the same start, or from the only one that the method has;
-    and EPT from a source with EPT from scratch.
+    """What is compared.
+
+    EPT with every other method from the same start, or from the only one that the method has; and EPT from a source
+    with EPT from scratch.
     """
     starts: dict[str, list[str]] = {}
     for method, start in contestants:
@@ -83,18 +113,14 @@ def pairs(contestants: list[Contestant]) -> list[tuple[Contestant, Contestant]]:
 
 
 def _samples(members: list[PackResult]) -> dict[str, Sample]:
-    """Of the first metric, by task."""
+    """The sample of the first metric by task."""
     return {result.pack.task: metric_sample(result, get_task(result.pack.task).metrics[0]) for result in members}
 
 
 def _columns(samples: dict[str, Sample]) -> list[tuple[str, str, list[str]]]:
-    """Each task and each average over several with its metric and the tasks in it.
-
-    The average over one task would be the same test again, in another family.
-    """
+    """Each task and each average with its metric and its tasks; an average that repeats another column is left out."""
     single = [(task, get_task(task).metrics[0], [task]) for task in samples]
-    averages = averaged_tasks(samples).items()
-    return single + [(name, "average", tasks) for name, tasks in averages if len(tasks) > 1]
+    return single + [(name, "average", tasks) for name, tasks in distinct_averages(samples).items()]
 
 
 def _test(a: list[Sample], b: list[Sample]) -> dict:
@@ -107,25 +133,34 @@ def _test(a: list[Sample], b: list[Sample]) -> dict:
         "ci_low": low,
         "ci_high": high,
         "p": difference.p,
-        "seeds": len(a[0].scores),
+        "p_prompts": paired_difference(a, b, examples_alone=True).p,
+        "seeds": difference.seeds,
     }
 
 
-def significance_layout(rows: list[dict]) -> Layout:
+def significance_layout(rows: list[dict], notes: list[str]) -> Layout:
     """A line a comparison, differences that a test finds in bold."""
     columns = sorted(dict.fromkeys((row["task"], row["metric"]) for row in rows), key=column_order)
     lines: dict[tuple[str, str], dict] = {}
     for row in rows:
-        line = lines.setdefault((row["regime"], _title(row)), {})
-        line[row["task"], row["metric"]] = Cell(signed(row["difference"]), bold=row["p_corrected"] < LEVEL)
+        lines.setdefault((row["regime"], _title(row)), {})[row["task"], row["metric"]] = _cell(row)
+    untested = any(row["p_corrected"] != row["p_corrected"] for row in rows)
     return Layout(
         head=["regime", "comparison", *(column_title(*column) for column in columns)],
         lines=[
             [Cell(regime), Cell(title), *(line.get(column, Cell()) for column in columns)]
             for (regime, title), line in lines.items()
         ],
-        notes=NOTES,
+        notes=[*NOTES, *[UNTESTED_NOTE] * untested, *notes],
     )
+
+
+def _cell(row: dict) -> Cell:
+    text = f"{signed(row['difference'])} ({signed(row['ci_low'])} to {signed(row['ci_high'])})"
+    p = row["p_corrected"]
+    if p == p:
+        text += ", p < 0.001" if p < 0.001 else f", p = {p:.2g}"
+    return Cell(text, bold=p < LEVEL, signs=PRIMARY_SIGN * (row["family"] == PRIMARY))
 
 
 def _title(row: dict) -> str:

@@ -1,4 +1,4 @@
-"""What source prompts bring: every start from a source beside the start from scratch, and where transfer hurts."""
+"""What source prompts bring: every start from a source against the start from scratch, and where transfer hurts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ept.plan.tables import Transfer, asked_for, found_in
 from ept.results.records import PackResult, collect, selection_scores
 from ept.results.render import Cell, Layout, signed
 from ept.results.statistics import paired_difference
-from ept.results.tables.scores import column_title, table_rows
+from ept.results.tables.scores import Score, column_title, mark_notes, reading_notes, table_rows
 from ept.tasks.registry import get_task
 
 # What a row's `choice` says of its source: whether the protocol takes it for this target. All source tasks are one
@@ -21,10 +21,10 @@ HELPS, HURTS, OPEN = "helps", "hurts", "open"
 SIGNS = {HELPS: "↑", HURTS: "↓"}
 GAIN_NOTE = (
     f"Gain over the start from scratch, in percentage points (mean over seeds). {SIGNS[HELPS]} and {SIGNS[HURTS]}: the "
-    "95 % interval of the gain, paired by seed and test example, lies above or below 0. These intervals are not "
-    "corrected for many comparisons: of twenty gains that are nothing one is expected to be marked."
+    "95 % interval of the gain, paired by seed and test example, lies above or below 0. These marks are exploratory: "
+    "the intervals are not corrected for many comparisons, so up to one of twenty gains of 0 is marked by chance."
 )
-SEED_NOTE = "All seeds share one source prompt, trained with one seed: the intervals hold for this source prompt."
+SEED_NOTE = "All seeds share one source prompt, trained with one seed: the intervals are about this source prompt."
 # How that is printed: which tasks these are depends on the target.
 ALL_TITLE = "all others"
 MATRIX_NOTE = "Bold: the source that the protocol chooses. A target's own task is never its source (—)."
@@ -33,13 +33,13 @@ MATRIX_NOTE = "Bold: the source that the protocol chooses. A target's own task i
 def make_table(experiment: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
     """The rows of every source task to every target task, and sources by targets."""
     rows = rows_of(experiment, asked_for(experiment), packs)
-    return rows, matrix_layout(rows)
+    return rows, matrix_layout(rows, reading_notes(pack.method for pack in packs))
 
 
 def make_gains_table(experiment: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
     """One row a start from a source and metric, and the gains with sentences on where transfer helps and hurts."""
     rows = rows_of(experiment, found_in(experiment, packs), packs)
-    return rows, gains_layout(rows)
+    return rows, gains_layout(rows, reading_notes(pack.method for pack in packs))
 
 
 def rows_of(experiment: Experiment, transfers: list[Transfer], packs: list[Pack]) -> list[dict]:
@@ -67,10 +67,12 @@ def _score_rows(result: PackResult) -> dict[str, dict]:
 
 
 def transfer_rows(scratch: _Scored, started: list[_Scored], sources: Sequence[str] = ()) -> list[dict]:
-    """One row a source and metric. Where every one of `sources` was tried, an empty one at its place among them stands
-    for the target's own task, which is never its source.
+    """One row a source and metric.
 
-    Beside the columns of a table of scores a row holds `scratch_mean`, the mean score of the start from scratch; `gain`
+    Where every one of `sources` was tried, an empty one at its place among them stands for the target's own task, which
+    is never its source.
+
+    Besides the columns of a table of scores a row holds `scratch_mean`, the mean of the start from scratch; `gain`
     over it with its 95 % interval, paired by seed and test example; `effect`, whether that interval is above or below
     0; `selection_score`, by which the source is chosen before any training (`chosen_by`: the lowest loss or the largest
     similarity); and `choice`.
@@ -129,15 +131,15 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def matrix_layout(rows: list[dict]) -> Layout:
+def matrix_layout(rows: list[dict], notes: Sequence[str] = ()) -> Layout:
     """Sources as rows, targets as columns, for each method and regime."""
-    return _layout(rows, source_name, _matrix_cell, [GAIN_NOTE, MATRIX_NOTE, SEED_NOTE])
+    return _layout(rows, source_name, _matrix_cell, [GAIN_NOTE, MATRIX_NOTE, SEED_NOTE, *mark_notes(rows), *notes])
 
 
-def gains_layout(rows: list[dict]) -> Layout:
+def gains_layout(rows: list[dict], notes: Sequence[str] = ()) -> Layout:
     """Methods and regimes as rows, targets as columns; the source stands behind each gain."""
-    notes = [GAIN_NOTE, *(sentence(rows, effect) for effect in (HURTS, HELPS)), lower_means(rows), SEED_NOTE]
-    return _layout(rows, lambda row: "", _gain_cell, notes)
+    sentences = [*(sentence(rows, effect) for effect in (HURTS, HELPS)), lower_means(rows)]
+    return _layout(rows, lambda _: "", _gain_cell, [GAIN_NOTE, *sentences, SEED_NOTE, *mark_notes(rows), *notes])
 
 
 def _layout(
@@ -204,8 +206,12 @@ def _task_title(task: str) -> str:
 def _matrix_cell(row: dict) -> Cell:
     if row["choice"] == OWN:
         return Cell("—")
-    return Cell(signed(row["gain"]), bold=row["choice"] == CHOSEN, signs=SIGNS.get(row["effect"], ""))
+    return Cell(signed(row["gain"]), bold=row["choice"] == CHOSEN, signs=_signs(row))
 
 
 def _gain_cell(row: dict) -> Cell:
-    return Cell(f"{signed(row['gain'])} ({source_name(row)})", signs=SIGNS.get(row["effect"], ""))
+    return Cell(f"{signed(row['gain'])} ({source_name(row)})", signs=_signs(row))
+
+
+def _signs(row: dict) -> str:
+    return SIGNS.get(row["effect"], "") + Score.signs_of(row)
