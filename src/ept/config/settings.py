@@ -56,7 +56,7 @@ class TrainingSettings:
     """How many runs share one forward and backward pass; `auto` is measured once per machine and backbone. No gradient
     depends on it except for rounding. With a number, two clones on one machine give the same bits; `auto` may measure
     a different number in each."""
-    clip_norm: Annotated[float, Gt(0), Le(1e9)] = 1.0
+    clip_norm: Annotated[float, Gt(0), Le(1_000_000)] = 1.0
     """Largest gradient norm of one run's parameter group; larger gradients are scaled down to it."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Dropout inside the backbone while a method trains weights in it. Methods that train prompts, whose runs share a
@@ -106,7 +106,7 @@ class MptSettings:
 
     __pydantic_config__ = PYDANTIC
 
-    distillation_weight: Annotated[float, Ge(0), Le(1e6)] = 1.0
+    distillation_weight: Annotated[float, Ge(0), Le(1_000_000)] = 1.0
     """Weight of both distillation losses (logits, hidden states) next to the task loss; 0 means plain multitask
     training. The value is our choice [ours]."""
 
