@@ -90,3 +90,13 @@ def _check_collapsed(tensors: dict[str, Any], origin: str) -> None:
 def _summary(path: str | Path, kind: str, tensors: dict[str, Any]) -> str:
     sizes = ", ".join(f"{name} {' x '.join(map(str, tensor.shape))}" for name, tensor in tensors.items())
     return f"{path}: {kind}, {sizes}"
+
+
+def read_foreign(folder: str | Path) -> Any:
+    """The prompt in an adapter folder whose own configuration says which format it has, as a ForeignPrompt.
+
+    Raises InputError where the folder is not such an adapter.
+    """
+    from ept.exchange.read import format_of
+
+    return _module(format_of(Path(folder))).read(folder)

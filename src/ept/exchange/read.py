@@ -190,3 +190,11 @@ def _check_matrix(path: Path, name: str, tensor: Any) -> None:
     # Of the float32 that will be used: a larger number of float64 becomes infinite.
     if not tensor.float().isfinite().all():
         raise InputError(f"{path}: {name} holds NaN or infinity; take an adapter whose training did not diverge")
+
+
+def format_of(folder: Path) -> str:
+    """The format of an adapter folder by its peft_type. Raises InputError for another kind of adapter."""
+    found = _read_config(folder / CONFIG_FILE).get("peft_type")
+    if not isinstance(found, str) or found not in _FORMAT_OF:
+        raise InputError(f"{folder / CONFIG_FILE}: peft_type is {found!r}; only {' and '.join(_FORMAT_OF)} can be read")
+    return _FORMAT_OF[found]
