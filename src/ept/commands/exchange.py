@@ -1,9 +1,10 @@
 """Verbs that exchange prompts with other programs."""
 
 import argparse
+from pathlib import Path
 
 from ept.commands.options import Verbs
-from ept.exchange.formats import FORMATS
+from ept.exchange.formats import FORMATS, IMPORTS
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -11,12 +12,13 @@ def add_verbs(verbs: Verbs) -> None:
     verbs.group("exchange prompts with other programs")
     importing, exporting = verbs.add(import_prompt, "import"), verbs.add(export_prompt, "export")
     for exchange, source, target in (
-        (importing, "adapter folder", "prompt file"),
+        (importing, "adapter folder or hub:owner/name[@revision]", "prompt file"),
         (exporting, "prompt file", "folder"),
     ):
-        exchange.add_argument("--format", required=True, choices=FORMATS, help="the other program's format")
         exchange.add_argument("--from", dest="origin", required=True, help=f"the {source} to read")
         exchange.add_argument("--to", required=True, help=f"the new {target}")
+    importing.add_argument("--format", choices=IMPORTS, help="the other program's format (what the folder says)")
+    exporting.add_argument("--format", required=True, choices=FORMATS, help="the other program's format")
     importing.add_argument("--backbone-folder", help="check that the prompt fits the backbone in this folder")
     exporting.add_argument("--backbone", help="public name of the base model, for the folder's configuration")
 
@@ -24,7 +26,12 @@ def add_verbs(verbs: Verbs) -> None:
 def import_prompt(options: argparse.Namespace) -> None:
     """Make a prompt file from an adapter folder of another program (DePT's released code, PEFT)."""
     from ept.exchange.formats import import_prompt
+    from ept.exchange.read import format_of
 
+    if options.origin.startswith("hub:"):
+        _import_from_hub(options)
+        return
+    options.format = options.format or format_of(Path(options.origin))
     print("\n".join(import_prompt(options.format, options.origin, options.to, options.backbone_folder)))
 
 
@@ -33,3 +40,17 @@ def export_prompt(options: argparse.Namespace) -> None:
     from ept.exchange.formats import export_prompt
 
     print("\n".join(export_prompt(options.format, options.origin, options.to, options.backbone)))
+
+
+def _import_from_hub(options: argparse.Namespace) -> None:
+    """Write the prompt of a Hub repository as a prompt file."""
+    from ept.api.prompt import Prompt
+    from ept.errors import InputError
+    from ept.methods.prompt_file import save_prompt
+
+    repository, _, revision = options.origin.removeprefix("hub:").partition("@")
+    if Path(options.to).exists():
+        raise InputError(f"{options.to} exists already; name a new file with --to, or remove that one")
+    prompt = Prompt.from_pretrained(repository, revision=revision or None)
+    save_prompt(options.to, prompt.saved.tensors, prompt.saved.collapsed, prompt.metadata)
+    print(f"{options.to}: {prompt!r}")

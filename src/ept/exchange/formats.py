@@ -8,7 +8,8 @@ from typing import Any
 from ept.backbones.files import read_config
 from ept.errors import InputError, listed
 
-FORMATS = {"dept": "ept.exchange.dept", "peft": "ept.exchange.peft"}
+IMPORTS = {"dept": "ept.exchange.dept", "peft": "ept.exchange.peft"}
+FORMATS = IMPORTS | {"vllm": "ept.exchange.vllm"}
 
 
 def import_prompt(
