@@ -3,149 +3,102 @@
 import pyarrow as pa
 
 from bad_input.cases import cases
-from bad_input.spoil import a_folder, after, content, gone, published, settings, torn, two_columns_of_one_name
+from bad_input.spoil import (
+    a_folder,
+    after,
+    content,
+    gone,
+    moved,
+    published,
+    settings,
+    torn,
+    two_columns_of_one_name,
+)
 
 INVALID_UTF8 = pa.StringArray.from_buffers(
     6, pa.array([0, 1, 2, 4, 5, 6, 7], pa.int32()).buffers()[1], pa.py_buffer(b"ab\xff\xfecde")
 )
 IDX = [{"paragraph": n // 3, "question": n // 2, "answer": n} for n in range(6)]
+RTE, STSB, RECORD, SQUAD, MULTIRC = (f"fetch --task {name}" for name in ("rte", "stsb", "record", "squad", "multirc"))
+TRAIN_FILE = "published/glue/rte/train.parquet"
 CASES = {
-    "no column": (
-        published("rte", sentence2=None),
-        "fetch --task rte",
-        "train.parquet: column 'sentence2' .. name the",
-    ),
-    "no labels": (published("rte", "validation", label=None), "fetch --task rte", "validation.parquet: column 'label'"),
-    "column twice": (two_columns_of_one_name, "fetch --task rte", "train.parquet: .. 'label' .. 2 times; leave one"),
+    "no column": (published("rte", sentence2=None), RTE, "rte/train.parquet .. 'sentence2'"),
+    "no labels": (published("rte", "validation", label=None), RTE, "rte/validation.parquet .. 'label'"),
+    "column twice": (two_columns_of_one_name, RTE, "rte/train.parquet .. 'label' .. 2"),
     "label out of range": (
         published("rte", label=[0, 1, -1, 0, 5, 1]),
-        "fetch --task rte",
-        "train.parquet: the label in row 2 is -1, but rte's labels go from 0 to 1; correct it",
+        RTE,
+        "rte/train.parquet .. row 2 .. -1 .. 0 .. 1",
     ),
     "score out of range": (
         published("stsb", "validation", label=[0.0, 5.0, 5.1, 1.0, 1.0, 1.0]),
-        "fetch --task stsb",
-        "stsb/validation.parquet: the label in row 2 is 5.1, .. correct it",
+        STSB,
+        "stsb/validation.parquet .. row 2 .. 5.1",
     ),
-    "score not a number": (published("stsb", label=[float("nan")] * 6), "fetch --task stsb", "row 0 is nan .. correct"),
-    "label missing": (
-        published("rte", label=[0, 1, None] * 2),
-        "fetch --task rte",
-        "'label' has no value in row 2; label",
-    ),
-    "label as text": (
-        published("rte", label=["0", "1"] * 3),
-        "fetch --task rte",
-        "'label' holds string, .. convert it",
-    ),
-    "label as fraction": (
-        published("rte", label=[0.0, 1.0] * 3),
-        "fetch --task rte",
-        "'label' holds double, .. convert",
-    ),
+    "score not a number": (published("stsb", label=[float("nan")] * 6), STSB, "stsb/train.parquet .. row 0 .. nan"),
+    "label missing": (published("rte", label=[0, 1, None] * 2), RTE, "rte/train.parquet .. 'label' .. row 2"),
+    "label as text": (published("rte", label=["0", "1"] * 3), RTE, "rte/train.parquet .. 'label' .. string"),
+    "label as fraction": (published("rte", label=[0.0, 1.0] * 3), RTE, "rte/train.parquet .. 'label' .. double"),
     "text missing": (
         published("rte", sentence1=["a", "b", "c", "d", None, "f"]),
-        "fetch --task rte",
-        "train.parquet: column 'sentence1' has no value in row 4; fill it",
+        RTE,
+        "rte/train.parquet .. 'sentence1' .. row 4",
     ),
-    "bytes for text": (
-        published("rte", sentence1=[b"a"] * 6),
-        "fetch --task rte",
-        "'sentence1' holds binary, .. convert",
-    ),
-    "text not UTF-8": (
-        published("rte", sentence1=INVALID_UTF8),
-        "fetch --task rte",
-        "train.parquet: column 'sentence1' holds text that is not UTF-8 in row 2; write",
-    ),
+    "bytes for text": (published("rte", sentence1=[b"a"] * 6), RTE, "rte/train.parquet .. 'sentence1' .. binary"),
+    "text not UTF-8": (published("rte", sentence1=INVALID_UTF8), RTE, "train.parquet .. 'sentence1' .. UTF-8 .. row 2"),
     "no entity in a list": (
         published("record", entities=[["a"]] * 5 + [["a", None]]),
-        "fetch --task record",
-        "train.parquet: column 'entities' has a list with an empty place in row 5; fill it",
+        RECORD,
+        "record/train.parquet .. 'entities' .. row 5",
     ),
-    "no answers": (published("record", answers=[["a"], []] * 3), "fetch --task record", "no answer in row 1; give one"),
+    "no answers": (published("record", answers=[["a"], []] * 3), RECORD, "record/train.parquet .. 'answers' .. row 1"),
     "no answer in a list": (
         published("squad", answers=[{"text": ["a"]}, {"text": [None]}] * 3),
-        "fetch --task squad",
-        "train.parquet: column 'answers' has a list with an empty place in row 1; fill it",
+        SQUAD,
+        "plain_text/train.parquet .. 'answers' .. row 1",
+    ),
+    "a blank answer": (
+        published("squad", answers=[{"text": ["a"]}, {"text": ["a"]}, {"text": ["a", ""]}] * 2),
+        SQUAD,
+        "plain_text/train.parquet .. 'answers' .. row 2",
     ),
     "an idx twice": (
         published("multirc", idx=IDX[:5] + IDX[1:2]),
-        "fetch --task multirc",
-        "multirc/train.parquet: column 'idx' has the value of row 1 again in row 5; number",
+        MULTIRC,
+        "multirc/train.parquet .. 'idx' .. row 1 .. row 5",
     ),
     "no idx of a paragraph": (
-        published("multirc", idx=IDX[:5] + [{"paragraph": None, "question": 1, "answer": 1}]),
-        "fetch --task multirc",
-        "multirc/train.parquet: column 'idx' has no 'paragraph' in row 5; fill it",
+        published("multirc", idx=[*IDX[:5], {"paragraph": None, "question": 1, "answer": 1}]),
+        MULTIRC,
+        "multirc/train.parquet .. 'idx' .. 'paragraph' .. row 5",
     ),
-    "idx a number": (
-        published("multirc", idx=list(range(6))),
-        "fetch --task multirc",
-        "'idx' holds int64, .. convert it",
-    ),
+    "idx a number": (published("multirc", idx=list(range(6))), MULTIRC, "multirc/train.parquet .. 'idx' .. int64"),
     "idx without question": (
         published("multirc", idx=[{"paragraph": 1}] * 6),
-        "fetch --task multirc",
-        "column 'idx' lacks the field 'question' of multirc; add it",
+        MULTIRC,
+        "multirc/train.parquet .. 'idx' .. 'question'",
     ),
-    "no rows": (
-        published("rte", "validation", rows=0),
-        "fetch --task rte",
-        "validation.parquet: the split has no rows; put",
+    "no rows": (published("rte", "validation", rows=0), RTE, "rte/validation.parquet"),
+    "half a file": (torn(TRAIN_FILE), RTE, TRAIN_FILE),
+    "half a file, checked": (torn("published/glue/sst2/train.parquet"), "check", "published/glue/sst2/train.parquet"),
+    "pages of zeros": (content(TRAIN_FILE, lambda whole: whole[:4] + bytes(400) + whole[404:]), RTE, TRAIN_FILE),
+    "no Parquet": (content(TRAIN_FILE, "a,b\n1,2\n"), RTE, TRAIN_FILE),
+    "empty Parquet": (content(TRAIN_FILE, ""), RTE, TRAIN_FILE),
+    "Parquet in words": (content(TRAIN_FILE, b"PAR1" + b"x" * 64 + b"\x20\0\0\0PAR1"), RTE, TRAIN_FILE),
+    "no file": (gone(TRAIN_FILE), RTE, TRAIN_FILE),
+    "a shard missing": (
+        after(
+            moved(TRAIN_FILE, "published/glue/rte/train-00000-of-00002.parquet"),
+            settings(data__path="published"),
+        ),
+        RTE,
+        "published/glue/rte .. train-*-of-*.parquet",
     ),
-    "torn Parquet": (
-        torn("published/glue/rte/train.parquet"),
-        "fetch --task rte",
-        "rte/train.parquet: .. copy it again",
-    ),
-    "torn pages": (
-        content("published/glue/rte/train.parquet", lambda whole: whole[:4] + bytes(400) + whole[404:]),
-        "fetch --task rte",
-        "rte/train.parquet: this is not a whole Parquet file .. make it again",
-    ),
-    "no Parquet": (
-        content("published/glue/rte/train.parquet", "a,b\n1,2\n"),
-        "fetch --task rte",
-        "rte/train.parquet: this",
-    ),
-    "empty Parquet": (
-        content("published/glue/rte/train.parquet", ""),
-        "fetch --task rte",
-        "rte/train.parquet: .. copy it",
-    ),
-    "Parquet in words": (
-        content("published/glue/rte/train.parquet", b"PAR1" + b"x" * 64 + b"\x20\0\0\0PAR1"),
-        "fetch --task rte",
-        "rte/train.parquet: this is not a whole Parquet file .. make it again",
-    ),
-    "no file": (
-        gone("published/glue/rte/train.parquet"),
-        "fetch --task rte",
-        "rte/train.parquet: there is no .. put rte's",
-    ),
-    "a folder as file": (
-        a_folder("published/glue/rte/train.parquet"),
-        "fetch --task rte",
-        "rte/train.parquet: .. put rte's",
-    ),
-    "no folder of a task": (
-        settings(),
-        "fetch --task cola",
-        "published/glue/cola: there is no such folder; put cola's",
-    ),
-    "no folder of data": (settings(data__path="elsewhere"), "fetch --task rte", "elsewhere: .. correct data.path"),
-    "a file as folder": (settings(data__path="config.yaml"), "fetch --task rte", "config.yaml: .. correct data.path"),
-    "a file where data go": (
-        after(gone("data"), content("data", "")),
-        "fetch --task rte",
-        "data/raw .. Not a directory; mend that path",
-    ),
-    "checked with torn data": (
-        torn("published/glue/sst2/train.parquet"),
-        "check",
-        "sst2/train.parquet: .. copy it again",
-    ),
+    "a folder as file": (a_folder(TRAIN_FILE), RTE, TRAIN_FILE),
+    "no folder of a task": (settings(), "fetch --task cola", "published/glue/cola"),
+    "no folder of data": (settings(data__path="elsewhere"), RTE, "elsewhere .. data.path"),
+    "a file as folder": (settings(data__path="config.yaml"), RTE, "config.yaml .. data.path"),
+    "a file where data go": (after(gone("data"), content("data", "")), RTE, "data/raw"),
 }
 
 

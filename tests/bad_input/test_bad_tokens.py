@@ -1,80 +1,60 @@
 """Bad splits, tokenizers and tokenized files, as `ept tokenize` and `ept train` find them."""
 
-from bad_input.cases import TRAIN, TRAIN_FEW, cases
+from bad_input.cases import TRAIN_FEW, cases
 from bad_input.spoil import after, content, gone, prepared, published, settings, tokenizer, torn
 from ept.cli import main
 
 WSC_WITHOUT_SPAN = ["Eve"] * 5 + ["Zoe"]
-TRAIN_ARROW = "data/tokenized/tiny/rte/*/train.arrow"
-FETCH_WSC = ["fetch", "--config", "config.yaml", "--task", "wsc"]
+TRAIN_ARROW, TRAIN_RAW = "data/tokenized/tiny/rte/*/train.arrow", "data/raw/*/rte/train.parquet"
+
+
+def fetched(name, *arguments, **columns):
+    """A task's published splits after changes, fetched."""
+    return after(
+        published(name, *arguments, **columns), lambda: main(f"fetch --config config.yaml --task {name}".split())
+    )
+
+
+# More than the backbone's vocabulary; the tests' rows are written with the last of them.
+EVERY_WORD = " ".join([*map(str, range(40)), "sentence1:", "Ann"])
+RTE, WSC, SST2, RECORD = (f"tokenize --task {name}" for name in ("rte", "wsc", "sst2", "record"))
 CASES = {
-    "not fetched": (gone("data/raw"), "tokenize --task rte", "rte: there is no such folder; .. `ept fetch --task rte`"),
-    "a split not fetched": (
-        gone("data/raw/*/rte/train.parquet"),
-        "tokenize --task rte",
-        "rte/train.parquet: there is no",
-    ),
-    "torn after fetching": (torn("data/raw/*/rte/train.parquet"), "tokenize --task rte", "rte/train.parquet: .. again"),
+    "not fetched": (gone("data/raw"), RTE, "data/raw .. rte .. `ept fetch --task rte`"),
+    "a split not fetched": (gone(TRAIN_RAW), RTE, "rte/train.parquet"),
+    "no manifest": (gone("data/raw/*/rte/manifest.json"), RTE, "rte/manifest.json .. `ept fetch --task rte`"),
+    "another manifest": (content("data/raw/*/rte/manifest.json", "[1]"), RTE, "rte/manifest.json"),
+    "half a file": (torn(TRAIN_RAW), RTE, "rte/train.parquet"),
+    "half a file more": (content(TRAIN_RAW, lambda whole: whole + whole[:100]), RTE, "rte/train.parquet"),
     "span nowhere": (
-        after(published("wsc", "validation", span1_text=WSC_WITHOUT_SPAN), lambda: main(FETCH_WSC)),
-        "tokenize --task wsc",
-        "wsc, validation split, row 5: the span 'Zoe' begins at no word .. correct span and index",
+        fetched("wsc", "validation", span1_text=WSC_WITHOUT_SPAN),
+        WSC,
+        "wsc .. validation .. row 5 .. 'Zoe'",
     ),
-    "half a row": (
-        after(published("wsc", "validation", rows=1), lambda: main(FETCH_WSC)),
-        "tokenize --task wsc",
-        "wsc: the published splits have too few rows for a validation split; use larger ones",
+    "no placeholder": (
+        fetched("record", query=["@placeholder is here"] * 4 + ["nobody is here", "@placeholder"]),
+        RECORD,
+        "record .. train .. row 4 .. 'nobody is here' .. @placeholder",
     ),
-    "nothing to carve": (
-        after(published("sst2", rows=3), lambda: main(["fetch", "--config", "config.yaml", "--task", "sst2"])),
-        "tokenize --task sst2",
-        "sst2: the published splits have too few rows for a validation split; use larger ones",
-    ),
-    "no </s>": (tokenizer(drop="</s>"), "tokenize --task rte", "model: the tokenizer does not know </s>; use"),
-    "no <pad>": (tokenizer(drop="<pad>"), "tokenize --task rte", "model: the tokenizer does not know <pad>; use"),
-    "no piece for the unknown": (
-        tokenizer(drop="<unk>"),
-        "tokenize --task rte",
-        "model: the tokenizer cannot encode .. copy the model's again",
-    ),
-    "torn tokenizer": (
-        torn("model/tokenizer.json"),
-        "tokenize --task rte",
-        "tokenizer.json: .. copy the model's again",
-    ),
-    "other tokenizer": (
-        content("model/tokenizer.json", "{}"),
-        "tokenize --task rte",
-        "tokenizer.json: .. copy the model's",
-    ),
-    "no tokenizer": (
-        gone("model/tokenizer.json"),
-        "tokenize --task rte",
-        "tokenizer.json is missing; a backbone folder",
-    ),
-    "tokens absent": (gone("data/tokenized"), TRAIN, "train.arrow: there is no such file; make it with `ept tokenize`"),
-    "tokens torn": (
-        torn(TRAIN_ARROW),
-        TRAIN,
-        "train.arrow: this is not a whole Arrow file; remove it and make it again",
-    ),
-    "tokens half": (torn(TRAIN_ARROW, 40), TRAIN, "train.arrow: this is not a whole Arrow file; remove it"),
-    "tokens empty": (content(TRAIN_ARROW, ""), TRAIN, "train.arrow: this is not a whole Arrow file; remove it"),
+    "half a row": (fetched("wsc", "validation", rows=1), WSC, "wsc .. validation"),
+    "nothing to carve": (fetched("sst2", rows=3), SST2, "sst2 .. validation"),
+    "no </s>": (tokenizer(drop="</s>"), RTE, "model .. </s>"),
+    "no <pad>": (tokenizer(drop="<pad>"), RTE, "model .. <pad>"),
+    "no piece for the unknown": (tokenizer(drop="<unk>"), RTE, "model .. tokenizer"),
+    "half a tokenizer": (torn("model/tokenizer.json"), RTE, "model/tokenizer.json"),
+    "other tokenizer": (content("model/tokenizer.json", "{}"), RTE, "model/tokenizer.json"),
+    "no tokenizer": (gone("model/tokenizer.json"), RTE, "tokenizer.json"),
+    "more pieces than embeddings": (tokenizer(EVERY_WORD), RTE, "vocab_size"),
+    "tokens absent": (gone("data/tokenized"), TRAIN_FEW, "train.arrow .. `ept tokenize`"),
+    "tokens without their end": (torn(TRAIN_ARROW), TRAIN_FEW, "train.arrow"),
+    "half the tokens": (torn(TRAIN_ARROW, 40), TRAIN_FEW, "train.arrow"),
+    "tokens empty": (content(TRAIN_ARROW, ""), TRAIN_FEW, "train.arrow"),
     "tokens of another program": (
         content(TRAIN_ARROW, lambda whole: whole.replace(b"fingerprint", b"fingerpaint")),
-        TRAIN,
-        "train.arrow: this file was not written by `ept tokenize`; remove it and make it again",
-    ),
-    "too few examples": (
-        settings(),
-        "train --method pt --task rte --regime k40",
-        "train.arrow: k = 40 needs 20 examples of class 0, but there are 3; choose a smaller k",
-    ),
-    "a class absent": (
-        prepared("rte", label=[0] * 6),
         TRAIN_FEW,
-        "train.arrow: the training split has no example of class 1, so k = 4 cannot be balanced; add some",
+        "train.arrow .. `ept tokenize`",
     ),
+    "too few examples": (settings(), "train --method pt --task rte --regime k40", "k = 40 .. 20 .. class 0 .. 3"),
+    "a class absent": (prepared("rte", label=[0] * 6), TRAIN_FEW, "class 1 .. k = 4"),
 }
 
 
