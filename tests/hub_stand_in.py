@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -31,6 +32,9 @@ class Hub(ThreadingHTTPServer):
         """File -> what is sent in place of the content that is declared."""
         self.lost: set[str] = set()
         """Files that are listed and not there."""
+        self.stalls: set[str] = set()
+        """Files of which only the first byte is sent; `stalled` is set then, and nothing more comes."""
+        self.stalled = threading.Event()
         self.requests: list[str] = []
         """Method and path of every request, with its Range where it has one."""
 
@@ -108,11 +112,14 @@ class _Handler(BaseHTTPRequestHandler):
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         end = len(content)
+        if self.command == "GET" and name in hub.stalls:
+            self._send(200, content, headers, sent=1, stall=True)
+            return
         if self.command == "GET" and hub.breaks.get(name):
             end = hub.breaks[name].pop(0)
         self._send(206 if start else 200, content[start:], headers, sent=max(0, end - start))
 
-    def _send(self, status, content=b"", headers=None, code="", sent=None):
+    def _send(self, status, content=b"", headers=None, code="", sent=None, stall=False):
         self.send_response(status)
         headers = {**(headers or {}), "Content-Length": str(len(content))}
         for key, value in (headers | ({"X-Error-Code": code} if code else {})).items():
@@ -120,6 +127,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(content[:sent])
+        if stall:
+            self.wfile.flush()
+            self.server.stalled.set()
+            time.sleep(60)
         if sent is not None and sent < len(content):
             self.close_connection = True
 

@@ -20,12 +20,13 @@ from ept.errors import InputError
 
 # The key in settings.json under which the SHA-256 of files that were written with it stand by their names.
 DIGESTS = "sha256"
-# errno values, and the words of Rust, Arrow and C++, which give no number.
-_NO_SPACE = {
+# By errno, why nothing more can be written.
+NO_SPACE = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
     errno.EFBIG: "the file would exceed the limit on file sizes (`ulimit -f`); raise it and run the same command again",
 }
+# Rust, Arrow and C++ say it in words.
 _NO_SPACE_TEXT = re.compile(r"os error (\d+)\b|(No space left on device)|(Disk quota exceeded)|(File too large)")
 
 
@@ -143,9 +144,9 @@ def _no_space(error: Exception) -> str | None:
     """Why nothing more can be written, and the remedy; None for any other error."""
     number = getattr(error, "errno", None)
     if number is None and (found := _NO_SPACE_TEXT.search(str(error))):
-        by_words = dict(zip(found.groups()[1:], _NO_SPACE, strict=True))
+        by_words = dict(zip(found.groups()[1:], NO_SPACE, strict=True))
         number = int(found[1]) if found[1] else by_words.get(found[0])
-    return _NO_SPACE.get(number) if number is not None else None
+    return NO_SPACE.get(number) if number is not None else None
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -111,8 +111,17 @@ def test_a_gguf_file_becomes_a_backbone_folder(tmp_path):
     backbone = load_backbone(tmp_path / "model")
     torch.testing.assert_close(backbone.embedding, tensors["token_embd.weight"])
     assert (backbone.eos_id, load_pieces(tmp_path / "model").end_id) == (END, END)
-    with pytest.raises(InputError, match="model exists already; name a new folder"):
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()} == {_mode_of_new_files(tmp_path)}
+    before = {path: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    with pytest.raises(InputError) as caught:
         convert_gguf(tmp_path / "tiny.gguf", tmp_path / "model")
+    assert str(tmp_path / "model") in str(caught.value)
+    assert {path: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
+
+
+def _mode_of_new_files(folder):
+    (folder / "any").touch()
+    return (folder / "any").stat().st_mode & 0o777
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"zip"])

@@ -1,19 +1,22 @@
-"""Make safetensors of weights that are published in torch's own format alone (many T5 v1.1 and mT5)."""
+"""Make safetensors of weights in other formats: torch's own (many T5 v1.1 and mT5) and GGUF."""
 
 import importlib.util
+import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ept.backbones.files import INDEX_FILE, SINGLE_FILE, read_config, shards
-from ept.errors import InputError
+from ept.errors import InputError, reason_of
 from ept.files import write_folder_atomically
 
 BIN_FILE = "pytorch_model.bin"
 BIN_INDEX_FILE = "pytorch_model.bin.index.json"
+SHARD_SIZE = "5GB"
 
 
 def bin_files(folder: Path) -> list[Path]:
@@ -26,70 +29,93 @@ def bin_files(folder: Path) -> list[Path]:
 
 
 def convert_weights(folder: str | Path) -> None:
-    """Write the tensors of a folder's .bin files as safetensors beside them, shards of at most 5 GB with an index.
+    """Write the tensors of a folder's .bin files as safetensors next to them: all files, or none.
 
-    They are read with weights_only=True: nothing in them is run. Tensors that share memory (tied embeddings) are
-    written once. Needs memory for all weights where a file has the format of torch before 1.6. Raises InputError for
-    missing files, for safetensors that are there already, and for a file that holds anything but tensors.
+    Shards have at most 5 GB and an index. Files are read with weights_only=True: no code in them runs. Tensors that
+    share memory (tied embeddings) are written once. A file in the format of torch before 1.6 is held in memory whole.
+
+    Raises:
+        InputError: For missing files, for safetensors that exist already, for a file that holds anything but tensors,
+            and where the disk is full.
     """
-    import torch
     from huggingface_hub import save_torch_state_dict
 
     folder = Path(folder)
     for name in (SINGLE_FILE, INDEX_FILE):
         if (folder / name).exists():
-            raise InputError(f"{folder / name} is there already; the folder needs no conversion")
-    tensors: dict[str, torch.Tensor] = {}
+            raise InputError(f"{folder / name} exists already; the folder needs no conversion")
+    tensors: dict[str, Tensor] = {}
     for path in bin_files(folder):
         try:
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        except Exception as error:  # the unpickler raises whatever a torn file leads it to
-            reason = str(error).strip().split("\n")[0]
-            raise InputError(f"{path} cannot be read as tensors alone ({reason}); fetch it again") from error
-        if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-            raise InputError(
-                f"{path} holds something else than tensors by name; use the weights of a transformers model"
-            )
+        except Exception as error:  # the unpickler raises whatever a broken file leads it to
+            raise InputError(f"{path} cannot be read as tensors alone ({reason_of(error)}); fetch it again") from error
+        if not isinstance(found, dict) or not all(_is_named_tensor(*item) for item in found.items()):
+            raise InputError(f"{path} holds more than dense tensors by name; use the weights of a transformers model")
         tensors |= found
-    save_torch_state_dict(tensors, folder, max_shard_size="5GB")
+    converted = folder / ".converted"
+    # Left by a process that was killed while it moved the files.
+    shutil.rmtree(converted, ignore_errors=True)
+    with write_folder_atomically(converted) as temporary:
+        save_torch_state_dict(tensors, temporary, max_shard_size=SHARD_SIZE)
+    # The index last: without it the shards are not yet a model.
+    for path in sorted(converted.iterdir(), key=lambda path: path.name == INDEX_FILE):
+        path.replace(folder / path.name)
+    converted.rmdir()
+
+
+def _is_named_tensor(name: object, value: object) -> bool:
+    """Whether an entry of a .bin file is a tensor that safetensors can hold."""
+    return (
+        isinstance(name, str)
+        and isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not (value.is_quantized or value.is_meta)
+    )
 
 
 MAGIC = b"GGUF"
 
 
 def convert_gguf(file: Path, folder: Path) -> None:
-    """Write the model in `file`, its weights dequantized to float32, as the new folder `folder`.
+    """Write a model in GGUF, its weights dequantized to float32, as a new backbone folder.
 
-    transformers reads the format. Raises InputError where the package gguf is missing, where `file` is no whole GGUF
-    file of a supported model, and where there is something at `folder` already.
+    transformers reads the format.
+
+    Args:
+        file: The GGUF file.
+        folder: The folder to make; it appears complete or not at all.
+
+    Raises:
+        InputError: Where the package gguf is missing, where `file` is not a complete GGUF file of a supported model,
+            where `folder` exists already, and where the disk is full.
     """
     if importlib.util.find_spec("gguf") is None:
-        raise InputError("reading GGUF needs the package gguf; install it with `pip install ept[gguf]`")
+        raise InputError("reading GGUF needs the package gguf; install it with `pip install ept-prompt-tuning[gguf]`")
     if folder.exists():
         raise InputError(f"{folder} exists already; name a new folder with --to, or remove that one")
     if not file.is_file() or not _is_gguf(file):
-        raise InputError(f"{file} is no GGUF file; name one with --file")
+        raise InputError(f"{file} is not a GGUF file; name one with --file")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "local_files_only": True}
+    where: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**where)
-        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **where)
+        model = AutoModelForCausalLM.from_pretrained(file.parent, **where, dtype=torch.float32)
     except Exception as error:  # the reader raises many kinds for what it does not know
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{file}: transformers cannot read this model ({reason}); fetch it again") from error
+        raise InputError(f"{file}: transformers cannot read this model ({reason_of(error)}); fetch it again") from error
     with write_folder_atomically(folder) as temporary:
-        # Not save_pretrained, which refuses a model that came from GGUF, though its weights are plain numbers by now.
+        # save_pretrained refuses a model that came from GGUF, though its weights are plain numbers by now.
         vars(model.config).pop("quantization_config", None)
         model.config.save_pretrained(temporary)
         save_file(_untied(model), temporary / SINGLE_FILE, metadata={"format": "pt"})
         tokenizer.save_pretrained(temporary)
-        # An architecture that is no backbone is found out here and leaves nothing behind.
+        # An unsupported architecture ends here, and leaves nothing behind.
         read_config(temporary)
 
 
 def _untied(model: nn.Module) -> dict[str, Tensor]:
-    """Every tensor once, under the first of its names: of tied ones that of the embeddings, where loading looks."""
+    """Every tensor once, under the first of its names, which is that of the embeddings for tied ones."""
     found: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in model.state_dict().items():
         found.setdefault(tensor.data_ptr(), (name, tensor.contiguous()))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ept.backbones.convert import BIN_FILE, BIN_INDEX_FILE, bin_files, convert_weights
-from ept.backbones.files import INDEX_FILE, SINGLE_FILE, read_config, weight_files
+from ept.backbones.files import INDEX_FILE, SINGLE_FILE, check_weights, read_config
 from ept.errors import InputError
 from ept.files import write_folder_atomically
 from ept.hub import HubRepository
@@ -14,18 +14,25 @@ TOKENIZERS = ("tokenizer.json", "spiece.model")
 
 
 def download_backbone(name: str, revision: str, folder: str | Path, weights: str = "safetensors") -> None:
-    """Download config.json, tokenizer and weights of the hub repository `name` at `revision` into `folder`.
+    """Download config.json, tokenizer and weights of a Hub repository; the folder appears complete or not at all.
 
-    With `weights` bin the repository has no safetensors: its pytorch_model.bin becomes some (`convert_weights`). A
-    `folder` that exists is complete and left alone, without a word to the network. Raises InputError where the
-    repository has no such weights, no tokenizer or no supported model, and for whatever ept.hub refuses.
+    Args:
+        name: The repository, such as google-t5/t5-base.
+        revision: A commit of it.
+        folder: Where they go. If it exists it is complete: nothing is asked of the Hub.
+        weights: safetensors, or bin for a repository without: its pytorch_model.bin is then converted
+            (`convert_weights`).
+
+    Raises:
+        InputError: Where the repository has no such weights, no tokenizer or no supported model, where its weights are
+            not those of its config.json, and for whatever `ept.hub` refuses.
     """
     folder = Path(folder)
     if folder.exists():
         return
     repository = HubRepository("model", name, revision)
     with write_folder_atomically(folder) as temporary:
-        # config.json first: another kind of model is found out before gigabytes are fetched.
+        # config.json first, to refuse another kind of model before gigabytes are fetched.
         for file in [*_without_weights(repository.names, name), *_weights(repository.names, name, weights)]:
             repository.download(file, temporary)
             if file == "config.json":
@@ -34,13 +41,13 @@ def download_backbone(name: str, revision: str, folder: str | Path, weights: str
             _check(convert_weights, temporary, name)
             for path in [*bin_files(temporary), temporary / BIN_INDEX_FILE]:
                 path.unlink(missing_ok=True)
-        _check(weight_files, temporary, name)
-        # The hub's own notes about the download.
+        _check(check_weights, temporary, name)
+        # huggingface_hub's notes about the download.
         shutil.rmtree(temporary / ".cache", ignore_errors=True)
 
 
 def _without_weights(names: list[str], repository: str) -> list[str]:
-    """config.json and the tokenizer's files."""
+    """The names of config.json and of the tokenizer's files."""
     if "config.json" not in names:
         raise InputError(f"{repository} has no config.json; name a repository of a transformers model")
     if not any(name in names for name in TOKENIZERS):
@@ -49,11 +56,11 @@ def _without_weights(names: list[str], repository: str) -> list[str]:
 
 
 def _weights(names: list[str], repository: str, weights: str) -> list[str]:
-    """The files of the weights, unsharded if possible: safetensors, or with `bin` what there is in their place."""
+    """The names of the weights' files, unsharded if possible: safetensors, or with `bin` torch's own format."""
     safe, pickled = _of(names, SINGLE_FILE, INDEX_FILE), _of(names, BIN_FILE, BIN_INDEX_FILE)
     if weights == "safetensors" and not safe:
         remedy = (
-            f"set backbone.weights to bin to convert its {pickled[0]} (read with weights_only, nothing in it is run)"
+            f"set backbone.weights to bin to convert its {pickled[0]} (read with weights_only, so no code in it runs)"
             if pickled
             else "name a revision or repository that has them"
         )
@@ -69,7 +76,7 @@ def _weights(names: list[str], repository: str, weights: str) -> list[str]:
 
 
 def _of(names: list[str], single: str, index: str) -> list[str]:
-    """`single`, or `index` with its shards, whose names begin and end as its own; nothing where neither is there."""
+    """The file `single` if there is one; else `index` and its shards, whose names begin and end as its own does."""
     if single in names or index not in names:
         return [name for name in names if name == single]
     stem, ending = single.rsplit(".", 1)
@@ -78,7 +85,7 @@ def _of(names: list[str], single: str, index: str) -> list[str]:
 
 
 def _check(check: Callable[[Path], object], folder: Path, repository: str) -> None:
-    """Run a check of a backbone folder; its complaint then names the repository, not the temporary folder."""
+    """Run a check of a backbone folder; in its error the repository's name replaces the temporary folder."""
     try:
         check(folder)
     except InputError as error:

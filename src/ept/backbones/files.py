@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ept.backbones.families import FAMILIES, family_of
-from ept.backbones.tensors import check_tensors, stored_tensors
+from ept.backbones.tensors import INSTEAD, check_tensors, stored_tensors
 from ept.errors import InputError, reason_of
 from ept.files import content_digests
 
@@ -26,7 +26,7 @@ def check_folder(folder: Path) -> None:
 def read_config(folder: Path) -> dict[str, Any]:
     """A backbone's config.json as a dictionary, with the defaults of its model type for sizes that it leaves out.
 
-    Raises InputError where it is missing, broken, or of an unsupported model type.
+    Raises InputError where it is missing, broken, of an unsupported model type, or of a quantized checkpoint.
     """
     check_folder(folder)
     path = folder / "config.json"
@@ -41,6 +41,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise InputError(f"{path}: model_type is {model_type}; supported are {', '.join(FAMILIES)}")
+    if quantized := config.get("quantization_config"):
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else None
+        raise InputError(
+            f"{path}: the checkpoint is already quantized (quantization_config: {method or 'unnamed'}); {INSTEAD}"
+        )
     given = {key: value for key, value in config.items() if value is not None}
     return {**config, **family_of(config).defaults, **given}
 

@@ -80,7 +80,7 @@ def check_tensors(folder: Path, config: Mapping[str, Any], stored: Mapping[str, 
             and missing, additional or differently shaped tensors.
     """
     where = folder / "config.json"
-    _refuse_quantized(folder, config, stored)
+    _refuse_quantized(folder, stored)
     stored = {name: tensor for name, tensor in stored.items() if not UNREAD.search(name)}
     for name, tensor in stored.items():
         if tensor.dtype not in FLOATS:
@@ -109,13 +109,7 @@ def check_tensors(folder: Path, config: Mapping[str, Any], stored: Mapping[str, 
             )
 
 
-def _refuse_quantized(folder: Path, config: Mapping[str, Any], stored: Mapping[str, Stored]) -> None:
-    if config.get("quantization_config"):
-        method = config["quantization_config"]
-        method = method.get("quant_method", "unnamed") if isinstance(method, dict) else "unnamed"
-        raise InputError(
-            f"{folder / 'config.json'}: the checkpoint is already quantized (quantization_config: {method}); {INSTEAD}"
-        )
+def _refuse_quantized(folder: Path, stored: Mapping[str, Stored]) -> None:
     for kind, ending in QUANTIZED.items():
         if found := [name for name in stored if re.search(ending, name)]:
             raise InputError(
