@@ -2,16 +2,17 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
 from ept.config.configuration import parse_configuration
 from ept.config.variants import variants
 from ept.figures.data import Results
-from ept.figures.style import house_style
+from ept.figures.style import figure_style
 from ept.plan.experiment import Experiment
 from ept.results.tables.registry import kind_of
-from results.records import write_runs
+from results.records import sign_table, write_record, write_runs
 
 METHODS = ["fine_tuning", "pt", "spot", "dept", "ept"]
 CONFIGURATION = {
@@ -67,7 +68,7 @@ def experiment(folder):
 @pytest.fixture
 def results(experiment):
     """Its tables and records, in the style that figures are drawn in."""
-    with house_style():
+    with figure_style():
         yield Results(experiment)
 
 
@@ -98,13 +99,13 @@ def write_rows(table, rows, output="results"):
         writer = csv.DictWriter(file, kind_of(table).columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(others + rows)
+    sign_table(Path(f"{output}/{table}.csv"))
 
 
 def _complete(pack, number):
     """What figures read of a record: four rates of EPT of which one is chosen, curves."""
-    path = pack.folder / "runs.json"
-    record = json.loads(path.read_text())
-    grid = [{group: 0.3 for group in pack.settings["training"]["learning_rates"]}]
+    record = json.loads((pack.folder / "runs.json").read_text())
+    grid = [dict.fromkeys(pack.settings["training"]["learning_rates"], 0.3)]
     if pack.method == "ept":
         grid = [{"prompt": prompt, "low_rank": rank} for prompt in (0.3, 0.5) for rank in (0.001, 0.005)]
     record["runs"] = [
@@ -120,7 +121,7 @@ def _complete(pack, number):
         for place, rates in enumerate(grid)
         for run in record["runs"]
     ]
-    path.write_text(json.dumps(record))
+    write_record(pack, record)
 
 
 def _diagnostics(seed):

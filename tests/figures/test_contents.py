@@ -114,9 +114,10 @@ def test_learning_rates(results):
     (axes,) = [axes for axes in figure.axes if axes.get_visible()]
     assert axes.get_title() == "EPT"
     found = _series(axes)
-    # The seeds' mean is half a point above 40, 50, 60 and, without the second seed, which diverged, 70.
+    # The seeds' mean is half a point above 40, 50, 60; of 70 the second seed diverged and counts as the majority of the
+    # validation split, 40.
     assert found["low-rank 0.001"] == ([0.3, 0.5], [40.5, 60.5])
-    assert found["low-rank 0.005"] == ([0.3, 0.5], [50.5, (70 + 50) / 2])
+    assert found["low-rank 0.005"] == ([0.3, 0.5], [50.5, (70 + 40) / 2])
 
 
 def test_validation(results):

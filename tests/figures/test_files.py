@@ -11,6 +11,7 @@ from ept.figures.registry import FIGURES, asked_for, left_out
 from ept.figures.write import caption, write_figures
 from ept.files import DIGESTS
 from ept.plan.experiment import Experiment
+from results.records import write_record
 
 ALL = {kind.name for kind in FIGURES} - {"transfer"}
 ALWAYS = {"parameters", "training_time", "validation"}
@@ -50,7 +51,7 @@ def test_what_the_configuration_does_not_ask_for_is_left_out_with_a_reason():
 
 
 @pytest.mark.parametrize(
-    "name, missing",
+    ("name", "missing"),
     [
         ("config.yaml", {"ablation", "sensitivity", "learning_rates"}),
         ("paper.yaml", set()),
@@ -75,18 +76,30 @@ def test_a_missing_table_is_one_sentence(experiment, folder, capsys):
     content = path.read_bytes()
     path.unlink()
     try:
-        with pytest.raises(InputError, match="results/fewshot_k16.csv is not there; make it with"):
+        with pytest.raises(InputError, match=r"results/fewshot_k16\.csv"):
             write_figures(experiment)
     finally:
         path.write_bytes(content)
 
 
 def test_a_record_of_other_settings_is_refused(experiment):
-    path = experiment.table_packs("main")[0].folder / "runs.json"
-    content = path.read_text()
-    path.write_text(content.replace(experiment.table_packs("main")[0].hash, "deadbeef"))
+    pack = experiment.table_packs("main")[0]
+    record = json.loads((pack.folder / "runs.json").read_text())
+    write_record(pack, record | {"hash": "deadbeef"})
     try:
         with pytest.raises(InputError, match="deadbeef"):
             write_figures(experiment)
     finally:
-        path.write_text(content)
+        write_record(pack, record)
+
+
+def test_a_table_that_was_changed_is_refused(experiment, folder):
+    path = folder / "results/fewshot_k16.csv"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"66", b"67", 1))
+    assert path.read_bytes() != content
+    try:
+        with pytest.raises(InputError, match=r"results/fewshot_k16\.csv"):
+            write_figures(experiment)
+    finally:
+        path.write_bytes(content)

@@ -7,6 +7,8 @@ import pytest
 
 from ept.methods.registry import METHODS, Method
 
+pytestmark = pytest.mark.registry
+
 # Machado, Oliveira and Fernandes 2009, severity 1.0: what linear RGB turns into.
 VISION = {
     "normal": np.eye(3),

@@ -7,9 +7,10 @@ import pytest
 
 from ept.config.configuration import parse_configuration
 from ept.figures.data import Results
-from ept.figures.style import house_style
+from ept.figures.style import figure_style
 from ept.figures.transfer import draw
 from ept.plan.experiment import Experiment
+from results.records import sign_table
 
 COLUMNS = ("method", "regime", "task", "source", "metric", "gain", "choice")
 ROWS = [
@@ -31,8 +32,9 @@ def figure(tmp_path, monkeypatch):
     (tmp_path / "results").mkdir()
     with open("results/transfer.csv", "w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *ROWS])
+    sign_table(tmp_path / "results/transfer.csv")
     experiment = Experiment(parse_configuration({"tasks": {"target": ["cb"], "source": ["mnli", "sst2"]}}))
-    with house_style():
+    with figure_style():
         figure = draw(Results(experiment))
         figure.draw_without_rendering()
         yield figure

@@ -98,8 +98,13 @@ def edit_record(pack, **changes):
 def edit_table(path, text):
     """Change a file of a table as another making of it would: the table's settings name the new content."""
     path.write_text(text)
+    sign_table(path)
+
+
+def sign_table(path):
+    """Put the digest of a table's file into its settings, which are made where there are none."""
     settings_file = path.parent / f"{path.stem}.settings.json"
-    settings = json.loads(settings_file.read_text())
-    del settings[OWN_DIGEST]
+    settings = json.loads(settings_file.read_text()) if settings_file.exists() else {DIGESTS: {}}
+    settings.pop(OWN_DIGEST, None)
     settings[DIGESTS][path.name] = sha256_file(path)
     settings_file.write_text(json.dumps(settings | {OWN_DIGEST: digest(settings)}))

@@ -5,15 +5,17 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from ept.errors import InputError
 from ept.plan import paths
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
-from ept.results.records import read_record, read_rows
+from ept.results.records import check_table_file, read_record, read_rows, read_table_settings
 from ept.tasks.registry import get_task
 
-Row = dict[str, str | float]
+# A row of a table: text, and numbers as floats.
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class PackRecord:
         return [run for run in self.runs if run["selected"]]
 
     @property
-    def majority(self) -> float:
-        """The score of the majority baseline in percent, in the task's first metric."""
-        return self.content["majority_baseline"][get_task(self.pack.task).metrics[0]]
+    def metric(self) -> str:
+        """The task's first metric, which selects checkpoints."""
+        return get_task(self.pack.task).metrics[0]
 
 
 class Results:
@@ -49,11 +51,13 @@ class Results:
     def rows(self, table: str, **wanted: str) -> list[Row]:
         """The rows of a table that have these values: cells that are numbers as floats, empty cells as NaN.
 
-        Raises InputError for a table that was not made yet or that lacks a wanted column.
+        Raises InputError for a table that was not made yet, was changed since, or lacks a wanted column.
         """
         path = paths.table_file(self.experiment.config.output, table)
         if table not in self._rows:
-            self._rows[table] = [{name: _cell(text) for name, text in row.items()} for row in read_rows(path)]
+            rows = read_rows(path)
+            check_table_file(path, read_table_settings(paths.table_settings_file(self.experiment.config.output, table)))
+            self._rows[table] = [{name: _cell(text) for name, text in row.items()} for row in rows]
         found = self._rows[table]
         if missing := [name for name in wanted if found and name not in found[0]]:
             raise InputError(f"{path} lacks the column {missing[0]!r}; make it again with `ept table --table {table}`")

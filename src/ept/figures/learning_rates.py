@@ -3,19 +3,22 @@
 import math
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ept.figures.data import PackRecord, Results
 from ept.figures.style import new_figure
 from ept.methods.registry import METHODS
 from ept.plan.tables import LEARNING_RATES
+from ept.results.records import validation_score
 
 LINES = ("-", "--", ":", "-.")
 
 
 def draw(results: Results) -> Figure:
-    """One panel a method that tried several rates: its first rate with several values along the axis, one curve a
-    combination of the others.
+    """One panel for each method that tried several rates.
+
+    Its first rate with several values lies along the axis; there is one curve for each combination of the others.
     """
     records = results.records(LEARNING_RATES)
     methods = dict.fromkeys(record.pack.method for record in records)
@@ -33,7 +36,7 @@ def draw(results: Results) -> Figure:
     return figure
 
 
-def _plot(axes, method: str, found: dict[tuple, float]) -> None:
+def _plot(axes: Axes, method: str, found: dict[tuple, float]) -> None:
     groups = METHODS[method].groups
     varied = next(place for place in range(len(groups)) if len({rates[place] for rates in found}) > 1)
     others = list(dict.fromkeys(_without(rates, varied) for rates in found))
@@ -61,13 +64,13 @@ def _without(values: tuple, place: int) -> tuple:
 
 
 def scores_by_rates(records: list[PackRecord]) -> dict[tuple[float, ...], float]:
-    """The mean over tasks and seeds of the best validation score by learning rates, in the order of the method's
-    groups. A diverged run counts as the majority baseline.
+    """The mean over tasks and seeds of the best validation score, by learning rates in the order of the groups.
+
+    A diverged run counts as the majority baseline.
     """
     scores: dict[tuple[float, ...], list[float]] = {}
     for record in records:
         for run in record.runs:
             rates = tuple(run["learning_rates"][group] for group in METHODS[record.pack.method].groups)
-            score = record.majority if run["status"] == "diverged" else run["best_validation"]
-            scores.setdefault(rates, []).append(score)
+            scores.setdefault(rates, []).append(validation_score(record.content, run, record.metric))
     return {rates: float(np.mean(found)) for rates, found in scores.items()}

@@ -33,7 +33,7 @@ def draw(results: Results) -> Figure:
 
 def side_by_side(counts: dict[str, float]) -> dict[str, float]:
     """Places on a logarithmic axis: equal counts stand 4 % apart, so that no interval hides another."""
-    seen = Counter()
+    seen: Counter[float] = Counter()
     places = {}
     for method, count in counts.items():
         places[method] = count * NEXT_TO ** seen[count]

@@ -67,7 +67,7 @@ class FigureKind:
         """Why the configuration's figures lack it, or nothing."""
         return self.left_out(experiment) if self.tables_of(experiment) else self.unless_asked
 
-    def draw(self, results) -> Any:
+    def draw(self, results: Any) -> Any:
         """The matplotlib figure, drawn from ept.figures.data.Results."""
         module, function = self.drawer.split(":")
         return getattr(import_module(f"ept.figures.{module}"), function)(results)

@@ -2,8 +2,10 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -12,18 +14,18 @@ from ept.methods.registry import METHODS
 # Inches: one column of a two-column paper. Text is at least 7 pt at that width.
 COLUMN_WIDTH = 3.3
 SMALL, NORMAL = 7.0, 7.5
-# Ink of what is no method: the majority baseline, edges of bars.
+# Color of what is not a method: the majority baseline, edges of bars.
 NEUTRAL = "#666666"
 
 
-# For curves that are no methods (tasks): Okabe and Ito's colors, first solid, then dashed.
-SERIES = [
+# For curves that are not methods (tasks): Okabe and Ito's colors, first solid, then dashed.
+SERIES: list[dict[str, Any]] = [
     {"color": color, "linestyle": line}
     for line in ("-", "--")
     for color in ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00")
 ]
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     # Without a fixed salt an unchanged SVG would differ from one writing to the next.
     "svg.hashsalt": "ept",
     "font.size": NORMAL,
@@ -49,7 +51,7 @@ _SETTINGS = {
 
 
 @contextlib.contextmanager
-def house_style() -> Iterator[None]:
+def figure_style() -> Iterator[None]:
     """Within it figures look the same on every machine, whatever matplotlibrc the user has."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -62,21 +64,26 @@ def new_figure(height: float) -> Figure:
     return Figure(figsize=(COLUMN_WIDTH, height), layout="constrained")
 
 
-def plot_method(axes: Axes, method: str, x, y, errors=None, **options) -> None:
-    """A method's curve or points in its style, labeled with its title; `errors` are half-widths or (below, above)."""
+def plot_method(axes: Axes, method: str, x: Any, y: Any, errors: Any = None, **options: Any) -> None:
+    """Plot a method's curve or points in its style, labeled with its title.
+
+    Args:
+        axes: The panel.
+        method: The method's name in the registry.
+        x: [points].
+        y: [points].
+        errors: Error bars as half-widths [points] or (below, above).
+        **options: Further options of `Axes.errorbar`.
+    """
     style = METHODS[method]
     size = {"markersize": 7} if style.marker == "*" else {}
-    axes.errorbar(
-        x,
-        y,
-        yerr=errors,
-        **{"label": style.title, "color": style.color, "marker": style.marker, "elinewidth": 0.7} | size | options,
-    )
+    look: dict[str, Any] = {"label": style.title, "color": style.color, "marker": style.marker, "elinewidth": 0.7}
+    axes.errorbar(x, y, yerr=errors, **look | size | options)
 
 
 def legend_below(figure: Figure, columns: int) -> None:
     """One legend under the figure for all its axes, each name once."""
-    entries: dict[str, object] = {}
+    entries: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)

@@ -19,8 +19,9 @@ NUMBERED = 7
 
 
 def draw(results: Results) -> Figure:
-    """One heat map a method and regime: sources as rows, targets as columns, gains over scratch as colors; hatched
-    where source and target are one task, framed where the protocol chooses the source.
+    """One heat map for each method and regime: sources as rows, targets as columns, gains over scratch as colors.
+
+    A cell is hatched where source and target are one task, and framed where the protocol chooses the source.
     """
     rows = _first_metrics(results)
     order = list(dict.fromkeys(source_name(row) for row in rows))

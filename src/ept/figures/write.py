@@ -1,10 +1,12 @@
 """All figures of a configuration, drawn in one go: SVG, PNG, the caption as text, and a page with both."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ept.figures.data import Results
 from ept.figures.registry import FIGURES, FigureKind, asked_for, left_out
-from ept.figures.style import house_style
+from ept.figures.style import figure_style
 from ept.files import DIGESTS, sha256_file, write_atomically, write_json, write_text
 from ept.plan import paths
 from ept.plan.experiment import Experiment
@@ -12,13 +14,13 @@ from ept.results.render import figure_page
 from ept.tasks.registry import get_task
 
 # Dots per inch of the PNG.
-RESOLUTION = 200
+RESOLUTION = 300
 
 
 def write_figures(experiment: Experiment) -> None:
     """Write every figure that the configuration asks for and remove those of another one.
 
-    Raises InputError where a table or a record is missing or torn.
+    Raises InputError where a table or a record is missing or damaged.
     """
     results = Results(experiment)
     kinds = asked_for(experiment)
@@ -26,7 +28,7 @@ def write_figures(experiment: Experiment) -> None:
         for path in paths.figure_files(experiment.config.output, kind.name):
             if kind not in kinds:
                 path.unlink(missing_ok=True)
-    with house_style():
+    with figure_style():
         files = [path for kind in kinds for path in _write(kind, results)]
     settings = {
         "figures": [kind.name for kind in kinds],
@@ -60,7 +62,7 @@ def caption(kind: FigureKind, experiment: Experiment) -> str:
 
 
 def conditions(experiment: Experiment) -> str:
-    """Which backbone and which data stand behind every number; of generated data, that they are no science."""
+    """Which backbone and which data every number is about, and that generated data are a demonstration."""
     config = experiment.config
     data = {
         "demo": f"a benchmark generated with seed {config.data.seed} (a demonstration, not science)",
@@ -70,7 +72,7 @@ def conditions(experiment: Experiment) -> str:
     return f"Backbone: {config.backbone.public_name}; data: {data}."
 
 
-def _counted(noun: str, names) -> str:
+def _counted(noun: str, names: Iterable[Any]) -> str:
     """`Task: RTE` or `Tasks: RTE, CB`."""
     names = [str(name) for name in names]
     return f"{noun}{'s' if len(names) > 1 else ''}: {', '.join(names)}"

@@ -65,9 +65,9 @@ def benchmark_files(experiment: Experiment) -> dict[str, list[Path]]:
         "tokenize": [experiment.tokenized_folder(task).relative_to("data/tokenized") for task in experiment.tasks],
         "train_source": [folder_of(pack) for pack in experiment.packs if pack.regime == SOURCE],
         "train": [folder_of(pack) for pack in experiment.packs if pack.regime != SOURCE],
-        "table": [Path(output) / table for table in experiment.default_tables],
-        "summary": [Path(output)],
-        "figures": [Path(output)],
+        "table": [paths.job_name(output) / table for table in experiment.default_tables],
+        "summary": [paths.job_name(output)],
+        "figures": [paths.job_name(output)],
     }
     return {rule: [paths.benchmark_file(rule, job) for job in found] for rule, found in jobs.items()}
 
