@@ -79,25 +79,24 @@ class _Handler(BaseHTTPRequestHandler):
         asked = self.headers.get("Range", "")
         hub.requests.append(f"{self.command} {url.path} {asked}".strip())
         listing, file = API.fullmatch(url.path), RESOLVE.fullmatch(url.path)
-        if not (listing or file):
-            return self._send(404, code="RepoNotFound")
-        name, revision = (listing or file)[2], (listing or file)[3]
+        name, revision = ((listing or file)[2], (listing or file)[3]) if listing or file else ("", "")
+        published, files = hub.repositories.get(name, ("", {}))
         if name in hub.refusals:
-            return self._send(hub.refusals[name][0], code=hub.refusals[name][1])
-        if name not in hub.repositories:
-            return self._send(404, code="RepoNotFound")
-        if revision != hub.repositories[name][0]:
-            return self._send(404, code="RevisionNotFound")
-        files = hub.repositories[name][1]
-        if listing:
-            return self._list(name, revision, files, "blobs" in parse_qs(url.query))
-        if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
-            return self._send(401, code="GatedRepo")
-        if file[4] not in files or file[4] in hub.lost:
-            return self._send(404, code="EntryNotFound")
-        self._file(file[4], revision, files[file[4]], int(re.sub(r"bytes=(\d+)-", r"\1", asked) or 0))
+            self._send(hub.refusals[name][0], code=hub.refusals[name][1])
+        elif name not in hub.repositories:
+            self._send(404, code="RepoNotFound")
+        elif revision != published:
+            self._send(404, code="RevisionNotFound")
+        elif listing:
+            self._list(name, revision, files, "blobs" in parse_qs(url.query))
+        elif hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
+            self._send(401, code="GatedRepo")
+        elif file[4] not in files or file[4] in hub.lost:
+            self._send(404, code="EntryNotFound")
+        else:
+            self._file(file[4], revision, files[file[4]], int(re.sub(r"bytes=(\d+)-", r"\1", asked) or 0))
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def _list(self, name, revision, files, with_checksums):
         declared = [_declared(file, content) for file, content in files.items()]

@@ -1,6 +1,7 @@
 """GPUs are shared out between real processes, on devices that need not exist; threads as their libraries see them."""
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -11,7 +12,8 @@ from collections import defaultdict
 import pytest
 import torch
 
-from ept.devices import free_gpus, lock_folder, taken, visible_gpus
+from ept.devices import THREAD_VARIABLES, free_gpus, limit_threads, lock_folder, set_tf32, taken, visible_gpus
+from ept.errors import InputError
 
 # Takes a device, writes when it had it, and holds it for a while.
 HOLDER = """
@@ -66,7 +68,7 @@ def test_eight_processes_on_four_devices_never_share_one(tmp_path):
     assert set(held) == set("0123") and sum(map(len, held.values())) == 6 + 2 * 2
     for spans in held.values():
         spans.sort()
-        assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+        assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
 
 
 def test_a_killed_process_frees_its_device_and_who_waits_says_so(tmp_path):
@@ -74,8 +76,7 @@ def test_a_killed_process_frees_its_device_and_who_waits_says_so(tmp_path):
     assert holder.stdout.readline() == "0\n"
     waiting = start(HOLDER, tmp_path / "locks", "0", 1, 0, tmp_path / "log")
     sentence = waiting.stderr.readline()
-    assert sentence.startswith("waiting for 1 of the GPUs that are visible (0): other jobs train on them;")
-    assert "snakemake --resources gpu=1" in sentence
+    assert "1" in sentence and "(0)" in sentence and "--resources gpu=1" in sentence
     assert waiting.poll() is None
     holder.kill()
     assert waiting.wait(timeout=30) == 0
@@ -138,3 +139,52 @@ def test_libraries_start_no_more_threads_than_they_are_told():
     pools, torch_threads, arrow_threads, tokenizer_threads = json.loads(output)
     assert pools == [1] and torch_threads == arrow_threads == 1
     assert tokenizer_threads <= 1
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025, 99999999999])
+def test_a_number_of_threads_that_no_library_takes_is_refused(monkeypatch, threads):
+    for name in THREAD_VARIABLES:
+        monkeypatch.setenv(name, "7")
+    with pytest.raises(InputError) as caught:
+        limit_threads(threads)
+    assert str(threads) in str(caught.value) and "1024" in str(caught.value)
+    assert {os.environ[name] for name in THREAD_VARIABLES} == {"7"}
+
+
+def test_tf32_is_switched_for_all_products_of_float32():
+    try:
+        for allowed in (True, False):
+            set_tf32(allowed)
+            assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == allowed
+    finally:
+        set_tf32(False)
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "broken link"])
+def test_a_lock_folder_that_is_a_link_is_not_followed(tmp_path, kind):
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "locks"
+    if kind == "file":
+        folder.write_text("")
+    else:
+        if kind == "link":
+            elsewhere.mkdir()
+        folder.symlink_to(elsewhere)
+    with pytest.raises(InputError) as caught, taken(["0"], 1, folder):
+        pass
+    assert str(folder) in str(caught.value)
+    assert not elsewhere.exists() or list(elsewhere.iterdir()) == []
+
+
+def test_a_lock_folder_is_for_its_user_alone(tmp_path):
+    with taken(["0"], 1, tmp_path / "new" / "locks"):
+        assert (tmp_path / "new" / "locks").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_link_in_the_place_of_a_lock_file_is_not_written_through(tmp_path):
+    folder, precious = tmp_path / "locks", tmp_path / "precious"
+    folder.mkdir(mode=0o700)
+    precious.write_text("kept")
+    (folder / "0.lock").symlink_to(precious)
+    with contextlib.suppress(OSError, InputError), taken(["0"], 1, folder):
+        pass
+    assert precious.read_text() == "kept"

@@ -1,9 +1,8 @@
-"""Which GPU a job trains on, and how many CPU threads it starts: what jobs share that run side by side. No torch before
-it is needed.
-"""
+"""GPUs, CPU threads and precision of a job among others on the same machine. Imports torch only where it is needed."""
 
 import contextlib
 import os
+import stat
 import sys
 import tempfile
 import time
@@ -12,29 +11,51 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ept.errors import InputError
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 0.2
 # torch and numpy, their BLAS, pyarrow (OMP), tokenizers (RAYON).
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+# More than any machine has cores; libraries crash at a hundred thousand.
+MOST_THREADS = 1024
 
 
 def limit_threads(threads: int) -> None:
-    """Let libraries that are imported after this start at most so many CPU threads each."""
+    """Let libraries that are imported after this start at most so many CPU threads each.
+
+    Raises InputError unless the number is from 1 to 1024.
+    """
+    if not 1 <= threads <= MOST_THREADS:
+        raise InputError(f"--threads is {threads}; use a number from 1 to {MOST_THREADS}")
     for name in THREAD_VARIABLES:
         os.environ[name] = str(threads)
+
+
+def set_tf32(allowed: bool) -> None:
+    """Let CUDA multiply float32 matrices in TF32 (10-bit mantissas), or in float32 throughout; a CPU ignores it.
+
+    Tensors stay float32. Matrix products are then up to eight times as fast on data-center GPUs since Ampere. It holds
+    for the whole process until it is called again: call it before the first product of a training or prediction.
+    """
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 @contextlib.contextmanager
 def free_gpus(count: int) -> Iterator[None]:
     """Show torch `count` free GPUs of those that are visible (CUDA_VISIBLE_DEVICES), all of them where there are fewer.
 
-    No other job of this user on this machine that goes through here gets them before this one ends, however it ends.
-    Where too few are free it waits. With 0, or on a machine without GPUs, torch sees none. Call it before anything uses
-    CUDA.
+    They stay locked against this user's other jobs on the machine until the block ends or the process exits, even if it
+    is killed. Where too few are free it waits. With 0, or on a machine without GPUs, torch sees none. Call it before
+    anything uses CUDA.
     """
     names = visible_gpus() if count else []
-    locked = taken(names, min(count, len(names)), lock_folder()) if names else contextlib.nullcontext([])
-    with locked as found, _environment(VISIBLE, ",".join(found)):
+    with contextlib.ExitStack() as stack:
+        found = stack.enter_context(taken(names, min(count, len(names)), lock_folder())) if names else []
+        stack.enter_context(_environment(VISIBLE, ",".join(found)))
         yield
 
 
@@ -42,7 +63,7 @@ def visible_gpus() -> list[str]:
     """The GPUs that this process may use, each as CUDA_VISIBLE_DEVICES names it."""
     import torch
 
-    # Counted without starting CUDA, which would read the variable once and for all.
+    # Counted without initializing CUDA, which reads the variable only once.
     count = torch.cuda.device_count()
     named = os.environ.get(VISIBLE)
     names = [str(index) for index in range(count)] if named is None else named.split(",")[:count]
@@ -50,8 +71,9 @@ def visible_gpus() -> list[str]:
 
 
 def lock_folder() -> Path:
-    """Where this user's jobs on this machine lock GPUs. A job of a cluster has GPUs of its own, which Slurm may number
-    from 0 in each, so that its processes share a folder among themselves alone.
+    """The folder in which this user's jobs on this machine lock GPUs.
+
+    Each Slurm job has one of its own, because Slurm may number the GPUs of every job from 0.
     """
     scope = "-".join(["ept-gpus", str(os.getuid()), *filter(None, [os.environ.get("SLURM_JOB_ID")])])
     return Path(tempfile.gettempdir()) / scope
@@ -59,14 +81,26 @@ def lock_folder() -> Path:
 
 @contextlib.contextmanager
 def taken(names: Sequence[str], count: int, folder: Path) -> Iterator[list[str]]:
-    """The first `count` free ones of `names`, locked in `folder` until block or process ends; waits for them."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Lock the first `count` free devices of `names`; waits until there are as many.
+
+    Args:
+        names: The devices, in the order of preference.
+        count: How many of them are wanted.
+        folder: Where their lock files are.
+
+    Yields:
+        The names of the locked devices, which are free again when the block ends or the process exits.
+
+    Raises:
+        InputError: Where `folder` is a link or belongs to somebody else, who could write elsewhere through it.
+    """
+    _make_private(folder)
     with contextlib.ExitStack() as locks:
         found = _lock(names, count, folder, locks)
         if len(found) < count:
             print(_waiting(names, count), file=sys.stderr, flush=True)
         while len(found) < count:
-            # All or none, so that no two jobs wait for each other.
+            # All or none: two jobs never wait for each other.
             locks.close()
             time.sleep(POLL_SECONDS)
             found = _lock(names, count, folder, locks)
@@ -74,7 +108,7 @@ def taken(names: Sequence[str], count: int, folder: Path) -> Iterator[list[str]]
 
 
 def _lock(names: Sequence[str], count: int, folder: Path, locks: contextlib.ExitStack) -> list[str]:
-    """Those of the first `count` free ones of `names` that there are, which `locks` frees."""
+    """Lock the free devices of `names`, at most `count` of them; closing `locks` frees them."""
     found: list[str] = []
     for name in names:
         lock = FileLock(folder / f"{name.replace('/', '-')}.lock")
@@ -84,6 +118,16 @@ def _lock(names: Sequence[str], count: int, folder: Path, locks: contextlib.Exit
                 locks.callback(lock.release)
                 found.append(name)
     return found
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder that this user alone can write to. Raises InputError for a link, and for somebody else's."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise InputError(f"{folder} is not a folder of this user; remove it, or set TMPDIR to another folder")
 
 
 @contextlib.contextmanager
