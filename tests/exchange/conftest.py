@@ -1,5 +1,6 @@
 """Prompts, adapter folders and small models for the tests of import and export."""
 
+from random_prompts import model, prompt_files, save_random_prompt, texts  # noqa: F401
 import json
 import math
 

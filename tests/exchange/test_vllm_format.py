@@ -7,14 +7,13 @@ import torch
 from transformers import AutoTokenizer, T5ForConditionalGeneration
 
 import ept
-from api.conftest import model, prompt_files, save_random_prompt, texts  # noqa: F401
 from ept.demo.identity import BACKBONE_FOLDER
 from ept.errors import InputError
 from ept.exchange.formats import export_prompt
 
 
 @pytest.mark.parametrize("method", ["pt", "dept", "ept"])
-def test_the_client_builds_what_generates_the_same(method, model, prompt_files, texts, tmp_path):  # noqa: F811
+def test_the_client_builds_what_generates_the_same(method, model, prompt_files, texts, tmp_path):
     export_prompt("vllm", prompt_files[method], tmp_path / "out")
     spec = importlib.util.spec_from_file_location("client", tmp_path / "out/client.py")
     client = importlib.util.module_from_spec(spec)
@@ -34,7 +33,7 @@ def test_the_client_builds_what_generates_the_same(method, model, prompt_files, 
         )
 
 
-def test_without_the_backbones_embeddings_nothing_is_written(save_random_prompt, tmp_path):  # noqa: F811
+def test_without_the_backbones_embeddings_nothing_is_written(save_random_prompt, tmp_path):
     file = save_random_prompt(tmp_path / "p.safetensors", "dept", backbone="t5-base")
     with pytest.raises(InputError, match="--backbone"):
         export_prompt("vllm", file, tmp_path / "out")

@@ -14,7 +14,6 @@ pytest.importorskip("fastapi", reason="needs the extra `serve`")
 uvicorn = pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 
 import ept  # noqa: E402
-from api.conftest import model, prompt_files, save_random_prompt, texts  # noqa: E402, F401
 from ept.errors import InputError  # noqa: E402
 from ept.serving.app import Limits, make_app  # noqa: E402
 
@@ -53,7 +52,7 @@ def call(port, method, path, body=None, headers=None):
 
 
 @pytest.fixture(scope="module")
-def prompts(save_random_prompt, tmp_path_factory):  # noqa: F811
+def prompts(save_random_prompt, tmp_path_factory):
     """Twenty prompts of several methods."""
     folder = tmp_path_factory.mktemp("served")
     methods = ["pt", "dept", "ept", "mpt"]
@@ -66,12 +65,12 @@ def prompts(save_random_prompt, tmp_path_factory):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def port(model, prompts):  # noqa: F811
+def port(model, prompts):
     with running(make_app(model, prompts, LIMITS)) as port:
         yield port
 
 
-def test_two_hundred_clients_of_twenty_prompts_get_what_predict_gives(port, model, prompts, texts):  # noqa: F811
+def test_two_hundred_clients_of_twenty_prompts_get_what_predict_gives(port, model, prompts, texts):
     names = list(prompts)
     asked = [
         (names[number % 20], [texts[(number + place) % len(texts)] for place in range(1 + number % 4)])
@@ -135,7 +134,7 @@ def test_a_body_that_never_arrives_is_given_up(port):
         assert b" 408 " in slow.recv(1000)
 
 
-def test_a_full_queue_is_said_and_empties(model, prompts, texts):  # noqa: F811
+def test_a_full_queue_is_said_and_empties(model, prompts, texts):
     with running(make_app(model, prompts, Limits(queue_rows=30))) as port, ThreadPoolExecutor(40) as pool:
         jobs = [pool.submit(call, port, "POST", "/predict", {"prompt": "p1", "rows": texts[:10]}) for _ in range(40)]
         statuses = [job.result()[0] for job in jobs]
@@ -143,7 +142,7 @@ def test_a_full_queue_is_said_and_empties(model, prompts, texts):  # noqa: F811
         assert call(port, "POST", "/predict", {"prompt": "p1", "rows": texts[:10]})[0] == 200
 
 
-def test_weights_are_not_served(model, prompts):  # noqa: F811
+def test_weights_are_not_served(model, prompts):
     from dataclasses import replace
 
     prompt = prompts["p0"]
