@@ -74,6 +74,9 @@ class Method:
     """Whether the backbone must have an encoder and a decoder."""
     effort: float = 1.0
     """A training step in steps of prompt tuning, for estimates of cost."""
+    launches: int = 0
+    """Kernel launches of one training step on a T5 of 12 + 12 layers, as counted, for estimates of time on a GPU; 0:
+    not counted."""
     adapter_format: str = ""
     """The adapter format of another program whose prompts are this method's (ept.exchange)."""
 
@@ -229,6 +232,7 @@ _RECORDS = (
         options=(),
         float32=True,
         effort=1.5,  # the gradient of every weight too
+        launches=6881,
     ),
     Method(
         name="adapter",
@@ -241,6 +245,7 @@ _RECORDS = (
         marker="P",
         packed=False,
         options=("baselines.adapter_reduction",),
+        launches=6644,
     ),
     Method(
         name="adapterdrop",
@@ -278,6 +283,7 @@ _RECORDS = (
         marker="v",
         packed=False,
         options=("baselines.lora_rank", "baselines.lora_alpha"),
+        launches=4606,
     ),
     Method(
         name="lst",
@@ -292,6 +298,7 @@ _RECORDS = (
         options=("baselines.lst_reduction", "baselines.lst_skip_every"),
         encoder_decoder=True,
         effort=0.6,  # no gradient through the backbone, and a small side network
+        launches=6724,
     ),
     Method(
         name="pt",
@@ -303,6 +310,7 @@ _RECORDS = (
         color="#56B4E9",
         marker="o",
         adapter_format="peft",
+        launches=1835,
     ),
     Method(
         name="spot",
@@ -371,6 +379,7 @@ _RECORDS = (
         marker="*",
         start="optional",
         options=("prompt", "ept"),
+        launches=2053,
     ),
     Method(
         name="ept_matched",
