@@ -13,13 +13,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small_training import LARGE, RATES, SETTINGS, make_grid, make_pack, make_t5, train
+from small_training import LARGE, RATES, SETTINGS, loss_score, make_grid, make_pack, make_t5, train
 
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.methods.registry import METHODS, get_method
-from ept.training.checkpoint import Checkpoint, Interrupted, StopRequest, read_checked, write_checked
+from ept.training.checkpoint import (
+    Checkpoint,
+    Interrupted,
+    StopRequest,
+    TrainingState,
+    read_checked,
+    write_checked,
+)
+from ept.training.optimizer import PackedAdam
 from ept.training.progress import Progress
-from ept.training.runs import Run
+from ept.training.runs import Run, RunResult
 from ept.training.step import ForwardSize
 
 IDENTITY = {"hash": "12345678", "data": "abc"}
@@ -107,6 +115,11 @@ def all_bits(folder, prompts, results):
 TRAININGS = {
     **{name: (name, make_grid(name)[: 4 if method.packed else 1], LONGER) for name, method in METHODS.items()},
     "diverged": ("ept", [*make_grid("ept"), Run(7, dict.fromkeys(RATES, 1e38))], LONGER),
+    **{
+        f"{name} with dropout": (name, make_grid(name)[:1], dataclasses.replace(LONGER, dropout=0.2))
+        for name, method in METHODS.items()
+        if not method.packed
+    },
     "stopping": ("ept", [*make_grid("ept", scales=(1.0, 0.1, 0.01, 1e-6))], STOPPING),
 }
 
@@ -132,6 +145,61 @@ def test_stopped_after_any_step_it_ends_bit_for_bit_the_same(undisturbed, tmp_pa
     prompts, results, steps = training.stop_and_go_on(folder, stops)
     assert steps == list(range(stops[-1] + 1, 25))
     assert all_bits(folder, prompts, results) == expected
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not method.packed])
+def test_dropout_changes_training_and_neither_validation_nor_the_backbone(even, tmp_path, name):
+    backbone = EncoderDecoder(make_t5())
+    trained = {}
+    for dropout in (0.0, 0.2):
+        training = Training(backbone, even, name, make_grid(name)[:1], dataclasses.replace(SETTINGS, dropout=dropout))
+        prompts, (result,), _ = training.go_on(tmp_path / str(dropout))
+        trained[dropout] = bits(prompts.tensors(0))
+        # The same weights score the same with and without: validation drops nothing.
+        scores = [loss_score(prompts.backbone, even, prompts)([0]) for _ in range(2)]
+        assert scores[0] == scores[1] == pytest.approx(result.validation_curve[-1][1])
+        prompts.close()
+    assert trained[0.0] != trained[0.2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_after_the_step_and_names_itself(backbone, even, tmp_path, number):
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    training = Training(backbone, even, *TRAININGS["pt"])
+    with pytest.raises(Interrupted) as stopped:
+        training.go_on(tmp_path, [3], number)
+    assert stopped.value.signal == number and number.name in str(stopped.value)
+    header, _ = read_checked(tmp_path / "part0.safetensors")
+    assert header["step"] == 3
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
+
+
+def test_outside_of_a_training_a_signal_stops_at_once():
+    with pytest.raises(Interrupted) as stopped, StopRequest():  # noqa: PT012 (what follows the signal must not run)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("went on")
+    assert stopped.value.signal == signal.SIGINT
+
+
+def test_checkpoints_become_rare_where_writing_one_takes_long(backbone, even, tmp_path, monkeypatch):
+    """At most a twentieth of the time goes into them."""
+    now, written = [0.0], []
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    checkpoint = Checkpoint(tmp_path / "part0.safetensors", IDENTITY, {}, seconds=10)
+
+    def slow(path, header, tensors):
+        written.append(now[0])
+        now[0] += 2
+
+    monkeypatch.setattr("ept.training.checkpoint.write_checked", slow)
+    prompts = make_pack(backbone, "pt", [0])
+    state = TrainingState(prompts, PackedAdam(prompts.parameter_groups(), {}, 1.0), [RunResult()], LARGE)
+    for _ in range(100):
+        now[0] += 1
+        checkpoint.after_step(state, last=False)
+    # The first after 10 seconds, every other one 40 seconds after the end of the one before.
+    assert written == [10, 52, 94]
 
 
 def test_a_finished_training_makes_no_further_step(backbone, even, tmp_path):

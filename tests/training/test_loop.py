@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from small_training import RATES, SETTINGS, accumulate, distance, make_grid, make_pack, train_new
+from small_training import RATES, SETTINGS, accumulate, distance, make_grid, make_pack, train, train_new
 
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.training.loop import LOOK_EVERY
+from ept.training.record import run_record
 from ept.training.runs import Run
 from ept.training.step import ForwardSize
 
@@ -134,3 +135,34 @@ def test_a_pack_whose_runs_all_diverge_ends_there(t5, even):
     assert {step for result in results for step, _ in result.validation_curve} == {6, 12}
     # Seen at the validation of step 18.
     assert poisoned.passes == 18
+
+
+def test_the_start_is_a_candidate_where_that_is_asked_for(backbone, even):
+    """With scores that only fall the start is kept; where one rises, the step that reached it."""
+    start = make_pack(backbone, "pt", [0, 1])
+    begun = [{name: tensor.clone() for name, tensor in start.tensors(run).items()} for run in range(2)]
+    table = iter([[5.0, 5.0], [4.0, 4.0], [3.0, 6.0], [2.0, 1.0]])
+    options = dataclasses.replace(SETTINGS, include_start=True)
+    runs = [Run(seed, {"prompt": 0.3}) for seed in (0, 1)]
+    results = train(backbone, start, even, runs, settings=options, validate=lambda alive: np.array(next(table)))
+    assert [result.validation_curve[0] for result in results] == [(0, 5.0)] * 2
+    assert [result.best_step for result in results] == [0, 8]
+    assert torch.equal(results[0].best_tensors["prompt"], begun[0]["prompt"])
+    assert not torch.equal(results[1].best_tensors["prompt"], begun[1]["prompt"])
+    records = [run_record(run, result, True) for run, result in zip(runs, results, strict=True)]
+    assert [record["start_chosen"] for record in records] == [True, False]
+    # Without the option nothing is scored before the first step.
+    table = iter([[4.0], [3.0], [2.0]])
+    (result,) = train(backbone, make_pack(backbone, "pt", [0]), even, runs[:1], validate=lambda _: np.array(next(table)))
+    assert result.best_step == 4 and [step for step, _ in result.validation_curve] == [4, 8, 12]
+    assert not run_record(runs[0], result, True)["start_chosen"]
+
+
+def test_a_score_that_is_not_a_number_is_never_chosen_and_said(backbone, even, capsys):
+    table = iter([[np.nan, np.nan], [1.0, np.nan], [np.nan, np.nan]])
+    runs = [Run(seed, {"prompt": 0.3}) for seed in (7, 8)]
+    prompts = make_pack(backbone, "pt", [7, 8])
+    results = train(backbone, prompts, even, runs, validate=lambda alive: np.array(next(table)))
+    assert [result.best_step for result in results] == [8, 0] and not results[1].best_tensors
+    lines = [line for line in capsys.readouterr().err.splitlines() if "not a number" in line]
+    assert len(lines) == 5 and sum("seed 8" in line for line in lines) == 3

@@ -254,7 +254,12 @@ class T5(nn.Module):
 
 def dropped(hidden: Tensor, rate: float) -> Tensor:
     """`hidden` with dropout at this rate; at 0 the tensor itself."""
-    return functional.dropout(hidden, rate) if rate else hidden
+    if not rate:
+        return hidden
+    if isinstance(hidden, Tensor):
+        return functional.dropout(hidden, rate)
+    # Hidden states of several streams, which a method carries through the stacks together.
+    return hidden.dropped(rate)
 
 
 def position_buckets(distances: Tensor, buckets: int, max_distance: int, both_sides: bool) -> Tensor:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ept.backbones.encoder_decoder import PositionBias
 from ept.backbones.t5 import T5, Block, LayerCache, Norm, Stack
@@ -28,6 +29,10 @@ class Streams:
 
     def __getitem__(self, rows: Tensor) -> "Streams":
         return Streams(self.backbone[rows], self.side[rows])
+
+    def dropped(self, rate: float) -> "Streams":
+        """Both with dropout at this rate."""
+        return Streams(functional.dropout(self.backbone, rate), functional.dropout(self.side, rate))
 
 
 @dataclass(frozen=True)

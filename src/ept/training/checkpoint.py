@@ -229,7 +229,7 @@ def read_checked(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | str:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         return f"it is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
     if not metadata.keys() >= {"ept", "sha256"}:
         return "it belongs to other settings, data or code"
