@@ -1,6 +1,5 @@
 """Prompts, adapter folders and small models for the tests of import and export."""
 
-from random_prompts import model, prompt_files, save_random_prompt, texts  # noqa: F401
 import json
 import math
 
@@ -16,6 +15,7 @@ from ept.config.settings import EptSettings, PromptSettings
 from ept.methods.build import build_prompt_module
 from ept.methods.combine import combine
 from ept.methods.prompt_file import read_prompt, save_prompt
+from random_prompts import model, prompt_files, save_random_prompt  # noqa: F401
 
 VOCABULARY, HIDDEN, LENGTH = 50, 16, 9
 SETTINGS = PromptSettings(length=8, short_length=4, rank=2, reference_length=LENGTH)
