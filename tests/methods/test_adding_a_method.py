@@ -1,141 +1,145 @@
-"""docs/adding-a-method.md: its file and its line of the registry, as they stand there, make a method that works."""
+"""docs/adding-a-method.md and docs/adding-a-task.md: their blocks, in a copy of the package, are all that it takes.
+
+In the copy every test that holds for all methods and tasks runs, and a small training ends in a table.
+"""
 
 import csv
-import importlib.util
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
-from ept.cli import main
-from ept.config.settings import FEW_SHOT_LEARNING_RATES, FULL_LEARNING_RATES
-from ept.methods.combine import combine
-from ept.methods.prompt_file import read_prompt, save_prompt
-from ept.methods.registry import METHODS, Method
+from ept.methods.registry import METHODS
 
-EXAMPLE = "docs/examples/residual_prompt.py"
-LENGTH = 10
+EXAMPLE = "docs/examples/superpos.py"
+NAME = "superpos"
+# What the copied tests read beside the package: schemas, documents, and the shipped configurations.
+COPIED = ("src", "tests", "config", "docs", "scripts", "workflow", "pyproject.toml", "README.md", "CONTRIBUTING.md")
 
 
-@pytest.fixture
-def blocks(project) -> list[str]:
-    """The Python blocks of the document: the file and the line."""
-    text = (project / "docs/adding-a-method.md").read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+def _blocks(path: Path) -> list[str]:
+    """The Python blocks of a document."""
+    return re.findall(r"^```python\n(.*?)^```$", path.read_text(encoding="utf-8"), re.M | re.S)
 
 
-@pytest.fixture
-def registered(project, blocks, monkeypatch) -> str:
-    """The example as if its file lay in src/ept/prompts/ and its line stood in METHODS; its name."""
-    name = "ept.prompts.residual_prompt"
-    spec = importlib.util.spec_from_file_location(name, project / EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)
-    spec.loader.exec_module(module)
-    method = eval(blocks[1], {"Method": Method})
-    for registry, entry in (
-        (METHODS, method),
-        (FULL_LEARNING_RATES, method.rates),
-        (FEW_SHOT_LEARNING_RATES, method.few_shot_rates),
-    ):
-        monkeypatch.setitem(registry, method.name, entry)
-    return method.name
+def _insert(path: Path, opening: str, closing: str, block: str) -> None:
+    """Put `block` before the first `closing` line behind the line `opening`."""
+    before, rest = path.read_text(encoding="utf-8").split(opening, 1)
+    inside, after = rest.split(closing, 1)
+    entry = "".join(f"    {line}\n" for line in block.rstrip().splitlines())
+    path.write_text(f"{before}{opening}{inside}\n{entry.rstrip()},{closing}{after}", encoding="utf-8")
 
 
-def test_document_and_file_are_the_same_and_short(project, blocks):
+@pytest.fixture(scope="module")
+def copy(project, tmp_path_factory) -> Path:
+    """A copy of the project with one more method and one more task, and nothing else changed."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in COPIED:
+        if (project / name).is_dir():
+            shutil.copytree(project / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(project / name, folder / name)
+    _, record = _blocks(project / "docs/adding-a-method.md")
+    shutil.copy(project / EXAMPLE, folder / f"src/ept/methods/{NAME}.py")
+    _insert(folder / "src/ept/methods/registry.py", "_RECORDS = (", "\n)\n", record)
+    (task,) = _blocks(project / "docs/adding-a-task.md")
+    _insert(folder / "src/ept/tasks/glue.py", "GLUE = (", "\n)\n", task)
+    return folder
+
+
+def _run(copy: Path, *command, cwd: Path | None = None) -> str:
+    environment = os.environ | {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], cwd=cwd or copy, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def test_the_document_has_the_file_and_it_is_short(project):
     text = (project / EXAMPLE).read_text(encoding="utf-8")
-    assert blocks[0] == text
+    assert _blocks(project / "docs/adding-a-method.md")[0] == text
     assert len(text.splitlines()) <= 60
 
 
-def test_formula(registered, small_pack, randomize):
-    pack = randomize(small_pack(registered, seeds=[3, 4]))
-    output = pack()
-    assert output.offset is None
-    for run in range(2):
-        own = {name: tensor.double().numpy() for name, tensor in pack.tensors(run).items()}
-        inner = np.maximum(own["prompt"] @ own["W_1"] + own["b_1"], 0)
-        outer = inner @ own["W_2"] + own["b_2"]
-        centered = outer - outer.mean(-1, keepdims=True)
-        normalized = centered / np.sqrt(centered.var(-1, keepdims=True) + 1e-5)
-        expected = own["prompt"] + own["scale"] * normalized + own["shift"]
-        np.testing.assert_allclose(output.prompt[run].detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+def test_the_copy_has_one_more_of_each(copy):
+    code = "import ept, sys; from ept.methods.registry import METHODS; from ept.tasks.registry import TASKS;"
+    code += "print(ept.__file__, len(METHODS), list(METHODS)[-1], 'wnli' in TASKS, 'torch' in sys.modules)"
+    assert _run(copy, "-c", code).split() == [
+        str(copy / "src/ept/__init__.py"),
+        str(len(METHODS) + 1),
+        NAME,
+        "True",
+        "False",
+    ]
 
 
-def _losses(model, pack, ids, labels):
-    """The loss of each run on the same rows."""
-    embeddings = model.get_input_embeddings()(ids).expand(pack.runs, -1, -1, -1)
-    mask = torch.ones(embeddings.shape[:3], dtype=torch.int64)
-    embeddings, mask = combine(pack(), embeddings, mask)
-    parts = zip(embeddings.chunk(pack.runs), mask.chunk(pack.runs), strict=True)
-    return torch.stack([model(inputs_embeds=part, attention_mask=own, labels=labels).loss for part, own in parts])
+def test_the_task_can_be_planned_in_the_copy(copy):
+    code = (
+        "from ept.config.configuration import parse_configuration as parse; from ept.plan.experiment import Experiment;"
+    )
+    code += "config = parse({'tasks': {'target': ['wnli'], 'source': ['mnli']}, 'data': {'source': 'hub'}});"
+    code += "print(sorted({pack.task for pack in Experiment(config).packs}))"
+    assert _run(copy, "-c", code).strip() == "['mnli', 'wnli']"
 
 
-def _train(model, pack, ids, labels):
-    """Adam on the same rows; gradients reach every tensor of every run from the first step on. Returns the losses."""
-    rates = {"prompt": 0.3, "network": 0.01}
-    groups = [{"params": group, "lr": rates[name]} for name, group in pack.parameter_groups().items()]
-    optimizer = torch.optim.Adam(groups)
-    for _ in range(25):
-        optimizer.zero_grad()
-        _losses(model, pack, ids, labels).sum().backward()
-        for name, parameter in pack.named_parameters():
-            assert all(gradient.abs().max() > 0 for gradient in parameter.grad), name
-        optimizer.step()
-    return _losses(model, pack, ids, labels).detach()
+def test_what_holds_for_every_method_and_task_holds_in_the_copy(copy):
+    """Record against module, runs apart, saving, transfer, export, costs, styles: without an edit or a patch."""
+    options = ("-q", "-m", "registry", "-p", "no:cacheprovider", "-p", "no:randomly")
+    found = _run(copy, "-m", "pytest", *options, "-rA", "tests/methods", "tests/figures/test_style.py")
+    passed = set(re.findall(r"^PASSED \S+::(\w+)\[.*\b" + NAME + r"\b", found, re.M))
+    for part in ("numbers", "pack", "stored", "saved", "cost", "exported", "configuration", "record"):
+        assert any(part in name for name in passed), (part, passed)
+    assert re.search(r"^PASSED \S+test_style.py::", found, re.M)
 
 
-def test_training(registered, small_pack, tiny_t5, tmp_path):
-    model = tiny_t5()
-    ids = torch.randint(2, 50, (6, LENGTH), generator=torch.Generator().manual_seed(0))
-    labels = torch.tensor([[7, 1], [8, 1]] * 3)
-    pack, alone = small_pack(registered, seeds=[0, 1], hidden=16), small_pack(registered, seeds=[1], hidden=16)
-    first = _losses(model, pack, ids, labels).detach()
-    last = _train(model, pack, ids, labels)
-    assert (last < first - 0.5).all()
-    torch.testing.assert_close(_train(model, alone, ids, labels), last[1:], rtol=1e-4, atol=1e-5)
-
-    save_prompt(tmp_path / "seed0.safetensors", pack.tensors(0), pack.collapse(0), {})
-    saved = read_prompt(tmp_path / "seed0.safetensors")
-    fresh = small_pack(registered, seeds=[7], hidden=16)
-    fresh.load_tensors(0, saved.tensors)
-    torch.testing.assert_close(_losses(model, fresh, ids, labels), last[:1])
-    # For use the network is gone: the prompt alone gives the same outputs.
-    plain = small_pack("pt", seeds=[7], hidden=16)
-    plain.load_tensors(0, saved.collapsed)
-    torch.testing.assert_close(_losses(model, plain, ids, labels), last[:1])
+def test_the_formula(copy):
+    code = f"""
+import sys
+sys.path.insert(0, "tests")
+import torch
+from ept.config.settings import EptSettings, PromptSettings
+from ept.methods.build import build_prompt_module
+embedding = torch.arange(300.0)[:, None] + torch.tensor([0.0, 0.5])
+pack = build_prompt_module("{NAME}", embedding, PromptSettings(length=5, short_length=2), EptSettings(), 9, [0, 1])
+for run in range(2):
+    print(pack.W[run].tolist(), pack.words[run].tolist(), pack().prompt[run].tolist(), sep=";")
+"""
+    for line in _run(copy, "-c", code).splitlines():
+        weights, words, prompt = (np.array(yaml.safe_load(part)) for part in line.split(";"))
+        assert words.shape == (128, 2) and len({*words[:, 0]}) == 128
+        expected = [sum(weights[i, j] * words[j] for j in range(128)) for i in range(5)]
+        np.testing.assert_allclose(prompt, expected, rtol=1e-4, atol=1e-3)
 
 
-def test_workflow(registered, tmp_path, monkeypatch):
-    """From its name in a configuration to its row in a table, with the rates of its line."""
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.long
+def test_from_its_name_in_a_configuration_to_its_row_in_a_table(copy, tmp_path):
     training = {"steps": 2, "warmup_steps": 1, "evaluate_every": 1, "validation_rows": 10}
     config = {
         "data": {"source_length": {"default": 64}},
         "tasks": {"target": ["cb"]},
-        "methods": [registered],
+        "methods": [NAME],
         "seeds": [0],
         "training": training,
-        "few_shot": {"k": [], "initialize_from": ["scratch"]},
+        "few_shot": {"initialize_from": ["scratch"]},
     }
-    Path("config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     for command in (
         "fetch --task cb",
         "tokenize --task cb",
-        f"train --method {registered} --task cb --regime full",
+        f"train --method {NAME} --task cb --regime full",
         "table --table main",
     ):
         verb, *words = command.split()
-        assert main([verb, "--config", "config.yaml", *words]) == 0
-    with open("results/main.csv", newline="") as file:
+        _run(copy, "-m", "ept.cli", verb, "--config", "config.yaml", *words, cwd=tmp_path)
+    with open(tmp_path / "results/main.csv", newline="") as file:
         row = next(csv.DictReader(file))
-    hidden, length, width = 128, 100, 32
-    network = hidden * width + width + width * hidden + 3 * hidden
-    assert (row["method"], row["task"]) == (registered, "cb")
-    assert int(row["trained_parameters"]) == length * hidden + network
-    assert int(row["stored_parameters"]) == length * hidden
-    assert "| Residual PT | " in Path("results/main.md").read_text()
+    assert (row["method"], row["task"]) == (NAME, "cb")
+    assert int(row["trained_parameters"]) == 100 * 128 and int(row["stored_parameters"]) == 100 * 128
+    assert "| SuperPos | " in (tmp_path / "results/main.md").read_text(encoding="utf-8")

@@ -29,7 +29,7 @@ def test_each_row_gets_its_runs_prompt_and_offset(mask_dtype):
             assert torch.equal(found[:3], output.prompt[run])
             for position in range(5):
                 assert torch.equal(found[3 + position], text[run, row, position] + output.offset[run, position])
-            assert found_mask.tolist() == [1, 1, 1] + mask[run, row].tolist()
+            assert found_mask.tolist() == [1, 1, 1, *mask[run, row].tolist()]
 
 
 def test_without_offset_the_text_stays():

@@ -19,17 +19,17 @@ def _normalized(rows):
     return np.stack([row / np.sqrt(np.mean(row**2) + 1e-6) for row in rows])
 
 
-def _expected_fusion(t, options, C, e, reached):
+def _expected_fusion(t, options, product, e, reached):
     kind, context = options.get("fusion", "dot"), options.get("fusion_context", "reached")
     if kind == "none":
         return np.zeros_like(t["prompt"])
-    rows = {"all": C, "factors": t["B"]}.get(context, C[:reached])
+    rows = {"all": product, "factors": t["B"]}.get(context, product[:reached])
     values = rows * e / np.sqrt(np.mean(rows**2) + (0.01 * e) ** 2)
     queries, keys = _normalized(t["prompt"]), _normalized(rows)
     if context == "joint":
         keys, values = np.concatenate([keys, queries]), np.concatenate([values, t["prompt"]])
     if kind == "dot":
-        read = _softmax(queries @ keys.T / np.sqrt(C.shape[1])) @ values
+        read = _softmax(queries @ keys.T / np.sqrt(product.shape[1])) @ values
     else:
         attention = _softmax((queries @ t["fusion.W_q"]) @ (keys @ t["fusion.W_k"]).T / np.sqrt(options["fusion_rank"]))
         read = attention @ (values @ t["fusion.W_v"] @ t["fusion.W_o"])
@@ -43,18 +43,18 @@ def _expected_spaces(t, options):
     if kind == "none" or spaces == 1:
         return prompt, None
     rank = len(prompt[0]) if kind == "full" else options.get("space_rank", 1)
-    H = [prompt]
+    mapped = [prompt]
     for n in range(spaces - 1):
         if kind == "elementwise":
-            H.append(prompt * (1 + t["spaces.U"][n] * t["spaces.V"][n]))
+            mapped.append(prompt * (1 + t["spaces.U"][n] * t["spaces.V"][n]))
         else:
             columns = slice(n * rank, (n + 1) * rank)
-            H.append(prompt + prompt @ t["spaces.U"][:, columns] @ t["spaces.V"][columns])
+            mapped.append(prompt + prompt @ t["spaces.U"][:, columns] @ t["spaces.V"][columns])
     rows = _normalized(prompt)
     if options.get("gate") == "prompt":
         rows = np.repeat(rows.mean(0, keepdims=True), len(prompt), 0)
     gate = _softmax(rows @ t["spaces.W_g"])
-    return sum(gate[:, n : n + 1] * H[n] for n in range(spaces)), gate
+    return sum(gate[:, n : n + 1] * mapped[n] for n in range(spaces)), gate
 
 
 @pytest.mark.parametrize("reached", [9, 5])
@@ -65,12 +65,12 @@ def test_output_equals_the_equations(small_pack, randomize, ept_options, reached
     output = pack()
     for run in range(2):
         t = {name: tensor.double().numpy() for name, tensor in pack.tensors(run).items()}
-        C = 8 / np.sqrt(pack.rank) * t["A"] @ t["B"]
-        fused = _expected_fusion(t, ept_options, C, e, reached)
+        product = 8 / np.sqrt(pack.rank) * t["A"] @ t["B"]
+        fused = _expected_fusion(t, ept_options, product, e, reached)
         spaces, gate = _expected_spaces(t, ept_options)
         found = output.prompt[run].detach().double().numpy()
         np.testing.assert_allclose(found, spaces + fused, rtol=2e-5, atol=2e-5)
-        np.testing.assert_allclose(output.offset[run].detach().numpy(), C, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(output.offset[run].detach().numpy(), product, rtol=1e-5, atol=1e-6)
         diagnostics = pack.diagnostics(run)
         if "gain" in diagnostics:
             ratio = np.linalg.norm(fused) / np.linalg.norm(t["prompt"])
@@ -99,13 +99,13 @@ def test_rows_that_no_training_text_reaches_get_no_gradient_through_fusion(small
 
 
 def test_a_start_from_singular_vectors(small_pack):
-    """B holds the directions of the prompt that PT starts from, so its best approximation of rank r is a product with B."""
+    """B holds the directions of PT's first prompt: its best approximation of rank r is a product with B."""
     pack, plain = small_pack(seeds=[3, 4], ept={"decomposition": "svd"}), small_pack("pt", seeds=[3, 4])
     assert not pack.A.any()
     for run in range(2):
         prompt, B = plain.prompt[run].detach().double().numpy(), pack.B[run].detach().double().numpy()
-        U, values, V = np.linalg.svd(prompt, full_matrices=False)
-        best = (U[:, : pack.rank] * values[: pack.rank]) @ V[: pack.rank]
+        left, values, right = np.linalg.svd(prompt, full_matrices=False)
+        best = (left[:, : pack.rank] * values[: pack.rank]) @ right[: pack.rank]
         np.testing.assert_allclose(prompt @ np.linalg.pinv(B) @ B, best, atol=1e-4)
         np.testing.assert_allclose(np.linalg.norm(B, axis=1), values[: pack.rank] / np.sqrt(len(prompt)), rtol=1e-4)
 

@@ -33,8 +33,8 @@ def test_adept_is_its_formula(small_pack, randomize):
     for run in range(2):
         t = numbers(pack, run)
         for row in range(3):
-            E = text[run, row].double().numpy()
-            expected = E + np.maximum(E @ t["A"] + t["a"], 0) @ t["B"] + t["b"]
+            pieces = text[run, row].double().numpy()
+            expected = pieces + np.maximum(pieces @ t["A"] + t["a"], 0) @ t["B"] + t["b"]
             np.testing.assert_allclose(joined[run, row, 4:].detach(), expected, rtol=1e-4, atol=1e-4)
             np.testing.assert_allclose(joined[run, row, :4].detach(), t["prompt"], rtol=1e-6)
 
@@ -82,7 +82,7 @@ def test_ulpt_is_its_formula(small_pack, randomize):
 
 
 def test_ulpt_starts_as_released(small_pack):
-    """Z ~ N(0, 1), the frozen matrix uniform within Xavier's bound, no scale and no shift; its seed makes the matrix."""
+    """Z ~ N(0, 1), the frozen matrix uniform within Xavier's bound and drawn from the seed, no scale, no shift."""
     pack = small_pack("ulpt", seeds=[5, 6], length=400, hidden=48)
     assert float(pack.Z.detach().std()) == pytest.approx(1, rel=0.05)
     bound = math.sqrt(6 / (3 + 48))

@@ -1,4 +1,4 @@
-"""Packs of EPT with every option, and what is refused of foreign tensors (the laws of all methods: test_registry.py)."""
+"""Packs of EPT with every option, and foreign tensors that are refused (laws of all methods: test_registry.py)."""
 
 import pytest
 import torch

@@ -6,12 +6,13 @@ import torch
 from backbones.tiny_t5 import VERSIONS, make_inputs, make_t5
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.config.settings import BaselineSettings
+from ept.methods import registry
 from ept.methods.build import build_weight_module
 
 SMALL = BaselineSettings(
     adapter_reduction=4, adapterdrop_layers=1, lora_rank=2, lora_alpha=6, lst_reduction=4, lst_skip_every=2
 )
-METHODS = ["fine_tuning", "adapter", "adapterdrop", "bitfit", "lora", "lst"]
+METHODS = [name for name, method in registry.METHODS.items() if not method.packed]
 
 
 @pytest.fixture(params=VERSIONS)
@@ -56,8 +57,9 @@ def randomize():
 
 @pytest.fixture(scope="session")
 def losses():
-    """A function backbone, inputs -> the loss of every target piece [rows, length]; the texts are those that the
-    backbone itself embeds plus `inputs`' embeddings.
+    """A function backbone, inputs -> the loss of every target piece [rows, length].
+
+    The texts are those that the backbone itself embeds plus `inputs`' embeddings.
     """
 
     def compute(backbone, inputs):

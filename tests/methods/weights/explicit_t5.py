@@ -17,7 +17,7 @@ def linear(w, name, x):
 
 
 def adapter(w, name, x):
-    """x + W_up gelu(W_down x + b_down) + b_up, where there is one; gelu in its tanh form."""
+    """The product x + W_up gelu(W_down x + b_down) + b_up, where there is one; gelu in its tanh form."""
     if f"{name}.down.weight" not in w:
         return x
     inner = x @ w[f"{name}.down.weight"].T + w[f"{name}.down.bias"]

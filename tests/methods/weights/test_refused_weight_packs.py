@@ -15,11 +15,11 @@ def _state(backbone):
 
 BAD = [
     ("adapter", {"adapter_reduction": 17}, ["adapter_reduction is 17", "hidden size 16"]),
-    ("adapter", {"adapter_reduction": 0}, ["adapter_reduction is 0", "at least 1"]),
+    ("adapter", {"adapter_reduction": 0}, ["adapter_reduction is 0"]),
     ("adapterdrop", {"adapterdrop_layers": 2}, ["adapterdrop_layers is 2", "2 layers"]),
     ("lora", {"lora_rank": 17}, ["lora_rank is 17", "16 x 16"]),
     ("lst", {"lst_reduction": 5}, ["lst_reduction is 5", "d_kv is 4"]),
-    ("lst", {"lst_skip_every": 1}, ["lst_skip_every is 1", "no side layer"]),
+    ("lst", {"lst_skip_every": 1}, ["lst_skip_every is 1"]),
 ]
 
 
@@ -38,7 +38,7 @@ def test_a_stack_of_one_layer_has_no_side_layer(attach):
         vocab_size=40, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_decoder_layers=1, num_heads=4
     )
     backbone = EncoderDecoder(transformers.T5ForConditionalGeneration(config))
-    with pytest.raises(InputError, match="lst_skip_every 4 leaves no side layer in a stack of 1 layer"):
+    with pytest.raises(InputError, match="lst_skip_every 4.*1 layer"):
         attach(backbone, "lst", settings=BaselineSettings(lst_reduction=4))
 
 
@@ -47,7 +47,7 @@ def test_errors_of_foreign_tensors_change_nothing(backbone, attach):
     before = pack.collapse(0)
     name = next(iter(before))
     for tensors, words in (
-        ({"prompt": torch.ones(2, 16)}, ["lacks decoder", "more", "has prompt too many", "another method"]),
+        ({"prompt": torch.ones(2, 16)}, ["decoder", "prompt"]),
         ({**before, name: torch.ones(3, 16)}, [f"tensor {name} has shape [3, 16]", "[2, 16]"]),
         ({**before, name: before[name] * torch.nan}, [f"tensor {name} holds NaN"]),
     ):
