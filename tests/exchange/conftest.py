@@ -15,7 +15,6 @@ from ept.config.settings import EptSettings, PromptSettings
 from ept.methods.build import build_prompt_module
 from ept.methods.combine import combine
 from ept.methods.prompt_file import read_prompt, save_prompt
-from random_prompts import model, prompt_files, save_random_prompt  # noqa: F401
 
 VOCABULARY, HIDDEN, LENGTH = 50, 16, 9
 SETTINGS = PromptSettings(length=8, short_length=4, rank=2, reference_length=LENGTH)
