@@ -8,7 +8,7 @@ from torch.nn import functional
 from transformers import T5Config, T5ForConditionalGeneration
 
 from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.evaluation.predict import PrefixTree, generate, predict_labels, score_candidates
+from ept.evaluation.predict import PrefixTree, generate, predict_both, predict_labels, score_candidates
 
 ROWS, LENGTH, HIDDEN, VOCABULARY = 200, 6, 16, 30
 # As T5's tokenizer writes "0", "1" and "2": blank 0 </s>, 1 </s>, 2 </s>; and one label that begins like "0".
@@ -94,6 +94,17 @@ def test_scores_are_teacher_forced_log_likelihoods(model, inputs):
             logits = model(inputs_embeds=embeddings, attention_mask=mask, labels=target).logits
         expected = -functional.cross_entropy(logits.transpose(1, 2), target, reduction="none").sum(1)
         torch.testing.assert_close(scores[:, column], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("closed_end", [True, False])
+def test_both_rules_in_one_pass(model, inputs, closed_end):
+    backbone = EncoderDecoder(model)
+    opened, closed = predict_both(backbone, *inputs, LABELS, closed_end)
+    assert torch.equal(opened, predict_labels(backbone, *inputs, LABELS))
+    strings = LABELS if closed_end else [label[:-1] for label in LABELS]
+    assert torch.equal(closed, score_candidates(backbone, *inputs, strings).argmax(1))
+    # A closed answer is always a label, and not always the one that an open answer names.
+    assert set(closed.tolist()) == {0, 1, 2, 3} and (opened == -1).any()
 
 
 def test_padding_and_row_order_change_nothing(model, inputs):

@@ -11,10 +11,20 @@ from transformers import T5Config, T5ForConditionalGeneration
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.data.dataset import TokenizedSplit
 from ept.data.prepare import SCHEMA, write_tokens
-from ept.evaluation.predict import generate, score_candidates
-from ept.evaluation.score import MAX_ANSWER_PIECES, Answers, predict_split
+from ept.evaluation.predict import generate, predict_labels, score_candidates
+from ept.evaluation.score import (
+    MAX_ANSWER_PIECES,
+    Answers,
+    constant_predictions,
+    majority_answer,
+    noteworthy,
+    predict_split,
+    predict_split_both,
+    references,
+    score,
+)
 from ept.methods.prompt import PromptOutput
-from ept.tasks.registry import get_task
+from ept.tasks.registry import TASKS, get_task
 
 ROWS, HIDDEN, PROMPT_LENGTH, RUNS = 30, 16, 3, 2
 
@@ -143,3 +153,87 @@ def test_errors_that_smaller_batches_do_not_mend_are_raised(t5, split, output):
     with pytest.raises(RuntimeError, match="another"):
         predict_split(other, output, split, rows, answers, 10**6)
     assert other.passes == [RUNS * ROWS]
+
+
+@pytest.mark.parametrize("name", ["rte", "cb", "stsb"])
+def test_open_and_closed_predictions_are_those_of_each_row_alone(t5, split, output, name):
+    task, answers = get_task(name), Pieces(get_task(name), None)
+    labels, scores = answers.label_ids(), task.kind == "regression"
+    found = predict_split_both(Limited(t5, 9), output, split, np.arange(ROWS), answers, 10**6)
+    opened = _alone(t5, split, output, lambda *inputs: predict_labels(*inputs, labels).tolist())
+    strings = labels if scores else [label[:-1] for label in labels]
+    closed = _alone(t5, split, output, lambda *inputs: score_candidates(*inputs, strings).argmax(1).tolist())
+    named = {-1: -1, **{number: float(label) for number, label in enumerate(task.labels)}}
+    if scores:
+        opened, closed = ([[named[answer] for answer in run] for run in runs] for runs in (opened, closed))
+    assert found.open.tolist() == opened and found.closed.tolist() == closed
+    assert found.reported(task).tolist() == (closed if scores else opened)
+    assert found.invalid_shares() == [run.count(-1) / ROWS for run in opened]
+    plain = predict_split(Limited(t5), output, split, np.arange(ROWS), answers, 10**6)
+    np.testing.assert_array_equal(found.reported(task), plain)
+
+
+def test_free_text_has_no_closed_rule(t5, split, output):
+    answers = Pieces(get_task("squad"), Numbers())
+    found = predict_split_both(Limited(t5), output, split, np.arange(ROWS), answers, 10**6)
+    assert found.closed is None and found.invalid_shares() is None
+    assert found.reported(answers.task) is found.open
+
+
+class Labeled:
+    """What the majority needs of a split."""
+
+    def __init__(self, labels):
+        self.labels, self.groups = np.array(labels, dtype=float), [""] * len(labels)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def answers(self, row):
+        return ["yes"]
+
+
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.kind == "classification"])
+@given(data=st.data())
+@settings(deadline=None, max_examples=20)
+def test_the_majority_is_the_constant_that_scores_best_on_validation(name, data):
+    task = get_task(name)
+    classes = range(len(task.labels))
+    labels = st.lists(st.sampled_from(list(classes)), min_size=1, max_size=20)
+    train, validation = Labeled(data.draw(labels)), Labeled(data.draw(labels))
+    rows = np.arange(len(validation))
+    found = majority_answer(task, train, validation, rows)
+    truth = references(validation, rows, task)
+    scores = [score(task, constant_predictions(each, len(rows)), truth)[task.metrics[0]] for each in classes]
+    assert scores[found] == max(scores)
+    ties = [each for each in classes if scores[each] == max(scores)]
+    counts = train.labels.tolist()
+    assert counts.count(found) == max(counts.count(each) for each in ties)
+
+
+def test_the_majority_of_multirc_answers_yes():
+    """F1 of class 1 is 0 for the constant 0, however common."""
+    task, split = get_task("multirc"), Labeled([0] * 14 + [1] * 11)
+    assert majority_answer(task, split, split, np.arange(25)) == 1
+    truth = references(split, np.arange(25), task)
+    assert score(task, constant_predictions(1, 25), truth)["f1"] == pytest.approx(100 * 2 * 11 / (11 + 25))
+
+
+def test_the_majority_of_scores_and_texts():
+    split = Labeled([1.0, 2.0, 4.5])
+    assert majority_answer(get_task("stsb"), split, split, np.arange(3)) == 2.5
+    assert constant_predictions(majority_answer(get_task("squad"), split, split, np.arange(3)), 2).tolist() == ["", ""]
+
+
+def test_what_is_noteworthy_about_predictions():
+    rte, cola, stsb = get_task("rte"), get_task("cola"), get_task("stsb")
+    assert noteworthy(rte, np.array([0, 1, 1]), 0.0) == []
+    (note,) = noteworthy(rte, np.array([0, 1, -1, 1]), 0.25)
+    assert "25.0 %" in note
+    (note,) = noteworthy(rte, np.array([-1, -1]), 1.0)
+    assert "100.0 %" in note
+    for task, metric in ((cola, "matthews"), (stsb, "pearson")):
+        (note,) = noteworthy(task, np.array([1.0, 1.0]), 0.0)
+        assert metric in note and " 1;" in note
+    assert "every" in noteworthy(rte, np.array([1, 1]), 0.0)[0]
+    assert noteworthy(get_task("squad"), np.array(["a", "a"], dtype=object), None) == []

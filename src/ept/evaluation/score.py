@@ -28,13 +28,10 @@ class Answers:
 
     task: Task
     pieces: Pieces
-    closed: bool = False
-    """Whether the likeliest label counts, by its own pieces alone, and not what generation would write."""
 
     def label_ids(self) -> list[list[int]]:
-        """The pieces of every label string, each with the end piece unless the labels are `closed`."""
-        labels = [self.pieces.label(label) for label in self.task.labels]
-        return [label[:-1] for label in labels] if self.closed else labels
+        """The pieces of every label string, each with the end piece."""
+        return [self.pieces.label(label) for label in self.task.labels]
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,8 @@ def predict_split(
         most_positions: How many positions one pass with a graph may have.
 
     Returns:
-        Classification: class indices, -1 where generation would write anything but a label (with `closed` answers the
-        likeliest label). Regression: the score whose string is likeliest. Extraction: generated text (dtype object).
+        Classification: class indices, -1 where generation would write anything but a label. Regression: the score whose
+        string is likeliest. Extraction: generated text (dtype object).
     """
     return _in_batches(
         lambda embeddings, mask: (_predict(backbone, embeddings, mask, answers),),
@@ -106,7 +103,7 @@ def predict_split_both(
     kind = answers.task.kind
     if kind == "extraction":
         return Predictions(predict_split(backbone, output, split, rows, answers, most_positions), None)
-    labels = [answers.pieces.label(label) for label in answers.task.labels]
+    labels = answers.label_ids()
 
     def predict(embeddings: Tensor, mask: Tensor) -> tuple[np.ndarray, ...]:
         # Score strings need their end: "1." and "1.0" would share all other pieces.
@@ -170,8 +167,6 @@ def _batch_end(sizes: np.ndarray, start: int, budget: int) -> int:
 
 
 def _predict(backbone: Backbone, embeddings: Tensor, mask: Tensor, answers: Answers) -> np.ndarray:
-    if answers.task.kind == "classification" and answers.closed:
-        return score_candidates(backbone, embeddings, mask, answers.label_ids()).argmax(1).cpu().numpy()
     if answers.task.kind == "classification":
         return predict_labels(backbone, embeddings, mask, answers.label_ids()).cpu().numpy()
     if answers.task.kind == "regression":
