@@ -64,10 +64,11 @@ def test_mpts_source_training_costs_a_batch_of_each_of_its_tasks():
     assert students < found.training_flops < 1.1 * students
 
 
-def test_on_a_gpu_the_frozen_weights_are_half_as_large_but_for_float32_methods():
-    plan = experiment(methods=["pt", "mpt", "fine_tuning"])
-    assert 2 * cost(plan, "pt", gpu=True).weight_bytes == cost(plan, "pt").weight_bytes
-    assert cost(plan, "fine_tuning", gpu=True).weight_bytes == cost(plan, "fine_tuning").weight_bytes
+def test_frozen_weights_in_bfloat16_are_half_as_large_but_for_float32_methods():
+    plan = experiment(methods=["pt", "mpt", "fine_tuning"], backbone={"dtype": "bfloat16"})
+    full = experiment(methods=["pt"])
+    assert 2 * cost(plan, "pt").weight_bytes == cost(full, "pt").weight_bytes
+    assert cost(plan, "fine_tuning").weight_bytes == cost(full, "pt").weight_bytes
 
 
 def saved_bytes(run, model):

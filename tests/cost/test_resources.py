@@ -19,7 +19,13 @@ def experiment(project, name):
 
 def paper(**changes):
     values = {
-        "backbone": {"name": "x", "source": "hub", "id": "google-t5/t5-base", "revision": "0" * 40},
+        "backbone": {
+            "name": "x",
+            "source": "hub",
+            "id": "google-t5/t5-base",
+            "revision": "0" * 40,
+            "dtype": "bfloat16",
+        },
         "data": {"source": "hub"},
         "tasks": {"target": ["rte", "mnli"]},
         "methods": ["pt", "fine_tuning"],
@@ -64,7 +70,7 @@ def test_time_limits_are_three_times_what_the_plan_says(project, tmp_path, monke
 
 def test_zero_shot_gets_three_times_its_predictions():
     """Two operations a parameter and piece, at 30 % of an A100's peak; and 20 minutes to start."""
-    llama = {"name": "x", "source": "hub", "id": "meta-llama/Llama-2-7b-hf", "revision": "0" * 40}
+    llama = {"name": "x", "source": "hub", "id": "meta-llama/Llama-2-7b-hf", "revision": "0" * 40, "dtype": "bfloat16"}
     plan = paper(backbone=llama, methods=["pt"], tasks={"target": ["mnli", "record"]})
     pieces = sum(task_sizes()[task].test_rows * task_sizes()[task].pieces for task in ("mnli", "record"))
     needed = 3 * 2 * 6.6e9 * pieces / (0.3 * 312e12) / 60

@@ -1,6 +1,7 @@
 """What a pack costs: memory, steps, operations. From a configuration alone; nothing is downloaded, no data is read."""
 
 import csv
+import json
 import math
 from dataclasses import dataclass
 from functools import cache
@@ -9,8 +10,8 @@ from importlib.resources import files
 from ept.backbones.files import read_config
 from ept.backbones.shape import BYTES, Shape, known_configs, shape_of
 from ept.config.settings import SOURCE, steps_for
-from ept.cost.hardware import Device
-from ept.methods.registry import Sizes, count_parameters, get_method
+from ept.cost.hardware import READ_RATE, Device
+from ept.methods.registry import METHODS, REFERENCE, Method, Sizes, count_parameters, get_method
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
 from ept.tasks.registry import get_task
@@ -19,18 +20,23 @@ from ept.tasks.registry import get_task
 LABEL_PIECES = 3
 # Prefixes of the labels of a classification task, which the decoder reads in one pass.
 LEAST_PREFIXES = 4
+# The layers of the T5 on which the kernel launches of the methods' steps were counted. A forward pass alone has about a
+# third of them, over batches that are four times as large (ept.evaluation.score).
+COUNTED_LAYERS, FORWARD_SHARE, EVALUATION_BATCHES = 24, 1 / 3, 4
 # Tensors for each trained parameter: itself, its gradient, Adam's two moments, the best checkpoint.
 COPIES = 5
-# What a pass holds beside what it keeps, in layers: gradients and products that are under way (a test measures it).
+# What a pass needs besides what it keeps, in layers: temporary gradients and products (a test measures it).
 UNDER_WAY = 2
-# With gradient checkpointing there is a second forward pass beside the two passes of a frozen model.
+# With gradient checkpointing there is a second forward pass in addition to the two passes of a frozen model.
 CHECKPOINTING_EFFORT = 1.5
 
 
 @dataclass(frozen=True)
 class TaskSize:
-    """Published training rows, test rows by the protocol's split, and the mean source text in pieces (T5's tokenizer,
-    training rows, cut at the protocol's length).
+    """The size of a data set.
+
+    Training rows, test rows by the protocol's split, and the mean source text in pieces (T5's tokenizer, training rows,
+    cut at the protocol's length).
     """
 
     train_rows: int
@@ -56,17 +62,30 @@ class PackCost:
     """Weights, what is trained, and a pass of one row of the longest text: with less, training cannot go on."""
     batch_bytes: int
     """The same with the batch of one run in one pass."""
-    dtype: str
-    """The precision that it computes in."""
+    precision: str
+    """bfloat16, float32, or tf32: float32 that a GPU multiplies in TF32."""
+    training_launches: int = 0
+    """Kernels of the steps of all passes."""
+    evaluation_launches: int = 0
 
     @property
     def flops(self) -> int:
-        """Of everything."""
+        """Operations of everything."""
         return self.training_flops + self.evaluation_flops
 
     def hours(self, device: Device) -> float:
-        """Of everything, on one such device."""
-        return self.flops / device.rate(self.dtype) / 3600
+        """Hours of everything on one such device, start included.
+
+        A step takes as long as its arithmetic or as the launches of its kernels, whichever is longer.
+        """
+        rate = device.rate(self.precision)
+        parts = (
+            (self.training_flops, self.training_launches),
+            (self.evaluation_flops, self.evaluation_launches),
+        )
+        seconds = sum(max(flops / rate, launches * device.launch_seconds) for flops, launches in parts)
+        start = device.start_seconds + (self.weight_bytes / READ_RATE if device.start_seconds else 0.0)
+        return (seconds + start) / 3600
 
 
 @cache
@@ -80,8 +99,9 @@ def task_sizes() -> dict[str, TaskSize]:
 
 
 def backbone_shape(experiment: Experiment) -> Shape | None:
-    """The sizes of the configuration's backbone, from its folder or of a well-known repository; None where they are not
-    known before the download.
+    """The sizes of the configuration's backbone; None where they are not known before the download.
+
+    They come from its folder, or from what is known of well-known repositories.
     """
     if experiment.backbone_folder.is_dir():
         return shape_of(read_config(experiment.backbone_folder))
@@ -90,13 +110,23 @@ def backbone_shape(experiment: Experiment) -> Shape | None:
 
 
 def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> PackCost:
-    """The cost of `pack` over a backbone of this shape, on a GPU or a CPU. MPT's source training takes a batch of each
-    of its tasks in every step, and has its teachers read each once.
+    """The cost of a pack.
+
+    MPT's source training takes a batch of each of its tasks in every step, and has its teachers read each once.
+
+    Args:
+        experiment: The configuration.
+        pack: One of its packs.
+        shape: The sizes of its backbone.
+        gpu: Whether it trains on a GPU.
+
+    Returns:
+        Its cost, with data of published size, or of the size of a user's data once they are fetched.
     """
     config, settings = experiment.config, experiment.config.training_settings(pack.regime)
     record = get_method(pack.method)
     tasks = [pack.task] if pack.tokenized else [candidate.task for candidate in pack.candidates]
-    sizes = {task: _size(task) for task in tasks}
+    sizes = {task: task_size(experiment, task) for task in tasks}
     longest = max(config.source_length(task) for task in tasks)
     steps = steps_for(settings, sum(size.train_rows for size in sizes.values()))
     runs = pack.number_of_runs
@@ -104,36 +134,67 @@ def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> Pa
     prompt = prompt_length(pack)
     effort = record.effort * (CHECKPOINTING_EFFORT if config.backbone.gradient_checkpointing else 1.0)
     effort *= halving_share(settings.halving) if record.packed else 1.0
-    training = evaluation = 0.0
+    training = evaluation = predicted = 0.0
     for task, size in sizes.items():
         positions = prompt + min(size.pieces, config.source_length(task))
         step = shape.training_flops(batch, positions, LABEL_PIECES, batch * LABEL_PIECES)
         row = row_flops(task, shape, positions)
         validated = math.ceil(steps / settings.evaluate_every) * min(settings.validation_rows, size.train_rows)
         training += runs * steps * step * effort
-        evaluation += runs * validated * row
+        rows = runs * validated + (len(pack.seeds) * size.test_rows if pack.regime != SOURCE else 0)
+        evaluation += rows * row
+        # All runs of a pack that share a pass read a row at once.
+        predicted += rows / (runs if record.packed else 1)
         if not pack.tokenized:
             training += steps * batch * row
-        if pack.regime != SOURCE:
-            evaluation += len(pack.seeds) * size.test_rows * row
     variant, methods = pack.variant, config.method_settings
     sizes_ = Sizes(shape, variant.prompt, variant.ept, config.baselines, longest, methods)
     trained = count_parameters(pack.method, sizes_)
     dtype = config.backbone.used_dtype(record.float32)
     weights = shape.weight_bytes(dtype, config.backbone.quantization)
-    together = runs if record.packed else 1
+    together = _together(settings.runs_per_pass, runs) if record.packed else 1
+    passes = math.ceil(runs / together)
+    of_a_step = launches(record, shape)
     held = weights + COPIES * BYTES["float32"] * trained * together
     graph = graph_bytes(shape, prompt + longest, dtype, config.backbone.gradient_checkpointing)
     graph += UNDER_WAY * (prompt + longest) * shape.kept_bytes(dtype)
     least, whole = held + graph, held + batch * graph
-    return PackCost(runs, steps, trained, round(training), round(evaluation), weights, least, whole, dtype)
+    return PackCost(
+        runs,
+        steps,
+        trained,
+        round(training),
+        round(evaluation),
+        weights,
+        least,
+        whole,
+        precision="tf32" if gpu and dtype == "float32" and config.backbone.tf32 else dtype,
+        training_launches=round(steps * passes * len(tasks) * of_a_step),
+        evaluation_launches=round(predicted / (EVALUATION_BATCHES * batch) * FORWARD_SHARE * of_a_step),
+    )
+
+
+def _together(runs_per_pass: int | str, runs: int) -> int:
+    """How many runs share a pass."""
+    return min(runs, runs_per_pass) if isinstance(runs_per_pass, int) else runs
+
+
+def launches(record: Method, shape: Shape) -> float:
+    """Kernel launches of one training step over a backbone of this shape.
+
+    A method whose launches were not counted is taken for the reference, or for the costliest of those that train inside
+    the backbone.
+    """
+    inside = max(method.launches for method in METHODS.values())
+    counted = record.launches or (METHODS[REFERENCE].launches if record.packed else inside)
+    return counted * shape.layers / COUNTED_LAYERS
 
 
 def zero_shot_flops(experiment: Experiment, shape: Shape) -> int:
     """Multiplications and additions of predicting the test rows of every target task without a prompt."""
     config, total = experiment.config, 0
     for task in config.tasks.target:
-        size = _size(task)
+        size = task_size(experiment, task)
         total += size.test_rows * row_flops(task, shape, min(size.pieces, config.source_length(task)))
     return total
 
@@ -144,8 +205,10 @@ def row_flops(task: str, shape: Shape, positions: int) -> int:
 
 
 def graph_bytes(shape: Shape, positions: int, dtype: str, checkpointing: bool = False) -> int:
-    """What the backward pass keeps of one row: its positions in every layer of the stack that reads the text, its part
-    of the position bias, and the output head's logits (float32, with their gradient and a copy).
+    """What the backward pass keeps of one row, in bytes.
+
+    Its positions in every layer of the stack that reads the text, its part of the position bias, and the output head's
+    logits (float32, with their gradient and a copy).
     """
     layers = shape.encoder_layers or shape.decoder_layers
     kept = shape.kept_bytes(dtype)
@@ -164,7 +227,25 @@ def prompt_length(pack: Pack) -> int:
     return get_method(pack.method).tokens(pack.variant.prompt)
 
 
-def _size(task: str) -> TaskSize:
-    """A task that is not published here counts as long as its limit and as large as SST-2."""
-    unknown = TaskSize(task_sizes()["sst2"].train_rows, task_sizes()["sst2"].test_rows, get_task(task).source_length)
-    return task_sizes().get(task, unknown)
+def task_size(experiment: Experiment, task: str) -> TaskSize:
+    """The size of a task's data.
+
+    That of the published set; of other data the rows that were fetched and texts as long as their limit. Data of a user
+    that are not fetched yet count as large as SST-2.
+    """
+    if known := task_sizes().get(task):
+        return known
+    usual = task_sizes()["sst2"]
+    rows = _fetched_rows(experiment, task)
+    train, test = rows or (usual.train_rows, usual.test_rows)
+    return TaskSize(train, test, get_task(task).source_length)
+
+
+def _fetched_rows(experiment: Experiment, task: str) -> tuple[int, int] | None:
+    """Rows of the training and of the last published split, from the manifest of the fetched data."""
+    try:
+        manifest = json.loads((experiment.raw_folder(task) / "manifest.json").read_text(encoding="utf-8"))
+        rows = [file["rows"] for file in manifest["files"].values()]
+        return int(rows[0]), int(rows[-1])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None

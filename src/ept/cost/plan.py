@@ -8,15 +8,18 @@ from dataclasses import dataclass
 
 from ept.backbones.shape import Shape
 from ept.cost.estimate import PackCost, backbone_shape, pack_cost
-from ept.cost.hardware import CPU_THREAD, GIB, GPUS, Device, UTILizATION, with_rates
+from ept.cost.hardware import CPU_THREAD, GIB, GPUS, LAUNCH_SECONDS, PRECISIONS, UTILIZATION, Device, with_rates
 from ept.cost.resources import JobResources
 from ept.errors import InputError
 from ept.methods.registry import get_method
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
+from ept.results.render import aligned
 
-HEAD = ["method", "jobs", "runs", "steps", "trained", "least GiB", "batch GiB"]
+HEAD = ["method", "jobs", "runs", "steps", "trained", "least", "batch"]
 NO_ROOM, UNKNOWN = "no room", "unknown"
+# How many devices the days are told for.
+NUMBERS = (1, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,14 @@ class Priced:
 
 
 def plan_text(experiment: Experiment, rates: Sequence[str] = ()) -> str:
-    """The plan of one configuration; `rates` as in `with_rates`.
+    """The plan of one configuration: memory, steps and hours by method, regime and table.
 
-    Raises InputError where the backbone's sizes are not known before its download.
+    Args:
+        experiment: The configuration.
+        rates: Measured rates, as in `with_rates`.
+
+    Returns:
+        The text. Raises InputError where the backbone's sizes are not known before its download.
     """
     backbone, shape = experiment.config.backbone, backbone_shape(experiment)
     if shape is None:
@@ -50,7 +58,13 @@ def plan_text(experiment: Experiment, rates: Sequence[str] = ()) -> str:
         rows.append([get_method(method).title, *_counts(group), trained, *memory, *_cells(group, devices)])
     for regime, group in _groups(packs, lambda found: found.pack.regime).items():
         rows.append([f"  {regime}", *_counts(group), "", "", "", *_cells(group, devices)])
+    for table, group in _by_table(experiment, packs).items():
+        rows.append([f"  + {table}", *_counts(group), "", "", "", *_cells(group, devices)])
     rows.append(["all", *_counts(packs), "", "", "", *_cells(packs, devices)])
+    rows += [
+        [f"  days on {number}", "", "", "", "", "", "", *(_days(packs, device, number) for device in devices)]
+        for number in (NUMBERS if gpu else ())
+    ]
     title = f"{backbone.name}: {shape.parameters / 1e6:,.1f} M parameters, {weights:.2f} GiB in {form}"
     return "\n".join([title, "", *aligned(rows), "", *_too_large(packs, devices), *_notes(gpu, rows)])
 
@@ -61,10 +75,9 @@ def priced(experiment: Experiment, shape: Shape, gpu: bool) -> list[Priced]:
 
 
 def measured(packs: Sequence[Priced]) -> tuple[Device, ...]:
-    """The devices on which packs of this configuration were trained, with their memory and their median rate.
+    """The devices on which packs of this configuration were trained, with their memory and their median rates.
 
-    The rates of packs that are planned in bfloat16 and in float32 are kept apart; NaN where there was none. What such a
-    pack really computes in depends on the device alone (`dtype: auto` is float32 on a CPU).
+    The rates of packs of different precision are kept apart; NaN where there was none.
     """
     rates: dict[str, dict[str, list[float]]] = {}
     memory: dict[str, float] = {}
@@ -73,26 +86,35 @@ def measured(packs: Sequence[Priced]) -> tuple[Device, ...]:
         if path.is_file():
             record = json.loads(path.read_text(encoding="utf-8"))
             device, rate = record["device"], found.cost.training_flops / record["train_seconds"] / 1e12
-            rates.setdefault(device, {}).setdefault(found.cost.dtype, []).append(rate)
-            # Records of earlier versions do not have it.
+            rates.setdefault(device, {}).setdefault(found.cost.precision, []).append(rate)
             if size := record.get("device_memory_bytes"):
                 memory[device] = size / GIB
     return tuple(
-        Device(f"{name} (measured)", memory.get(name), _median(found, "bfloat16"), _median(found, "float32"))
+        Device(f"{name} (measured)", memory.get(name), *(_median(found, precision) for precision in PRECISIONS))
         for name, found in rates.items()
     )
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines: the first column to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(f"{cell:{'>' if column else '<'}{widths[column]}}" for column, cell in enumerate(row)) for row in rows
-    ]
+def _median(rates: dict[str, list[float]], precision: str) -> float:
+    return statistics.median(rates.get(precision, [math.nan]))
 
 
-def _median(rates: dict[str, list[float]], dtype: str) -> float:
-    return statistics.median(rates.get(dtype, [math.nan]))
+def _by_table(experiment: Experiment, packs: Sequence[Priced]) -> dict[str, list[Priced]]:
+    """For each table the packs that no table before it has, with their source prompts; no table without any."""
+    by_hash = {found.pack.hash: found for found in packs}
+    seen: set[str] = set()
+    groups: dict[str, list[Priced]] = {}
+    for table, members in experiment.tables.items():
+        needed: dict[str, None] = {}
+        for pack in members:
+            for source in pack.candidates:
+                needed |= dict.fromkeys(teacher.hash for teacher in source.candidates)
+                needed[source.hash] = None
+            needed[pack.hash] = None
+        if new := [hash_ for hash_ in needed if hash_ not in seen]:
+            groups[table] = [by_hash[hash_] for hash_ in new]
+            seen |= set(new)
+    return groups
 
 
 def _groups(packs: Sequence[Priced], key: Callable[[Priced], str]) -> dict[str, list[Priced]]:
@@ -130,6 +152,15 @@ def _hours(hours: float) -> str:
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.2f}"
 
 
+def _days(packs: Sequence[Priced], device: Device, number: int) -> str:
+    """Days on so many devices, of what has room there; a job is not divided."""
+    hours = [found.cost.hours(device) for found in packs if device.holds(found.cost.least_bytes)]
+    if not hours:
+        return NO_ROOM
+    total = sum(hours)
+    return UNKNOWN if math.isnan(total) else _hours(max(total / number, *hours) / 24)
+
+
 def _gib(size: int) -> str:
     return f"{size / GIB:.1f}"
 
@@ -147,12 +178,15 @@ def _too_large(packs: Sequence[Priced], devices: Sequence[Device]) -> list[str]:
 
 def _notes(gpu: bool, rows: Sequence[Sequence[str]]) -> list[str]:
     notes = [
-        "Steps: of all runs. Memory: with one row at a time (least), with a run's batch at once (* goes in parts).",
-        "Hours: on one device, of what has room there, without start-up; N devices take about 1/N of them.",
+        "Steps: of all runs. GiB of memory: with one row at a time (least), with a batch at once (* goes in parts).",
+        "Hours: on one device, of what has room there, start-up included. + table: what those above it lack.",
     ]
     if gpu:
-        peaks = f"Rates: published peak x {UTILizATION}, an assumption"
-        notes.append(f"{peaks}; --rate NAME=TFLOPS takes a measured one (NAME=TFLOPS:GIB another GPU).")
+        launch = f"{1e6 * LAUNCH_SECONDS:.0f} µs a kernel launch"
+        notes += [
+            f"Rates: published peak x {UTILIZATION} and {launch}, both assumptions.",
+            "--rate NAME=TFLOPS takes a measured rate, NAME=TFLOPS:GIB another GPU, NAME=TFLOPS,float32=TFLOPS both.",
+        ]
     if any(UNKNOWN in cell for row in rows for cell in row):
         notes.append(f"{UNKNOWN.capitalize()}: nothing in that precision was trained there yet.")
     return notes

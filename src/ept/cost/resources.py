@@ -3,7 +3,7 @@
 import math
 from functools import cached_property
 
-from ept.backbones.shape import BYTES
+from ept.backbones.shape import BYTES, Shape
 from ept.cost.estimate import PackCost, backbone_shape, pack_cost, zero_shot_flops
 from ept.cost.hardware import LIMIT_CPU, LIMIT_GPU, Device
 from ept.plan.experiment import Experiment
@@ -49,8 +49,9 @@ class JobResources:
 
     @cached_property
     def gpus(self) -> int:
-        """One a job, none for a backbone that is small enough for a CPU, two where it is spread over several; another
-        number through `--set-resources train:gpu=4`.
+        """GPUs of a job: one, none for a backbone that is small enough for a CPU, two where it is spread over several.
+
+        `--set-resources train:gpu=4` takes another number.
         """
         if self._experiment.config.backbone.device_map == "auto":
             return 2
@@ -70,14 +71,15 @@ class JobResources:
         if self.gpus:
             needed = GPU_BASE_MB + shape.parameters * BYTES["float32"] / 1e6
         else:
-            needed = CPU_BASE_MB + self._cost(pack).batch_bytes / 1e6
+            needed = CPU_BASE_MB + self._cost(pack, shape).batch_bytes / 1e6
         return grown_memory(round_up(needed, 500), attempt)
 
     def minutes(self, pack: Pack, attempt: int = 1) -> int:
         """Time limit in minutes."""
-        if self._shape is None:
+        shape = self._shape
+        if shape is None:
             return LONGEST_MINUTES
-        needed = START_MINUTES + MARGIN * self._cost(pack).hours(self._device) * 60
+        needed = START_MINUTES + MARGIN * self._cost(pack, shape).hours(self._device) * 60
         return grown_minutes(round_up(needed, 10), attempt)
 
     def zero_shot_minutes(self, attempt: int = 1) -> int:
@@ -85,7 +87,8 @@ class JobResources:
         shape, config = self._shape, self._experiment.config
         if shape is None:
             return LONGEST_MINUTES
-        rate = self._device.rate(config.backbone.used_dtype())
+        dtype = config.backbone.used_dtype()
+        rate = self._device.rate("tf32" if self.gpus and dtype == "float32" and config.backbone.tf32 else dtype)
         needed = START_MINUTES + MARGIN * zero_shot_flops(self._experiment, shape) / rate / 60
         return grown_minutes(round_up(needed, 10), attempt)
 
@@ -104,12 +107,12 @@ class JobResources:
         return LIMIT_GPU if self.gpus else LIMIT_CPU
 
     @cached_property
-    def _shape(self):
+    def _shape(self) -> Shape | None:
         return backbone_shape(self._experiment)
 
-    def _cost(self, pack: Pack) -> PackCost:
+    def _cost(self, pack: Pack, shape: Shape) -> PackCost:
         if pack.hash not in self._costs:
-            self._costs[pack.hash] = pack_cost(self._experiment, pack, self._shape, gpu=bool(self.gpus))
+            self._costs[pack.hash] = pack_cost(self._experiment, pack, shape, gpu=bool(self.gpus))
         return self._costs[pack.hash]
 
 
