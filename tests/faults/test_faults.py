@@ -52,7 +52,7 @@ class Clone:
         self.folder = folder
         self._said = folder.with_name(f"{folder.name}.said")
         folder.mkdir(exist_ok=True)
-        for name in ("Snakefile", "workflow", "profiles", "Makefile", "pyproject.toml", "constraints.txt"):
+        for name in ("Snakefile", "workflow", "profiles", "Makefile", "pyproject.toml", "requirements"):
             (folder / name).symlink_to(project / name)
         (folder / ".venv").symlink_to(sys.prefix)
         (folder / "config").mkdir()

@@ -1,5 +1,4 @@
 # The configuration, and the functions that rules look their files and resources up with. No rule stands here.
-import fcntl
 from pathlib import Path
 
 from ept.config.configuration import load_configuration, parse_configuration
@@ -14,13 +13,12 @@ from ept.methods.registry import METHODS
 from ept.plan import paths
 from ept.plan.experiment import Experiment
 from ept.plan.tables import MAIN, SUMMARY, ZERO_SHOT
-from ept.plan.targets import SPLITS, Targets
+from ept.plan.targets import FIGURES, PAGES, SPLITS, Targets, lock_workflow
 from ept.results.tables.registry import caption_of
 
 
 def resolve_configuration():
     """The checked configuration: --configfile and --config, or config/config.yaml when none was given.
-
     A `configfile:` directive would be merged under every --configfile and keep its leftovers.
     """
     # Snakemake has read these files already, but takes the last of two equal keys.
@@ -28,19 +26,16 @@ def resolve_configuration():
         read_yaml(path)
     if config:
         return parse_configuration(config)
-    default = "config/config.yaml"
-    if not Path(default).exists():
-        # Snakemake runs in another folder: the configuration that comes with these rules.
-        default = workflow.current_basedir.join(f"../../{default}").get_path_or_uri(
-            secret_free=False
-        )
-    return load_configuration(default)
+    if (default := Path("config/config.yaml")).exists():
+        return load_configuration(default)
+    # Snakemake runs in another folder: the configuration that comes with these rules.
+    return load_configuration(workflow.source_path(f"../../{default}"))
 
 
 try:
     EXPERIMENT = Experiment(resolve_configuration())
     TARGETS, RESOURCES = Targets(EXPERIMENT), JobResources(EXPERIMENT)
-    FIGURES = asked_for(EXPERIMENT)
+    DRAWN = asked_for(EXPERIMENT)
     # Into Snakemake's own folder, because a dry run must not write elsewhere.
     RESOLVED = TARGETS.write_configuration()
     LISTS = TARGETS.write_lists(refresh=workflow.is_main_process)
@@ -52,9 +47,8 @@ OUTPUT = EXPERIMENT.config.output
 NAME = paths.job_name(OUTPUT)
 # For the report's landing page, which sees only this.
 config["output"] = OUTPUT
-# Held until this process ends, however it ends; `ept mend` asks for it.
-LOCK = paths.workflow_lock_file().open("a")
-fcntl.flock(LOCK, fcntl.LOCK_SH)
+# Until this process ends, however it ends.
+LOCK = lock_workflow()
 
 
 wildcard_constraints:
@@ -103,8 +97,8 @@ def table_list(wildcards):
 
 def figure_outputs():
     """Every file of the figures. The report shows the page with its caption and the drawing alone."""
-    files = TARGETS.figures([kind.name for kind in FIGURES])
-    for kind in FIGURES:
+    files = TARGETS.figures([kind.name for kind in DRAWN])
+    for kind in DRAWN:
         svg, _, text, page = paths.figure_files(OUTPUT, kind.name)
         for path, form in ((page, "page with caption"), (svg, "vector graphics")):
             # Snakemake looks for captions next to the rules. A line that began with `report` would be the directive.

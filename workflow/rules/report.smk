@@ -3,8 +3,9 @@
 
 rule figures:
     input:
+        list=LISTS[FIGURES],
         tables=TARGETS.tables_of(
-            table for kind in FIGURES for table in kind.tables_of(EXPERIMENT)
+            table for kind in DRAWN for table in kind.tables_of(EXPERIMENT)
         ),
         runs=[pack.folder / "runs.json" for pack in EXPERIMENT.table_packs(MAIN)],
     output:
@@ -24,10 +25,11 @@ rule figures:
 
 rule report_pages:
     input:
+        LISTS[PAGES],
         # Not read: what the run cost is known when all this is there.
         TARGETS.tables,
         TARGETS.summary[0],
-        TARGETS.figures([kind.name for kind in FIGURES]),
+        TARGETS.figures([kind.name for kind in DRAWN]),
     output:
         overview=paths.report_files(OUTPUT)["overview"],
         costs=report(
@@ -36,6 +38,7 @@ rule report_pages:
             category="Costs",
             labels={"table": "by rule"},
         ),
+        settings=paths.report_files(OUTPUT)["settings"],
     log:
         f"logs/report_pages/{NAME}.log",
     resources:

@@ -8,7 +8,7 @@ from ept.figures.data import Results
 from ept.figures.registry import FIGURES, FigureKind, asked_for, left_out
 from ept.figures.style import figure_style
 from ept.files import DIGESTS, sha256_file, write_atomically, write_json, write_text
-from ept.plan import paths
+from ept.plan import paths, targets
 from ept.plan.experiment import Experiment
 from ept.results.render import figure_page
 from ept.tasks.registry import get_task
@@ -31,6 +31,7 @@ def write_figures(experiment: Experiment) -> None:
     with figure_style():
         files = [path for kind in kinds for path in _write(kind, results)]
     settings = {
+        "made_from": targets.made_from(experiment, targets.FIGURES),
         "figures": [kind.name for kind in kinds],
         "left_out": left_out(experiment),
         DIGESTS: {path.name: sha256_file(path) for path in files},

@@ -39,7 +39,7 @@ def run_folder(output: str, backbone: str, method: str, task: str, regime: str, 
 
 
 def checkpoint_folder(output: str, backbone: str, method: str, task: str, regime: str, hash_: str) -> Path:
-    """The checkpoints of a pack in training. No rule's output, so that Snakemake leaves it after a failed job."""
+    """The checkpoints of a pack in training. Not the output of a rule: Snakemake would delete it after a failed job."""
     return Path(output) / "checkpoints" / backbone / method / task / regime / hash_
 
 
@@ -48,8 +48,8 @@ def measured_file(backbone: str, device: str, form: Mapping[str, str | bool], th
 
     `form` says how the backbone is loaded: dtype, quantization, and whether with gradient_checkpointing.
     """
-    parts = [backbone, device, form["dtype"]]
-    parts += [form["quantization"]] if form["quantization"] != "none" else []
+    parts = [backbone, device, str(form["dtype"])]
+    parts += [str(form["quantization"])] if form["quantization"] != "none" else []
     parts += ["checkpointing"] if form["gradient_checkpointing"] else []
     return Path("data/measured") / f"{'-'.join(parts)}-{threads}-threads.json"
 
@@ -69,27 +69,30 @@ def table_settings_file(output: str, table: str) -> Path:
     return Path(output) / f"{table}.settings.json"
 
 
+def job_name(output: str) -> Path:
+    """A configuration's output folder as part of other paths: relative, and inside the folder that it is joined to."""
+    names = {"/": "root", "..": "up"}
+    return Path(*(names.get(part, part) for part in Path(output).parts))
+
+
 def table_list_file(output: str, table: str) -> Path:
-    """The list of the packs that a table is made of; rewritten only when it differs."""
-    return Path(output) / "lists" / f"{table}.txt"
+    """The list of what a table is made of, among Snakemake's own files: a dry run may write it."""
+    return Path(".snakemake/ept/lists") / job_name(output) / f"{table}.txt"
+
+
+def job_configurations_folder() -> Path:
+    """Resolved configurations that jobs read, named by their content; among Snakemake's files for the same reason."""
+    return Path(".snakemake/ept/configurations")
+
+
+def workflow_lock_file() -> Path:
+    """What a running workflow locks, so that `ept mend` leaves its files alone."""
+    return Path(".snakemake/ept/running.lock")
 
 
 def configurations_folder(output: str) -> Path:
     """Resolved configurations, named by their content."""
     return Path(output) / "configurations"
-
-
-def produced_folders(output: str) -> list[Path]:
-    """The folders that hold what the workflow makes."""
-    return [Path("data"), Path("prompts"), Path(output)]
-
-
-def made_as_a_whole(path: Path) -> Path:
-    """What one job makes of which `path` is a part: a task's published splits or a backbone, else `path` itself."""
-    for depth, folder in ((4, "data/raw"), (3, "data/backbones")):
-        if path.is_relative_to(folder):
-            return Path(*path.parts[:depth])
-    return path
 
 
 def figure_files(output: str, figure: str) -> list[Path]:
@@ -103,8 +106,13 @@ def figure_settings_file(output: str) -> Path:
 
 
 def report_files(output: str) -> dict[str, Path]:
-    """What the report holds beside tables and figures: what was run, and what it cost."""
-    return {"overview": Path(output) / "report" / "overview.rst", "costs": Path(output) / "report" / "costs.html"}
+    """What the report holds besides tables and figures: what was run, what it cost, and which configuration this is."""
+    folder = Path(output) / "report"
+    return {
+        "overview": folder / "overview.rst",
+        "costs": folder / "costs.html",
+        "settings": folder / "settings.json",
+    }
 
 
 def benchmark_file(rule: str, job: Path) -> Path:
@@ -113,7 +121,9 @@ def benchmark_file(rule: str, job: Path) -> Path:
 
 
 def lock_file(folder: Path) -> Path:
-    """What a process locks while it alone works on `folder`. In the working directory, which all nodes of a cluster
-    see, and among the logs, which may be deleted while nothing runs.
+    """What a process locks while it alone works on `folder`.
+
+    It is in the working directory, which all nodes of a cluster see, and among the logs, which may be deleted while
+    nothing runs.
     """
     return Path("logs/locks") / f"{digest(str(folder))}.lock"

@@ -1,11 +1,13 @@
 """What the rules of the workflow read and write, as lists of files. The rules only name them; no Snakemake here."""
 
 import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 from ept.config.configuration import write_resolved
 from ept.config.settings import SOURCE
@@ -16,6 +18,8 @@ from ept.plan.pack import Pack
 from ept.plan.packs import backbone_settings
 from ept.plan.tables import EFFICIENCY, SUMMARY, ZERO_SHOT, headline_tables, measured_packs
 
+# What is made in one job besides tables: drawings, and the pages of the report.
+FIGURES, PAGES = "figures", "report"
 SPLITS = ("train", "validation", "test")
 # Modification times of a list: older than any table. A table that is older than its list is made again.
 OLD = 1.0
@@ -120,7 +124,7 @@ class Targets:
         return write_resolved(self.experiment.config, paths.job_configurations_folder())
 
     def write_lists(self, *, refresh: bool = True) -> dict[str, Path]:
-        """Write the list of every table, of the summary and of zero_shot, and return their paths.
+        """Write the list of every table, of the summary, zero_shot, figures and pages, and return their paths.
 
         Each is an input of the rule that makes the table, and only its time matters. It is old if the table's settings
         file says that the table was made from exactly this, and new otherwise. So a table of another configuration is
@@ -129,7 +133,7 @@ class Targets:
         Args:
             refresh: set the times too. A job of a cluster, which parses the workflow again, leaves them alone.
         """
-        names = [*self.experiment.tables, SUMMARY, ZERO_SHOT]
+        names = [*self.experiment.tables, SUMMARY, ZERO_SHOT, FIGURES, PAGES]
         return {name: self._write_list(name, refresh) for name in names}
 
     def _write_list(self, table: str, refresh: bool) -> Path:
@@ -140,9 +144,20 @@ class Targets:
         if not known:
             write_text(path, content)
         if refresh or not known:
-            current = parts_in_settings(paths.table_settings_file(self.output, table)) == parts
+            current = parts_in_settings(settings_file(self.output, table)) == parts
             os.utime(path, (OLD, OLD) if current else None)
         return path
+
+
+def lock_workflow() -> IO[str]:
+    """Say that a workflow runs in this folder, for as long as this process lives; `ept mend` asks. Keep the result."""
+    path = paths.workflow_lock_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a")
+    # On a file system without locks nobody can be told.
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_SH)
+    return file
 
 
 def splits(folders: Iterable[Path]) -> list[Path]:
@@ -150,10 +165,22 @@ def splits(folders: Iterable[Path]) -> list[Path]:
     return [folder / f"{split}.arrow" for folder in folders for split in SPLITS]
 
 
-def made_from(experiment: Experiment, table: str) -> list[str]:
-    """What a table, the summary or zero_shot is made from: folders of runs, or the backbone and tokenized texts."""
-    if table != ZERO_SHOT:
-        return [str(pack.folder) for pack in experiment.packs_behind(table)]
+def settings_file(output: str, name: str) -> Path:
+    """The file that says what a table, the summary, zero_shot, the figures or the pages were made from."""
+    others = {FIGURES: paths.figure_settings_file(output), PAGES: paths.report_files(output)["settings"]}
+    return others.get(name) or paths.table_settings_file(output, name)
+
+
+def made_from(experiment: Experiment, name: str) -> list[str]:
+    """What something is made from.
+
+    Tables and the summary: the folders of their runs. zero_shot: the backbone and tokenized texts. Figures and pages,
+    besides the tables: the configuration.
+    """
+    if name in (FIGURES, PAGES):
+        return [f"configuration {digest(experiment.config.model_dump(mode='json'))}"]
+    if name != ZERO_SHOT:
+        return [str(pack.folder) for pack in experiment.packs_behind(name)]
     backbone = backbone_settings(experiment.config.backbone, experiment.backbone_identity)
     folders = map(experiment.tokenized_folder, experiment.config.tasks.target)
     return [f"backbone {digest(backbone)}", *map(str, folders)]

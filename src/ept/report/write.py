@@ -2,9 +2,10 @@
 
 import math
 
-from ept.files import write_text
+from ept.files import write_json, write_text
 from ept.plan import paths
 from ept.plan.experiment import Experiment
+from ept.plan.targets import PAGES, made_from
 from ept.report.costs import Cost, costs
 from ept.report.overview import overview
 from ept.results.render import Cell, Layout, table_page, to_markdown
@@ -18,10 +19,14 @@ NOTES = (
 
 
 def write_report_pages(experiment: Experiment) -> None:
-    """Write the landing page's part on this run, and the costs by rule. Raises InputError for a torn benchmark file."""
+    """Write the landing page's part on this run, and the costs by rule.
+
+    Raises InputError for a damaged benchmark file.
+    """
     files = paths.report_files(experiment.config.output)
     write_text(files["overview"], overview(experiment))
     write_text(files["costs"], table_page("Costs by rule", to_markdown(cost_layout(costs(experiment)))))
+    write_json(files["settings"], {"made_from": made_from(experiment, PAGES)})
 
 
 def cost_layout(found: list[Cost]) -> Layout:

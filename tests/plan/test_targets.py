@@ -1,0 +1,84 @@
+"""The lists that make Snakemake notice what was made from something else."""
+
+import json
+import os
+
+import pytest
+
+from ept.config.configuration import parse_configuration
+from ept.plan import paths
+from ept.plan.experiment import Experiment
+from ept.plan.tables import MAIN, SUMMARY, ZERO_SHOT
+from ept.plan.targets import FIGURES, PAGES, Targets, made_from, settings_file
+
+VALUES = {"tasks": {"target": ["cb"], "source": ["rte"]}, "methods": ["pt", "spot"], "few_shot": {"k": [4]}}
+NAMES = [MAIN, "fewshot_k4", SUMMARY, ZERO_SHOT, FIGURES, PAGES]
+# The time of every finished file, as a copy without time stamps has it.
+MADE = 1_000_000_000
+
+
+@pytest.fixture
+def targets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Targets(Experiment(parse_configuration(VALUES)))
+
+
+def finish(targets, name, parts):
+    """Write the settings file of something finished that was made from `parts`."""
+    settings = settings_file(targets.output, name)
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    key = "runs" if name in (MAIN, "fewshot_k4", SUMMARY) else "made_from"
+    settings.write_text(json.dumps({key: [{"folder": part} for part in parts] if key == "runs" else parts}))
+    os.utime(settings, (MADE, MADE))
+
+
+def is_newer(path):
+    """Whether Snakemake makes again what depends on the file."""
+    return path.stat().st_mtime > MADE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_list_is_new_only_for_what_was_made_from_something_else(targets, name):
+    parts = made_from(targets.experiment, name)
+    assert targets.write_lists()[name].read_text().splitlines() == parts
+    finish(targets, name, parts)
+    assert not is_newer(targets.write_lists()[name])
+    for other in (parts[1:], [*parts, "results/runs/another"], ["another", *parts[1:]]):
+        finish(targets, name, other)
+        assert is_newer(targets.write_lists()[name])
+    # And back again, whatever came between.
+    finish(targets, name, parts)
+    assert not is_newer(targets.write_lists()[name])
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b"{}", b'{"runs": 1}', b'{"runs": [{}]}'])
+def test_settings_that_cannot_be_read_are_of_something_else(targets, content):
+    settings = settings_file(targets.output, MAIN)
+    settings.parent.mkdir(parents=True)
+    settings.write_bytes(content)
+    assert is_newer(targets.write_lists()[MAIN])
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"another\n"])
+def test_a_list_with_any_other_content_is_rewritten(targets, content):
+    path = targets.write_lists()[MAIN]
+    text = path.read_bytes()
+    path.write_bytes(content)
+    assert targets.write_lists()[MAIN].read_bytes() == text
+
+
+def test_a_job_of_a_cluster_leaves_the_times_alone(targets):
+    for path in targets.write_lists().values():
+        os.utime(path, (7, 7))
+    lists = targets.write_lists(refresh=False)
+    assert {path.stat().st_mtime for path in lists.values()} == {7}
+    lists[MAIN].unlink()
+    assert targets.write_lists(refresh=False)[MAIN].exists()
+
+
+@pytest.mark.parametrize("output", ["results", "results/second", "/somewhere/else", "../next"])
+def test_names_of_logs_stay_in_their_folder_and_differ(output):
+    name = paths.job_name(output)
+    assert not name.is_absolute() and ".." not in name.parts
+    others = {"results", "results/second", "/somewhere/else", "../next", "somewhere/else", "/results"} - {output}
+    assert name not in map(paths.job_name, others)
