@@ -47,8 +47,9 @@ class Adapter(WeightModule):
         for layers, final_norm in self.backbone.stacks:
             for layer in layers[self.dropped_layers :]:
                 for module in (layer.attention_output, layer.feed_forward):
-                    self.add(module, "adapter", Bottleneck(self.hidden_size, size))
-                    self.change_output(module, module.adapter)
+                    bottleneck = Bottleneck(self.hidden_size, size)
+                    self.add(module, "adapter", bottleneck)
+                    self.change_output(module, bottleneck)
                 self._train_norms(layer.block)
             self._train_norms(final_norm)
 

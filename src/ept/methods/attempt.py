@@ -67,6 +67,7 @@ class MixturePrompt(PromptModule):
     """
 
     second_group = "attention"
+    sources: Tensor
 
     def __init__(self, setup: PromptSetup):
         super().__init__(setup)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ept.errors import InputError, listed
+from ept.errors import InputError
 
 
 class MethodModule(nn.Module):
@@ -96,9 +96,14 @@ class MethodModule(nn.Module):
         missing, surplus = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
         if not missing and not surplus:
             return
-        complaints = [f"lacks {listed(missing)}"] if missing else []
-        complaints += [f"has {listed(surplus)} too many"] if surplus else []
+        complaints = [f"lacks {_some(missing)}"] if missing else []
+        complaints += [f"has the unknown {_some(surplus)}"] if surplus else []
         raise InputError(
             f"{origin} {' and '.join(complaints)}: it belongs to another method or other options; use a "
-            f"{self.stored_as} with the tensors {listed(sorted(own))}"
+            f"{self.stored_as} of this method with the same settings"
         )
+
+
+def _some(names: list[str]) -> str:
+    """At most three of the names."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,7 +1,10 @@
 """Fine-tuning: the whole backbone is trained."""
 
+from functools import partial
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ept.methods.weights import WeightModule
 
@@ -28,6 +31,7 @@ class BitFit(WeightModule):
     def attach(self, model: nn.Module) -> None:
         """Train the biases that exist; add one to every other linear layer [outputs] and norm [hidden]."""
         norms = set(self.backbone.norms(model))
+        module: Any
         for module in list(model.modules()):
             if isinstance(getattr(module, "bias", None), nn.Parameter):
                 self.train_own(module.bias)
@@ -35,4 +39,8 @@ class BitFit(WeightModule):
                 self.add(module, "bias", nn.Parameter(torch.zeros(module.out_features)))
             elif module in norms:
                 self.add(module, "bias", nn.Parameter(torch.zeros(len(module.weight))))
-                self.change_output(module, lambda output, norm=module: output + norm.bias)
+                self.change_output(module, partial(_biased, module))
+
+
+def _biased(norm: Any, output: Tensor) -> Tensor:
+    return output + norm.bias

@@ -1,6 +1,8 @@
 """LST, ladder side-tuning (Sung et al. 2022): a small network beside the backbone that reads its activations."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -105,14 +107,14 @@ class LadderBlock(nn.Module):
 
     def forward(
         self,
-        hidden: Tensor | Streams,
+        hidden: Any,
         bias: Tensor,
         encoded: Streams | None = None,
         cross_bias: Tensor | None = None,
         cache: LadderCache | None = None,
     ) -> Streams:
-        """As `Block.forward`, for both streams; the first block of a stack gets embeddings."""
-        streams = hidden if self.entry is None else self.entry(hidden)
+        """As `Block.forward`, for both streams; the first block of a stack gets embeddings, the others `Streams`."""
+        streams: Streams = hidden if self.entry is None else self.entry(hidden)
         below = (None, None) if encoded is None else (encoded.backbone, encoded.side)
         caches = (None, None) if cache is None else (cache.backbone, cache.side)
         own, side = bias.chunk(2, 1)
@@ -177,16 +179,19 @@ class LadderSideTuning(WeightModule):
     weights the side layers start with: see `lst_start.py`.
     """
 
-    def attach(self, model: T5) -> None:
-        """Replace blocks and final norms of both stacks by such that carry two streams."""
+    def attach(self, model: nn.Module) -> None:
+        """Replace blocks and final norms of both stacks by modules that carry two streams."""
+        assert isinstance(model, T5)  # noqa: S101 (the record says that the method needs an encoder-decoder)
         self._check(model)
         kept = kept_hidden_units(model.shared.weight, self.settings.lst_reduction)
         for stack in (model.encoder, model.decoder):
+            block: Any
             for index, block in enumerate(stack.block):
                 rung = self._rung(model.config, stack.decoder, block, kept) if self._has_rung(index) else None
                 entry = Entry(self.hidden_size, len(kept)) if index == 0 else None
                 self._replace(stack.block, str(index), LadderBlock(block, entry, rung))
             norm = prune_norm(stack.final_layer_norm, kept)
+            end: nn.Module
             if stack is model.encoder:
                 end = EncoderEnd(stack.final_layer_norm, norm)
             else:
@@ -207,13 +212,14 @@ class LadderSideTuning(WeightModule):
     def _widen_biases(self, model: T5) -> None:
         """Give the first side layer of each stack a position bias, and let the backbone pass it on with its own."""
         for stack, name in ((model.encoder, "_encoder_bias"), (model.decoder, "_decoder_bias")):
-            first = next(block.rung.side for block in stack.block if block.rung is not None)
+            blocks: Any = stack.block
+            first = next(block.rung.side for block in blocks if block.rung is not None)
             weights = stack.relative_attention_bias.weight.detach().to(self.backbone.device, torch.float32, copy=True)
             attention = first.layer[0].SelfAttention
             attention.relative_attention_bias = nn.Embedding.from_pretrained(weights, freeze=False).eval()
             own = getattr(self.backbone, name)
             setattr(self.backbone, name, LadderBias(own, stack, attention.relative_attention_bias))
-            self.undo(lambda name=name, own=own: setattr(self.backbone, name, own))
+            self.undo(partial(setattr, self.backbone, name, own))
 
     def _replace(self, parent: nn.Module, name: str, replacement: nn.Module) -> None:
         original = getattr(parent, name)

@@ -6,6 +6,7 @@ units, so that heads stay heads.
 """
 
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ def kept_hidden_units(embedding: Tensor, reduction: int) -> Tensor:
 
 def prune_block(block: Block, side: Block, kept: Tensor) -> None:
     """Fill the smaller block `side` from `block`; `kept` are the hidden units that stay."""
+    layer: Any
+    small: Any
     for layer, small in zip(block.layer, side.layer, strict=True):
         _copy(layer.layer_norm.weight[kept], small.layer_norm)
         if hasattr(layer, "DenseReluDense"):

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ept.methods.initialize import initial_prompt, ones
 from ept.methods.prompt import PromptModule, PromptOutput, PromptSetup
+from ept.methods.pt import PlainPrompt
 
 
 def task_prompt(prompt: Tensor, u: Tensor, v: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ class SharedPrompt(PromptModule):
 
     second_group = "task"
 
-    def __init__(self, start: PromptModule, tasks: int):
+    def __init__(self, start: PlainPrompt, tasks: int):
         """`start`: a pack of PT that is not trained yet."""
         super().__init__(start)
         runs, length, hidden = start.prompt.shape

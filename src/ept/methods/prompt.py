@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +66,9 @@ class PromptOutput:
         return self._map(lambda part: part[list(runs)])
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        parts = {part.name: getattr(self, part.name) for part in fields(self)}
-        return type(self)(**{name: None if part is None else change(part) for name, part in parts.items()})
+        parts: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        changed: dict[str, Any] = {name: None if part is None else change(part) for name, part in parts.items()}
+        return type(self)(**changed)
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class PromptModule(MethodModule):
 
     def __init__(self, setup: "PromptSetup | PromptModule"):
         super().__init__(setup.seeds, setup.hidden_size)
-        self.source_length = setup.source_length
+        self.source_length: int = setup.source_length
 
     def forward(self) -> PromptOutput:
         """The prompts of all runs as they stand now; call it once a step, whatever the number of batches."""

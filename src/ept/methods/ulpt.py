@@ -19,6 +19,7 @@ class ProjectedPrompt(PromptModule):
     """
 
     second_group = "prompt"
+    projection: Tensor
 
     def __init__(self, setup: PromptSetup):
         super().__init__(setup)

@@ -1,6 +1,7 @@
-"""What every weight-side method has: one run whose trained tensors stand inside the backbone while it is attached."""
+"""What every weight-side method has: one run whose trained tensors are inside the backbone while it is attached."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,11 @@ from ept.methods.prompt import PromptOutput
 
 
 class WeightModule(MethodModule):
-    """One run that trains inside the backbone: what its modules hold that wants a gradient.
+    """One run that trains inside the backbone: the backbone's parameters with requires_grad.
 
-    Making one attaches it to the backbone in place; `close` takes it off, and the backbone is what it was, bit by bit.
-    One pack at a time: close it before the next is made. A method's file subclasses it and has `attach`, which goes
-    through `add`, `change_output`, `train_own` and `undo`. Trained tensors are float32 and named as in the model.
+    Making one attaches it to the backbone in place; `close` removes it, and the backbone is then bit for bit what it
+    was. Close one before the next is made. A method subclasses it and implements `attach` with `add`, `change_output`,
+    `train_own` and `undo`. Trained tensors are float32 and named as in the model.
     """
 
     packed = False
@@ -30,7 +31,7 @@ class WeightModule(MethodModule):
         super().__init__((seed,), backbone.hidden_size)
         self.backbone = backbone
         self.settings = settings
-        self._undo: list[Callable[[], None]] = []
+        self._undo: list[Callable[[], object]] = []
         if list(self.named_parameters()):
             raise RuntimeError("another method is attached to the backbone; close it first")
         # On the CPU, so that a run draws the same numbers everywhere.
@@ -43,7 +44,7 @@ class WeightModule(MethodModule):
         raise NotImplementedError
 
     def close(self) -> None:
-        """Take everything off the backbone again. Trained tensors that are to be kept must be copied before."""
+        """Remove everything from the backbone. Copy trained tensors that are to be kept before."""
         while self._undo:
             self._undo.pop()()
 
@@ -51,7 +52,7 @@ class WeightModule(MethodModule):
         """Nothing at the input: an empty prompt [1, 0, hidden] and no offset."""
         return PromptOutput(torch.zeros(1, 0, self.hidden_size, device=self.backbone.device), None)
 
-    def named_parameters(self, *args, **kwargs) -> Iterator[tuple[str, nn.Parameter]]:
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
         """What is trained, by its name in the backbone's `model`; a tied parameter once."""
         parameters = self.backbone.model.named_parameters(*args, **kwargs)
         return ((name, parameter) for name, parameter in parameters if parameter.requires_grad)
@@ -69,8 +70,8 @@ class WeightModule(MethodModule):
         """Numbers that use needs: all that are trained."""
         return self.trained_parameters
 
-    def undo(self, step: Callable[[], None]) -> None:
-        """Let `close` call `step`; the last step comes first."""
+    def undo(self, step: Callable[[], object]) -> None:
+        """Let `close` call `step`; the last registered step is called first."""
         self._undo.append(step)
 
     def add(self, module: nn.Module, name: str, addition: nn.Module | nn.Parameter) -> None:

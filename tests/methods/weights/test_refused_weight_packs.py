@@ -47,7 +47,7 @@ def test_errors_of_foreign_tensors_change_nothing(backbone, attach):
     before = pack.collapse(0)
     name = next(iter(before))
     for tensors, words in (
-        ({"prompt": torch.ones(2, 16)}, ["decoder", "prompt"]),
+        ({"prompt": torch.ones(2, 16)}, ["lacks decoder", "more", "unknown prompt"]),
         ({**before, name: torch.ones(3, 16)}, [f"tensor {name} has shape [3, 16]", "[2, 16]"]),
         ({**before, name: before[name] * torch.nan}, [f"tensor {name} holds NaN"]),
     ):
