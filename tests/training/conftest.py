@@ -9,7 +9,7 @@ from ept.backbones.encoder_decoder import EncoderDecoder
 
 @pytest.fixture(scope="session")
 def t5():
-    """transformers' model behind `backbone`."""
+    """The model of transformers behind `backbone`."""
     return make_t5()
 
 

@@ -59,7 +59,9 @@ def make_pack(backbone, method, seeds):
 def make_grid(method, seeds=(0, 1), scales=(1.0, 0.3)):
     """Runs of every scale of the usual rates with every seed, in the order of a job."""
     groups = get_method(method).groups
-    return [Run(seed, {group: RATES.get(group, 0.01) * scale for group in groups}) for scale in scales for seed in seeds]
+    return [
+        Run(seed, {group: RATES.get(group, 0.01) * scale for group in groups}) for scale in scales for seed in seeds
+    ]
 
 
 def accumulate(backbone, prompts, split, rows, size=LARGE):

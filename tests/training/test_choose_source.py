@@ -119,7 +119,9 @@ def test_each_seed_chooses_by_the_loss_on_its_own_examples(project, method):
 def test_the_record_names_every_source_that_some_seed_chose():
     def source(*losses):
         scores = {seed: {"a": first, "b": 1.0} for seed, first in enumerate(losses)}
-        return SourceChoice(scores={seed: dict(sorted(found.items(), key=lambda p: p[1])) for seed, found in scores.items()})
+        return SourceChoice(
+            scores={seed: dict(sorted(found.items(), key=lambda p: p[1])) for seed, found in scores.items()}
+        )
 
     assert source(0.5, 0.9).record()["source"] == "a"
     assert source(1.5, 1.2).record()["source"] == "b"
@@ -241,7 +243,9 @@ def test_the_way_to_choose_is_in_the_hash_only_where_it_is_not_the_protocols(pro
 
 
 @pytest.mark.parametrize(
-    "change", [{"backbone": "other/t5", "backbone_identity": "0123abcd"}, {"hash": "89abcdef"}], ids=["backbone", "hash"]
+    "change",
+    [{"backbone": "other/t5", "backbone_identity": "0123abcd"}, {"hash": "89abcdef"}],
+    ids=["backbone", "hash"],
 )
 def test_prompts_of_another_backbone_or_other_settings_are_refused(project, capsys, change):
     pack = project.pack("spot", "rte", "k4", "source")

@@ -71,7 +71,11 @@ def test_an_error_of_the_thread_reaches_the_step(uneven, monkeypatch):
     inputs = make_inputs(uneven)
     inputs.take(0, [0], ForwardSize(100))
     monkeypatch.setattr(uneven, "collate", lambda rows: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+
+    def take_more():
         for step in range(1, 4):
             inputs.take(step, [0], ForwardSize(100))
+
+    with pytest.raises(ZeroDivisionError):
+        take_more()
     inputs.close()

@@ -153,7 +153,9 @@ def test_the_start_is_a_candidate_where_that_is_asked_for(backbone, even):
     assert [record["start_chosen"] for record in records] == [True, False]
     # Without the option nothing is scored before the first step.
     table = iter([[4.0], [3.0], [2.0]])
-    (result,) = train(backbone, make_pack(backbone, "pt", [0]), even, runs[:1], validate=lambda _: np.array(next(table)))
+    (result,) = train(
+        backbone, make_pack(backbone, "pt", [0]), even, runs[:1], validate=lambda _: np.array(next(table))
+    )
     assert result.best_step == 4 and [step for step, _ in result.validation_curve] == [4, 8, 12]
     assert not run_record(runs[0], result, True)["start_chosen"]
 

@@ -15,16 +15,20 @@ from ept.evaluation.score import predict_split
 from ept.files import sha256_file
 from ept.methods.build import build_prompt_module
 from ept.methods.prompt_file import read_prompt
+from ept.methods.registry import METHODS
 from ept.training.job import load_job
 
+# The method that mixes source prompts, and the one that distils one from them; both take PT's.
+(MIXES,) = (name for name, method in METHODS.items() if method.start_from == "mixture")
+(DISTILS,) = (name for name, method in METHODS.items() if method.start_from == "distilled")
 RATES = {
     "pt": {"prompt": [0.3]},
-    "attempt": {"prompt": [0.3], "attention": [0.3]},
-    "mpt": {"prompt": [0.3], "task": [0.05, 0.01]},
+    MIXES: {"prompt": [0.3], "attention": [0.3]},
+    DISTILS: {"prompt": [0.3], "task": [0.05, 0.01]},
 }
 VALUES = {
     "tasks": {"target": ["rte", "sst2"], "source": ["sst2", "qqp", "cb"]},
-    "methods": ["attempt", "mpt"],
+    "methods": [MIXES, DISTILS],
     "training": {"batch_size": 3, **STEPS, "learning_rates": RATES},
     "few_shot": {"k": [4], **STEPS, "learning_rates": RATES},
 }
@@ -58,13 +62,13 @@ def record(finished):
 
 
 @pytest.mark.parametrize("regime", ["full", "k4"])
-@pytest.mark.parametrize("method", ["attempt", "mpt"])
+@pytest.mark.parametrize("method", [MIXES, DISTILS])
 def test_the_record_names_all_sources_but_the_target(record, method, regime):
     for task, sources in (("rte", "sst2+qqp+cb"), ("sst2", "qqp+cb")):
-        pack, found = record(method, task, regime)
+        _, found = record(method, task, regime)
         assert found["source"] == sources
         assert list(found["source_losses"]) == [sources]
-        assert (found["source_losses"][sources] is None) == (method == "attempt")
+        assert (found["source_losses"][sources] is None) == (method == MIXES)
 
 
 def test_source_prompts_and_backbone_are_untouched(finished):
@@ -73,11 +77,11 @@ def test_source_prompts_and_backbone_are_untouched(finished):
     assert all(sha256_file(path) == digest for path, digest in digests.items())
 
 
-def test_attempt_stores_the_source_prompts_as_pt_trained_them(record, finished):
-    pack, found = record("attempt", "sst2", "full")
+def test_a_mixture_stores_the_source_prompts_as_they_were_trained(record, finished):
+    pack, found = record(MIXES, "sst2", "full")
     saved = read_prompt(pack.prompts / "seed1.safetensors")
     for source, candidate in zip(saved.collapsed["sources"], pack.candidates, strict=True):
-        assert candidate.method == "pt"
+        assert candidate.method == METHODS[MIXES].source_method
         assert torch.equal(source, read_prompt(candidate.source_prompt).tensors["prompt"])
     # The layer norm stays frozen.
     assert found["trained_parameters"] == 5 * 16 + 2 * 100 * 16
@@ -87,7 +91,7 @@ def test_attempt_stores_the_source_prompts_as_pt_trained_them(record, finished):
 def test_every_tensor_was_trained(record, finished):
     """After four steps, of which the first has the rate 0."""
     experiment, _ = finished
-    for method in ("attempt", "mpt"):
+    for method in (MIXES, DISTILS):
         pack, _ = record(method, "rte", "full")
         job = load_job(experiment, pack, 1)
         prompts = start(job, method, pack)
@@ -100,12 +104,12 @@ def start(job, method, pack):
     config = job.config
     sources = torch.stack([read_prompt(found.source_prompt).tensors["prompt"] for found in pack.candidates])
     made = build_prompt_module(method, job.backbone.embedding, config.prompt, config.ept, 256, [0], sources=sources)
-    if method == "mpt":
+    if method == DISTILS:
         made.load_tensors(0, read_prompt(pack.candidates[0].source_prompt).tensors)
     return made
 
 
-@pytest.mark.parametrize("method", ["attempt", "mpt"])
+@pytest.mark.parametrize("method", [MIXES, DISTILS])
 def test_a_saved_prompt_predicts_what_was_reported(record, finished, method):
     experiment, _ = finished
     pack, found = record(method, "rte", "full")
@@ -122,10 +126,9 @@ def test_a_saved_prompt_predicts_what_was_reported(record, finished, method):
     assert {run["status"] for run in found["runs"]} == {"finished"}
 
 
-def test_mpt_targets_start_from_what_source_training_distilled(finished, record):
-    experiment, _ = finished
+def test_targets_start_from_what_source_training_distilled(record):
     for task, teachers in (("rte", ["sst2", "qqp", "cb"]), ("sst2", ["qqp", "cb"])):
-        pack, _ = record("mpt", task, "full")
+        pack, _ = record(DISTILS, task, "full")
         (source,) = pack.candidates
         assert source.task == MULTITASK and [teacher.task for teacher in source.candidates] == teachers
         found = json.loads((source.folder / "runs.json").read_text())
@@ -144,11 +147,11 @@ def test_mpt_targets_start_from_what_source_training_distilled(finished, record)
         }
 
 
-def test_a_collapsed_mpt_prompt_is_exported_for_peft_and_a_mixture_is_not(record, capsys):
-    pack, _ = record("mpt", "rte", "full")
+def test_a_collapsed_prompt_is_exported_for_peft_and_a_mixture_is_not(record, capsys):
+    pack, _ = record(DISTILS, "rte", "full")
     words = ["export", "--format", "peft", "--backbone", "tiny", "--from"]
     assert main([*words, str(pack.prompts / "seed0.safetensors"), "--to", "exported"]) == 0
-    pack, _ = record("attempt", "rte", "full")
+    pack, _ = record(MIXES, "rte", "full")
     assert main([*words, str(pack.prompts / "seed0.safetensors"), "--to", "mixture"]) == 2
     assert "sources" in capsys.readouterr().err
     assert not Path("mixture").exists()
