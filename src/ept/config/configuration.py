@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -248,7 +248,7 @@ def _check_values(values: dict) -> None:
                 )
         elif isinstance(value, int) and value.bit_length() > 64:
             raise InputError(f"key {key}: a number of {value.bit_length():,} bits; numbers must be below 2**64")
-        elif not isinstance(value, dict | list | tuple | int | float | None):
+        elif not isinstance(value, dict | list | tuple | int | float | Section | None) and not is_dataclass(value):
             raise InputError(f"key {key}: found {type(value).__name__}; write text, a number, a list or a mapping")
 
 
