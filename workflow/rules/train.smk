@@ -12,9 +12,11 @@ rule train:
         settings=TARGETS.run_file("settings.json"),
         prompts=[
             TARGETS.prompt_file(f"seed{seed}.safetensors")
-            for seed in EXPERIMENT.config.seeds
+            for seed in EXPERIMENT.config.seeds_for(packed=True)
         ],
         prompt_settings=TARGETS.prompt_file("settings.json"),
+    wildcard_constraints:
+        method="|".join(name for name, method in METHODS.items() if method.packed),
     log:
         "logs/train/{backbone}/{method}/{task}/{regime}/{hash}.log",
     benchmark:
@@ -30,6 +32,21 @@ rule train:
     shell:
         "exec ept train --config {params.config:q} --hash {wildcards.hash:q} --threads {threads} "
         "--gpus {resources.gpu} > {log:q} 2>&1"
+
+
+# Methods that train weights may have fewer seeds.
+use rule train as train_weights with:
+    output:
+        runs=TARGETS.run_file("runs.json"),
+        predictions=TARGETS.run_file("predictions.parquet"),
+        settings=TARGETS.run_file("settings.json"),
+        prompts=[
+            TARGETS.prompt_file(f"seed{seed}.safetensors")
+            for seed in EXPERIMENT.config.seeds_for(packed=False)
+        ],
+        prompt_settings=TARGETS.prompt_file("settings.json"),
+    wildcard_constraints:
+        method="|".join(name for name, method in METHODS.items() if not method.packed),
 
 
 # Source prompts: full-data training of prompt methods on the source tasks, with the first seed. MPT's (task

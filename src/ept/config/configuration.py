@@ -173,11 +173,11 @@ class Configuration(Section):
 
     def seeds_of(self, method: str, regime: str = FULL) -> tuple[int, ...]:
         """The seeds that a method is trained with in a regime; source prompts have one."""
-        if regime == SOURCE:
-            return (self.seeds[0],)
-        if get_method(method).packed:
-            return tuple(self.seeds)
-        return tuple(self.weight_seeds or self.seeds[:WEIGHT_SEEDS])
+        return (self.seeds[0],) if regime == SOURCE else self.seeds_for(get_method(method).packed)
+
+    def seeds_for(self, packed: bool) -> tuple[int, ...]:
+        """The seeds of methods whose runs share a pass (`packed`) or of those that train weights."""
+        return tuple(self.seeds if packed else self.weight_seeds or self.seeds[:WEIGHT_SEEDS])
 
     def training_settings(self, regime: str) -> TrainingSettings:
         """How runs of a regime (full, source or k<number>) are trained."""
