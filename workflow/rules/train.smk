@@ -15,12 +15,12 @@ rule train:
             for seed in EXPERIMENT.config.seeds_for(packed=True)
         ],
         prompt_settings=TARGETS.prompt_file("settings.json"),
-    wildcard_constraints:
-        method="|".join(name for name, method in METHODS.items() if method.packed),
     log:
         "logs/train/{backbone}/{method}/{task}/{regime}/{hash}.log",
     benchmark:
         "logs/benchmarks/train/{backbone}/{method}/{task}/{regime}/{hash}.tsv"
+    wildcard_constraints:
+        method="|".join(name for name, method in METHODS.items() if method.packed),
     threads: RESOURCES.threads
     resources:
         gpu=RESOURCES.gpus,
