@@ -45,6 +45,9 @@ PRINTED = {
     "attempt": "232K",
     "mpt": "77.6K",
     "dept": "76.8K",
+    "ulpt": "7.9K",
+    "dpt": "9.0K",
+    "accept": "74.9K",
 }
 # Where the learning rates of methods inside the backbone come from.
 RATE_SOURCES = {
@@ -175,7 +178,7 @@ def prompt_parameters() -> str:
             cases.append((method, 256, {}))
         if record.rank is not None:
             cases += [(method, 348, {}), (method, 512, {})]
-        if "ept" in record.options:
+        if "ept" in record.options and not record.overrides:
             options = [("budget", "matched"), ("fusion", "none"), ("fusion", "projected"), ("projection", "none")]
             options += [("projection", "elementwise"), ("projection", "full"), ("spaces", 2), ("spaces", 8)]
             cases += [(method, 256, {key: value}) for key, value in options]
