@@ -97,7 +97,7 @@ class Packs:
         regime: str,
         initialize_from: str,
         variant: Variant | None = None,
-        source: str | None = None,
+        source_task: str | None = None,
         learning_rates: Rates | None = None,
     ) -> Pack:
         """The pack of one method, task and regime.
@@ -108,7 +108,7 @@ class Packs:
             regime: full, source, or k<number>.
             initialize_from: scratch or source.
             variant: Settings of the prompts in place of the configuration's own.
-            source: The only source task, for a method that starts from one.
+            source_task: The only source task, for a method that starts from one.
             learning_rates: The grid in place of the configuration's.
 
         Raises:
@@ -125,7 +125,7 @@ class Packs:
         if self.hidden_size is not None:
             check_family(config.backbone, read_config(self.backbone_folder), method)
             check_rank(method, variant, config.method_settings, self.hidden_size)
-        candidates = self._candidates(method, task, source) if initialize_from == "source" else ()
+        candidates = self._candidates(method, task, source_task) if initialize_from == "source" else ()
         if initialize_from == "source" and not candidates:
             raise InputError(f"tasks.source has no task other than {task}; add a source task to start {method} from")
         seeds = config.seeds_of(method, regime)
@@ -194,8 +194,8 @@ class Packs:
             candidates=teachers,
         )
 
-    def _candidates(self, method: str, target: str, source: str | None) -> tuple[Pack, ...]:
-        named, together = source or self.config.few_shot.source, METHODS[method].start_from != "best"
+    def _candidates(self, method: str, target: str, source_task: str | None) -> tuple[Pack, ...]:
+        named, together = source_task or self.config.few_shot.source, METHODS[method].start_from != "best"
         sources = self.config.tasks.source if named == "auto" or together else [named]
         packs = tuple(self.source_pack(method, task) for task in sources if task != target)
         if METHODS[method].start_from == "distilled" and packs:

@@ -16,6 +16,8 @@ TRANSFER, TRANSFER_GAINS = "transfer", "transfer_gains"
 LEARNING_RATES = "learning_rates"
 # No table, but made of some: the headline numbers of the main table and of the few-shot ones.
 SUMMARY = "summary"
+# What the backbone answers without a prompt; made on demand, from no run.
+ZERO_SHOT = "zero_shot"
 # What a configuration must name to have a table that it does not have.
 REMEDIES = {
     ABLATION: "name tasks in ablation.tasks",
@@ -44,7 +46,7 @@ class Transfer:
         return [self.scratch, *self.started]
 
 
-def few_shot_table(k: int) -> str:
+def few_shot_table(k: int | str) -> str:
     """The name of the table of runs with k examples."""
     return f"fewshot_k{k}"
 
@@ -77,8 +79,9 @@ def headline_tables(config: Configuration) -> list[str]:
 
 
 def measured_packs(packs: list[Pack]) -> list[Pack]:
-    """The packs whose time of prediction the table `efficiency` measures: those of the first task whose answers are not
-    generated, since generated answers have any length.
+    """The packs whose time of prediction the table `efficiency` measures.
+
+    They are those of the first task whose answers are not generated, since generated answers have any length.
     """
     tasks = list(dict.fromkeys(pack.task for pack in packs))
     chosen = next((task for task in tasks if get_task(task).kind != "extraction"), tasks[0])
@@ -101,10 +104,10 @@ def _comparison_of_methods(experiment: Packs, regime: str) -> list[Pack]:
 
 
 def _starts(experiment: Packs, method: str, regime: str) -> list[str]:
-    starts = {"never": ["scratch"], "always": ["source"]}.get(METHODS[method].start)
-    if starts is None:
-        starts = ["scratch"] if regime == FULL else experiment.config.few_shot.initialize_from
-    return starts
+    start = METHODS[method].start
+    if start == "optional":
+        return ["scratch"] if regime == FULL else [*experiment.config.few_shot.initialize_from]
+    return ["scratch" if start == "never" else "source"]
 
 
 def _ablation(experiment: Packs) -> list[Pack]:
@@ -145,7 +148,7 @@ def _transfer(experiment: Packs, method: str, task: str, regime: str, whole: boo
     # Source tasks that are used together make one start.
     every = [other for other in experiment.config.tasks.source if other != task]
     sources = every if whole and METHODS[method].start_from == "best" else [None]
-    started = tuple(experiment.pack(method, task, regime, "source", source=source) for source in sources)
+    started = tuple(experiment.pack(method, task, regime, "source", source_task=source) for source in sources)
     return Transfer(_from_scratch(experiment, started[0]), started, whole)
 
 
