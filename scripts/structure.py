@@ -23,12 +23,15 @@ LEVELS = (
     ("plan",),
     ("evaluation", "training"),
     ("results", "figures", "report", "cost", "exchange"),
+    ("api",),
+    ("serving",),
     ("commands",),
     ("cli",),
 )
 # Modules that may stand at the top of the package instead of in a folder.
 TOP_MODULES = {"errors", "files", "hub", "devices", "cli"}
-MAX_FILES = 135
+# 135 was drawn for twelve methods and the workflow; five prompt methods, the Python API, the server and own files came.
+MAX_FILES = 160
 MAX_BACKWARDS = 1
 MAX_WALK = 46
 # Lists the files that one example passes, from the Parquet file to the cell of a table.
