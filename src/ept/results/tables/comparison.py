@@ -47,6 +47,9 @@ SOURCES = {
     "reported by Shi & Lipani 2024": "taken over there from papers with other lengths, batches and templates",
     LOGGED: "one seed there",
     "independent re-run by the ULPT authors": "settings of the re-run not known here",
+    "run by Wu et al. 2025 (ULPT)": "100,000 steps there, for the large sets too",
+    "reported by Wu et al. 2025 (ULPT)": "100,000 steps there, for the large sets too",
+    "reported by Lin et al. 2024 (ACCEPT); read off a figure": "prompts start from trained ones there",
 }
 TASKS = {
     "stsb": "targets on the 0.2 grid and scores against raw values, in earlier code on 0.1",
@@ -72,7 +75,8 @@ def precision_of(record: dict) -> str:
 def read_published() -> list[dict[str, str]]:
     """The published scores of the comparison methods on T5-base: `method` as in the registry, the rest as printed.
 
-    All are full-data scores in percent. EPT's scores per task are not known, so it has no row.
+    All are full-data scores in percent, of tasks or (metric `average`) of GLUE and SuperGLUE. Methods that are not in
+    the registry are compared with nothing. EPT's and ADePT's scores per task are not known, so they have no row.
     """
     text = resources.files("ept.results").joinpath("published.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
