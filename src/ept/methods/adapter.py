@@ -11,7 +11,7 @@ class Bottleneck(nn.Module):
     """x + W_up gelu(W_down x + b_down) + b_up, in float32.
 
     [known, released code of ATTEMPT] gelu in its tanh form, W_down ~ N(0, 0.01²), biases zero. [ours] W_up starts at
-    zero and not at N(0, 0.01²), so that training starts from the backbone itself.
+    zero and not at N(0, 0.01²): training starts from the backbone itself.
     """
 
     def __init__(self, hidden_size: int, size: int):

@@ -16,7 +16,7 @@ class MethodModule(nn.Module):
     packed: bool
     """Whether every parameter has a leading runs axis; without one there is exactly one run."""
     stored_as: str
-    """What a saved run is called in sentences."""
+    """What a saved run is called in messages."""
 
     def __init__(self, seeds: tuple[int, ...], hidden_size: int):
         super().__init__()
@@ -40,7 +40,7 @@ class MethodModule(nn.Module):
     def load_tensors(self, run: int, tensors: Mapping[str, Tensor], origin: str = "the prompt") -> None:
         """Set one run's tensors, from its checkpoint or another task's run; all or, on error, none.
 
-        What depends on the source length is cut or filled up (`fit_tensor`). `origin` stands in error sentences.
+        What depends on the source length is cut or filled up (`fit_tensor`). `origin` names the file in error messages.
         Raises InputError: tensors of another method or option, another shape or hidden size, NaN or infinity.
         """
         own = self.tensors(run)
@@ -72,7 +72,7 @@ class MethodModule(nn.Module):
         return self.tensors(run)
 
     def collapse(self, run: int) -> dict[str, Tensor]:
-        """What use needs of one run for the same outputs, as copies."""
+        """The tensors of one run that use needs for the same outputs, as copies."""
         raise NotImplementedError
 
     @property
@@ -86,7 +86,7 @@ class MethodModule(nn.Module):
         return sum(tensor.numel() for tensor in self.collapse(0).values())
 
     def diagnostics(self, run: int) -> dict[str, float | list[float]]:
-        """What is worth watching of one run during training; nothing unless the method says so."""
+        """Numbers of one run that are worth watching during training; none by default."""
         return {}
 
     def close(self) -> None:

@@ -83,7 +83,7 @@ def codeword_length(key: str, asked: int, hidden_size: int) -> int:
 
 
 def extra_parameters(ept: EptSettings, hidden_size: int) -> int:
-    """What EPT trains beside the short prompt, A and B (a test keeps it equal to the tensors)."""
+    """How many numbers EPT trains in addition to the short prompt, A and B (a test compares it with the tensors)."""
     fusion = {"none": 0, "dot": 1, "projected": 1 + 4 * hidden_size * ept.fusion_rank}[ept.fusion]
     if not ept.has_projection:
         return fusion

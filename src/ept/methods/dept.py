@@ -15,7 +15,7 @@ class DecomposedPrompt(PromptModule):
     """A short prompt P_s before the text and a low-rank pair added to the text.
 
     [known, paper and released code] Input [P_s; E + C[:L]] with C = γ A B, γ = 8 / sqrt(r), A [m, r]
-    Kaiming-uniform (a = sqrt 5), B [r, d] zero, so that at the start it is PT with a shorter prompt. The
+    Kaiming-uniform (a = sqrt 5), B [r, d] zero: at the start it is PT with a shorter prompt. The
     released code adds C to all m padded positions; adding the first L rows to a batch of length L is equal,
     since padding is masked. r comes from the budget with m = `reference_length` for every task; m itself is
     the task's source length.

@@ -208,7 +208,7 @@ class EptPrompt(DecomposedPrompt):
 
     @torch.no_grad()
     def diagnostics(self, run: int) -> dict[str, float | list[float]]:
-        """Of one run: `fusion_ratio` ‖F‖ / ‖P_s‖, `gain`, and `gate_weights`, the mean over the tokens.
+        """Diagnostics of one run: `fusion_ratio` ‖F‖ / ‖P_s‖, `gain`, and `gate_weights`, the mean over the tokens.
 
         An ablation without fusion means something only where the ratio is not tiny.
         """

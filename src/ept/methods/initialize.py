@@ -77,7 +77,7 @@ def from_labels(setup: PromptSetup, length: int, generator: torch.Generator) -> 
 
 
 def from_noise(setup: PromptSetup, length: int, generator: torch.Generator) -> Tensor:
-    """Uniform(-0.5, 0.5), [length, hidden], scaled so that its root mean square is the embeddings'.
+    """Uniform(-0.5, 0.5), [length, hidden], scaled to the root mean square of the embeddings.
 
     [known: the uniform start, Lester et al. 2021] [ours: the scale, since embeddings of T5 are far larger]
     """

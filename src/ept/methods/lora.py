@@ -21,7 +21,7 @@ class Lora(WeightModule):
         """
         rank, names = self.settings.lora_rank, self.backbone.query_value_names
         projection = next(module for name, module in model.named_modules() if name.rpartition(".")[2] in names)
-        # A quantized weight has another shape; GPT-2's projections are no linear layers.
+        # A quantized weight has another shape; GPT-2's projections are not linear layers.
         linear = isinstance(projection, nn.Linear)
         sizes = (projection.out_features, projection.in_features) if linear else projection.weight.shape
         if rank > min(sizes):

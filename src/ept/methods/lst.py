@@ -1,4 +1,4 @@
-"""LST, ladder side-tuning (Sung et al. 2022): a small network beside the backbone that reads its activations."""
+"""LST, ladder side-tuning (Sung et al. 2022): a small network next to the backbone that reads its activations."""
 
 from dataclasses import dataclass, field, replace
 from functools import partial

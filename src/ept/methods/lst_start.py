@@ -1,8 +1,8 @@
 """The start of a side network: the backbone's weights, cut to the units that matter most.
 
-[known] Sung et al. 2022 start the side network from structurally pruned weights. [ours] What is pruned by: L1 norms of
-the weights, where their code takes Fisher information, which needs training data; and every head keeps its share of
-units, so that heads stay heads.
+[known] Sung et al. 2022 start the side network from structurally pruned weights. [ours] Units are chosen by
+the L1 norms of the weights, where their code uses Fisher information, which needs training data; and every head keeps
+the same share of its units.
 """
 
 from functools import reduce

@@ -16,9 +16,9 @@ from ept.methods.budget import adept_rank, codeword_length, decomposition_rank, 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the number of trained parameters follows from.
+    """The sizes that determine the number of trained parameters.
 
-    `source_length`: the task's longest source text in pieces (rows of DePT's A).
+    `source_length` is the task's longest source text in pieces (rows of DePT's A).
     """
 
     backbone: Shape
@@ -31,7 +31,7 @@ class Sizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """The record of a method: what tables, figures, costs and the configuration must know of it without torch."""
+    """The record of a method: what tables, figures, costs and the configuration need to know without torch."""
 
     name: str
     """In configurations and paths."""
@@ -57,12 +57,12 @@ class Method:
     start: Literal["never", "optional", "always"] = "never"
     """Whether a run starts from the trained prompts of source tasks."""
     start_from: Literal["best", "mixture", "distilled"] = "best"
-    """What it then starts from: the best source prompt, a mixture of all, or one prompt distilled from all."""
+    """What such a run starts from: the best source prompt, a mixture of all, or one prompt distilled from all."""
     source_method: str = ""
     """The method that trains these source prompts; empty for the method itself."""
     packed: bool = True
-    """Whether all runs of a pack train in one pass over the frozen backbone (a PromptModule). A method that changes the
-    backbone (a WeightModule) trains them one after the other."""
+    """Whether all runs of a pack train in one pass over the frozen backbone (a PromptModule). The runs of a method that
+    changes the backbone (a WeightModule) train one after the other."""
     options: tuple[str, ...] = ("prompt",)
     """The sections of the configuration, or section.key, that it reads."""
     overrides: Mapping[str, str] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Method:
     encoder_decoder: bool = False
     """Whether the backbone must have an encoder and a decoder."""
     effort: float = 1.0
-    """A training step in steps of prompt tuning, for estimates of cost."""
+    """Cost of a training step relative to prompt tuning, for estimates."""
     launches: int = 0
     """Kernel launches of one training step on a T5 of 12 + 12 layers, as counted, for estimates of time on a GPU; 0:
     not counted."""
