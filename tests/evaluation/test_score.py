@@ -237,3 +237,16 @@ def test_what_is_noteworthy_about_predictions():
         assert metric in note and " 1;" in note
     assert "every" in noteworthy(rte, np.array([1, 1]), 0.0)[0]
     assert noteworthy(get_task("squad"), np.array(["a", "a"], dtype=object), None) == []
+
+
+def test_logits_of_one_pass_are_bounded(t5, split, output, monkeypatch):
+    """Score strings have many prefixes, each with logits of the whole vocabulary."""
+    backbone, answers = Limited(t5), Pieces(get_task("stsb"), None)
+    rows, prefixes = np.arange(ROWS), 1 + len({label[:1] for label in map(tuple, answers.label_ids())}) + 26
+    assert answers.prefixes == prefixes
+    whole = predict_split(backbone, output, split, rows, answers, 10**6)
+    assert backbone.passes == [RUNS * ROWS]
+    monkeypatch.setattr("ept.evaluation.score.MOST_LOGITS", 7 * RUNS * prefixes * 12)
+    backbone.passes.clear()
+    np.testing.assert_array_equal(predict_split(backbone, output, split, rows, answers, 10**6), whole)
+    assert backbone.passes == [RUNS * 7] * 4 + [RUNS * 2]

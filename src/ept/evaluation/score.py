@@ -12,12 +12,14 @@ from ept.data.dataset import TokenizedSplit
 from ept.data.tokenizer import Pieces
 from ept.evaluation import metrics
 from ept.evaluation.metrics import INVALID
-from ept.evaluation.predict import generate, predict_both, predict_labels, score_candidates
+from ept.evaluation.predict import PrefixTree, generate, predict_both, predict_labels, score_candidates
 from ept.methods.combine import combine
 from ept.methods.prompt import PromptOutput
 from ept.tasks.record import Task
 
 _TYPES = {"classification": np.int64, "regression": np.float64, "extraction": object}
+# Logits of one pass, in numbers (256 MiB in float32): score strings have some thirty prefixes, each with a vocabulary.
+MOST_LOGITS = 2**26
 # Enough for the longest answers of SQuAD and ReCoRD; generation stops at `</s>` long before.
 MAX_ANSWER_PIECES = 64
 
@@ -32,6 +34,11 @@ class Answers:
     def label_ids(self) -> list[list[int]]:
         """The pieces of every label string, each with the end piece."""
         return [self.pieces.label(label) for label in self.task.labels]
+
+    @property
+    def prefixes(self) -> int:
+        """Prefixes of the label strings, whose logits are read in one pass; 1 for free text."""
+        return len(PrefixTree.of(self.label_ids()).tokens)
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,7 @@ def predict_split(
         split,
         rows,
         most_positions,
+        answers.prefixes,
     )[0]
 
 
@@ -111,7 +119,7 @@ def predict_split_both(
         return tuple(part.cpu().numpy() for part in found)
 
     types = [np.int64, np.int64]
-    opened, closed = _in_batches(predict, types, backbone, output, split, rows, most_positions)
+    opened, closed = _in_batches(predict, types, backbone, output, split, rows, most_positions, answers.prefixes)
     if kind == "regression":
         scores = np.array([float(label) for label in answers.task.labels])
         opened, closed = np.where(opened == INVALID, float(INVALID), scores[opened]), scores[closed]
@@ -127,10 +135,12 @@ def _in_batches(
     split: TokenizedSplit,
     rows: np.ndarray,
     most_positions: int,
+    prefixes: int,
 ) -> list[np.ndarray]:
     """What `predict` gives for each row of each run, one array [runs, rows] for each of `types`.
 
-    `predict` takes embeddings and mask of [runs * rows] rows and returns arrays [runs * rows].
+    `predict` takes embeddings and mask of [runs * rows] rows and returns arrays [runs * rows]. It reads the logits
+    after `prefixes` prefixes of a row at once.
     """
     runs, prompt_length = output.prompt.shape[:2]
     found: list[np.ndarray] = [np.empty((runs, len(rows)), dtype=kind) for kind in types]
@@ -138,8 +148,9 @@ def _in_batches(
     sizes = runs * (prompt_length + split.lengths[rows][order])
     # Without a graph several times as many positions fit as in training.
     start, budget = 0, 4 * most_positions
+    most_rows = max(1, MOST_LOGITS // (prefixes * len(backbone.embedding)) // runs)
     while start < len(order):
-        stop = _batch_end(sizes, start, budget)
+        stop = min(_batch_end(sizes, start, budget), start + most_rows)
         places = order[start:stop]
         try:
             batch = split.collate(rows[places]).to(backbone.device)

@@ -5,7 +5,7 @@ The choice is made for each seed on that seed's training examples (docs/training
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from ept.methods.build import build_prompt_module, build_weight_module
 from ept.methods.initialize import COMMON_PIECES
 from ept.methods.mpt import SharedPrompt
 from ept.methods.prompt import PromptModule
+from ept.methods.pt import PlainPrompt
 from ept.methods.registry import get_method
 from ept.training.job import Job, runs_of
 from ept.training.loop import label_loss, train_runs
@@ -194,7 +195,8 @@ def build_runs(job: Job, seeds: Sequence[int]) -> MethodModule:
     Of a method that trains inside the backbone it is the only run, and it is attached to the backbone.
     """
     if job.parts:
-        return SharedPrompt(build_prompts(job, seeds, job.method.source_method), len(job.parts))
+        start = build_prompts(job, seeds, job.method.source_method)
+        return SharedPrompt(cast(PlainPrompt, start), len(job.parts))
     if job.method.packed:
         return build_prompts(job, seeds)
     (seed,) = seeds

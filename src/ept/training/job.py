@@ -18,6 +18,7 @@ from ept.config.settings import MULTITASK, FewShotSettings, TrainingSettings
 from ept.data.dataset import TokenizedSplit
 from ept.data.sampling import sample_k_shot
 from ept.data.tokenizer import Pieces, load_pieces
+from ept.devices import set_tf32
 from ept.errors import InputError
 from ept.evaluation.score import Answers, majority_answer
 from ept.methods.prompt_file import SavedPrompt, read_prompt
@@ -171,6 +172,7 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     config = experiment.config
+    set_tf32(config.backbone.tf32)
     dtype = config.backbone.used_dtype(any(get_method(pack.method).float32 for pack in packs))
     quantization, checkpointing = config.backbone.quantization, config.backbone.gradient_checkpointing
     gpus = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))

@@ -13,7 +13,6 @@ from ept.plan.pack import HALVED as HALVED
 from ept.plan.pack import STOPPED_EARLY as STOPPED_EARLY
 
 
-
 @dataclass(frozen=True)
 class Run:
     """One training: its seed and the learning rate of each parameter group."""
