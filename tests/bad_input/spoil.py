@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from data.task_rows import table, write_local, write_tokenizer
 from ept.cli import main
 from ept.config.configuration import load_configuration
+from ept.files import sha256_file
 from ept.methods.prompt_file import save_prompt
 from ept.plan.experiment import Experiment
 from ept.tasks.registry import TASKS
@@ -143,6 +144,20 @@ def record(file, **changes):
         return json.dumps({key: value for key, value in new.items() if value is not None}).encode()
 
     return content(file, change)
+
+
+def signed(spoil, pattern):
+    """The same, with the digests of the folder as if the training had written it so."""
+
+    def write():
+        spoil()
+        (folder,) = Path(".").glob(pattern)
+        settings_file = folder / "settings.json"
+        stored = json.loads(settings_file.read_text())
+        stored["sha256"] = {name: sha256_file(folder / name) for name in stored["sha256"]}
+        settings_file.write_text(json.dumps(stored))
+
+    return write
 
 
 def model_tensors(change):

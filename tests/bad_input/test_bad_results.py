@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bad_input.cases import cases
-from bad_input.spoil import content, gone, record, settings, torn
+from bad_input.spoil import content, gone, record, settings, signed, torn
 
 RUN = "out/runs/tiny/pt/rte/full/*/"
 CASES = {
@@ -14,59 +14,68 @@ CASES = {
     "no run": (
         gone("out/runs/tiny/pt"),
         "table --table main",
-        "out/runs/tiny/pt/rte/full/ .. is not there; .. `ept train",
+        "out/runs/tiny/pt/rte/full/ .. runs.json .. `ept train",
     ),
     "run of other settings": (
         settings(seeds=[0, 1]),
         "table --table main",
-        "out/runs/tiny/pt/rte/full/ .. is not there; .. `ept train",
+        "out/runs/tiny/pt/rte/full/ .. runs.json .. `ept train",
     ),
     "foreign hash": (
-        record(RUN + "runs.json", hash="01234567"),
+        signed(record(RUN + "runs.json", hash="01234567"), RUN),
         "table --table main",
-        "out/runs/tiny/pt/rte/full/ .. holds the record of settings 01234567, not of .. delete it and run again",
+        "out/runs/tiny/pt/rte/full/ .. 01234567 .. delete its folder",
     ),
     "foreign settings": (
         record(RUN + "settings.json", hash="01234567"),
         "table --table main",
-        "out/runs/tiny/pt/rte/full/ .. holds the record of settings 01234567, not of .. delete it and run again",
+        "out/runs/tiny/pt/rte/full/ .. 01234567 .. delete its folder",
     ),
-    "record torn": (torn(RUN + "runs.json"), "table --table main", "runs.json .. delete its folder and run again"),
-    "record a list": (content(RUN + "runs.json", "[]"), "table --table main", "runs.json .. delete its folder and run"),
+    "record torn": (torn(RUN + "runs.json"), "table --table main", "runs.json .. SHA-256 .. delete its folder"),
+    "record a list": (
+        signed(content(RUN + "runs.json", "[]"), RUN),
+        "table --table main",
+        "runs.json .. delete its folder",
+    ),
+    "record changed": (
+        record(RUN + "runs.json", trained_parameters=1),
+        "table --table main",
+        "runs.json .. SHA-256 .. delete its folder",
+    ),
     "record without runs": (
-        record(RUN + "runs.json", runs=None),
+        signed(record(RUN + "runs.json", runs=None), RUN),
         "table --table main",
         "runs.json .. 'runs' .. delete",
     ),
     "a seed missing": (
-        record(RUN + "runs.json", runs=[]),
+        signed(record(RUN + "runs.json", runs=[]), RUN),
         "table --table main",
-        "seed 0 is missing; delete the folder",
+        "seed 0 .. delete its folder",
     ),
     "no predictions": (
         gone(RUN + "predictions.parquet"),
         "table --table main",
-        "predictions.parquet: .. delete its folder",
+        "predictions.parquet .. delete its folder",
     ),
     "predictions torn": (
         torn(RUN + "predictions.parquet"),
         "table --table main",
-        "predictions.parquet: .. delete its folder and run again",
+        "predictions.parquet .. SHA-256 .. delete its folder",
     ),
     "other predictions": (
-        lambda: pq.write_table(pa.table({"seed": [0]}), next(Path(".").glob(RUN)) / "predictions.parquet"),
+        signed(lambda: pq.write_table(pa.table({"seed": [0]}), next(Path(".").glob(RUN)) / "predictions.parquet"), RUN),
         "table --table main",
-        "predictions.parquet lacks the column 'group'; delete its folder and run again",
+        "predictions.parquet .. 'group' .. delete its folder",
     ),
     "other data": (
-        record(RUN + "runs.json", data_fingerprints={"train": "0", "validation": "0", "test": "0"}),
+        signed(record(RUN + "runs.json", data_fingerprints={"train": "0", "validation": "0", "test": "0"}), RUN),
         "table --table main",
-        "the train split of rte has the fingerprint .. delete the older folder and run again",
+        "train .. rte .. fingerprint .. delete the older folder",
     ),
-    "shown before made": (settings(), "show", "out/main.md is not there yet; make it with `snakemake"),
-    "an empty table": (content("out/main.md", ""), "show", "out/main.md is no table; make it again"),
-    "a table in Latin-1": (content("out/main.md", "é".encode("latin-1")), "show", "out/main.md is no table; make it"),
-    "a file as output": (settings(output="config.yaml"), "show", "config.yaml/main.md is not there yet"),
+    "shown before made": (settings(), "show", "out/main.md .. `snakemake"),
+    "an empty table": (content("out/main.md", ""), "show", "out/main"),
+    "a table in Latin-1": (content("out/main.md", "é".encode("latin-1")), "show", "out/main"),
+    "a file as output": (settings(output="config.yaml"), "show", "config.yaml/main.md"),
 }
 
 

@@ -1,1 +1,0 @@
-"""Figures of a finished experiment. One figure is one small module with `draw`, and one entry in registry.py."""

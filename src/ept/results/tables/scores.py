@@ -127,7 +127,8 @@ ONE_SEED_NOTE = "Scores of one seed, in percent."
 STORED_NOTE = "Parameters are those that are trained; stored are those that use needs."
 MARKS_NOTE = f"{MARKS}; nothing at or below the majority baseline is marked."
 INVALID_NOTE = (
-    "Invalid: the percentage of predictions that are no label (they count as wrong), over all tasks of the row."
+    "Invalid: the percentage of freely generated answers that are not a label, mean over tasks. The CSV file has the "
+    "scores of free answers (open_mean) and of the likeliest label (closed_mean)."
 )
 DIVERGED_NOTE = f"{DIVERGED} a run diverged; it counts as the majority baseline."
 FROM_DIVERGED_NOTE = f"{FROM_DIVERGED} a source prompt that it could have started from diverged and was left out."
