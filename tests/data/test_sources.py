@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.task_rows import kept, table, write_local
-from ept.data.check import MAX_ROWS, MAX_SPLIT_BYTES, MAX_TEXT_BYTES
+from ept.data.arrow import MAX_SPLIT_BYTES
+from ept.data.check import MAX_ROWS, MAX_TEXT_BYTES
 from ept.data.fetch import MANIFEST, fetch, read_raw
 from ept.data.source import DataSource, identity
 from ept.demo.generator import generate

@@ -34,7 +34,8 @@ def _real(real_data, name):
 
 
 def _split(name, published):
-    parts, rule = split(TASKS[name], published)
+    batches = {part: table.combine_chunks().to_batches()[0] for part, table in published.items()}
+    parts, rule = split(TASKS[name], batches)
     return {part: published[rows.split].take(rows.numbers) for part, rows in parts.items()}, rule
 
 
@@ -123,4 +124,4 @@ def test_mnli_is_selected_on_mismatched_and_tested_on_matched():
 def test_splits_too_small_to_cut_are_refused():
     for name, rows in (("rte", _numbered(1)), ("sst2", _numbered(3)), ("multirc", table(TASKS["multirc"], 3))):
         with pytest.raises(InputError, match=rf"^{name}\b.*\bvalidation\b"):
-            split(TASKS[name], {"train": rows, "validation": rows})
+            _split(name, {"train": rows, "validation": rows})

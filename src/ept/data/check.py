@@ -1,25 +1,18 @@
 """Published splits as a task needs them: checked, its columns in fixed types, batch by batch."""
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from ept.data.arrow import BATCH_BYTES, BATCH_ROWS, MAX_SPLIT_BYTES, Parquet
 from ept.errors import InputError, listed, reason_of
 from ept.tasks.record import Task
 
-# A Parquet file of 400 kB can stand for 20 million rows: bounds on what it becomes in memory.
 MAX_ROWS = 10_000_000
-MAX_LIST_VALUES = 20_000_000
 MAX_TEXT_BYTES = 1_000_000
-MAX_SPLIT_BYTES = 1_000_000_000
-_BATCH_ROWS = 8192
-_BATCH_BYTES = 2**26
 
 
 def raw_schema(task: Task) -> pa.Schema:
@@ -58,24 +51,11 @@ class SplitChecker:
         """The rows of a Parquet file, which messages call `where`; memory is bounded whatever its size."""
         if not path.is_file():
             raise InputError(f"{where}: there is no such file; put the split there or correct data.path")
-        with _readable(where):
-            file = pq.ParquetFile(path)
-            schema = file.schema_arrow
-            names = schema.names
-        self._check_rows(file.metadata.num_rows, where)
-        self._check_types(schema, names, where)
-        leaves = self._leaves(schema)
-        with _readable(where):
-            texts = _check_leaves(file.metadata, leaves, where)
-            # As dictionaries, so that a text repeated a million times is not a million texts.
-            file = pq.ParquetFile(path, metadata=file.metadata, read_dictionary=texts, page_checksum_verification=True)
-            batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=leaves)
+        file = Parquet(path, where)
+        self._check_rows(file.rows, where)
+        self._check_types(file.schema, file.names, where)
         first = 0
-        while True:
-            with _readable(where):
-                batch = next(batches, None)
-            if batch is None:
-                return
+        for batch in file.batches(self._leaves(file.schema)):
             yield from self._checked(batch, where, first)
             first += batch.num_rows
 
@@ -84,7 +64,7 @@ class SplitChecker:
         self._check_rows(table.num_rows, where)
         self._check_types(table.schema, table.schema.names, where)
         first = 0
-        for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+        for batch in table.to_batches(max_chunksize=BATCH_ROWS):
             yield from self._checked(batch, where, first)
             first += batch.num_rows
 
@@ -145,7 +125,7 @@ class SplitChecker:
             )
         start = 0
         while start < len(sizes):
-            rows = max(1, int(np.searchsorted(np.cumsum(sizes[start:]), _BATCH_BYTES, side="right")))
+            rows = max(1, int(np.searchsorted(np.cumsum(sizes[start:]), BATCH_BYTES, side="right")))
             part = {name: values.slice(start, rows) for name, values in columns.items()}
             yield self._cast(part, where, first + start)
             start += rows
@@ -197,35 +177,6 @@ class SplitChecker:
                     )
         parts = [_cast(fields[field], pa.string(), column, first) for field in self._task.groups]
         return pa.StructArray.from_arrays(parts, fields=list(wanted))
-
-
-@contextlib.contextmanager
-def _readable(where: str) -> Iterator[None]:
-    """One sentence for whatever Arrow says of a file that it cannot read."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
-        raise InputError(f"{where}: cannot be read as a Parquet file ({reason_of(error)}); copy it again") from error
-
-
-def _check_leaves(metadata: Any, leaves: list[str], where: str) -> list[str]:
-    """The paths of the leaves that hold bytes. Raises InputError for endless lists."""
-    paths = []
-    for number in range(metadata.num_columns):
-        column = metadata.schema.column(number)
-        if not any(column.path == leaf or column.path.startswith(f"{leaf}.") for leaf in leaves):
-            continue
-        values = max(metadata.row_group(group).column(number).num_values for group in range(metadata.num_row_groups))
-        if values > MAX_LIST_VALUES:
-            raise InputError(
-                f"{where}: column {column.path!r} holds {values} values in one row group, at most {MAX_LIST_VALUES} "
-                "are read; write the file with smaller row groups"
-            )
-        if column.physical_type == "BYTE_ARRAY":
-            paths.append(column.path)
-    return paths
 
 
 _WORDS = {

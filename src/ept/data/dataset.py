@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import mmap
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +19,9 @@ METADATA_KEY = b"ept"
 DIGEST, NO_DIGEST = "sha256", "0" * 64
 # As canonical JSON writes it.
 _ENTRY = f'"{DIGEST}":"'.encode()
-# Where Arrow's first copy of the metadata ends at the latest.
-_HEAD_BYTES = 2**16
+# Arrow's copies of the metadata are nearer to the ends of a file than this.
+_END_BYTES = 2**16
+_CHUNK_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -132,34 +133,44 @@ class _Lists:
 
 def seal(path: Path) -> None:
     """Put a file's digest into the two places that hold NO_DIGEST: Arrow writes metadata at both ends."""
-    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
-        found = hashlib.sha256(content).hexdigest().encode()
-        for place in _places(content, NO_DIGEST.encode()):
-            content[place : place + len(found)] = found
-
-
-def _places(content: mmap.mmap, digest: bytes) -> tuple[int, int]:
-    entry = _ENTRY + digest
-    return content.find(entry) + len(_ENTRY), content.rfind(entry) + len(_ENTRY)
+    with path.open("r+b") as file:
+        places = _places(file, NO_DIGEST.encode())
+        found = _digest(file, places)
+        for place in places:
+            file.seek(place)
+            file.write(found)
 
 
 def _is_sound(path: Path) -> bool:
     """Whether `seal` has sealed a file and no byte has changed since."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        found = re.search(re.escape(_ENTRY) + rb"([0-9a-f]{64})", content[:_HEAD_BYTES])
-        if not found:
-            return False
-        first, last = _places(content, found[1])
-        digest, start = hashlib.sha256(), 0
-        with memoryview(content) as view:
-            for place in (first, last):
-                with view[start:place] as part:
-                    digest.update(part)
-                digest.update(NO_DIGEST.encode())
-                start = place + len(NO_DIGEST)
-            with view[start:] as part:
-                digest.update(part)
-        return first != last and digest.hexdigest().encode() == found[1]
+    with path.open("rb") as file:
+        found = re.search(re.escape(_ENTRY) + rb"([0-9a-f]{64})", file.read(_END_BYTES))
+        return found is not None and _digest(file, _places(file, found[1])) == found[1]
+
+
+def _places(file: BinaryIO, digest: bytes) -> list[int]:
+    """Where `digest` stands as the digest, first and last."""
+    entry = _ENTRY + digest
+    file.seek(0)
+    first = file.read(_END_BYTES).find(entry)
+    start = max(0, file.seek(0, 2) - _END_BYTES)
+    file.seek(start)
+    last = file.read().rfind(entry)
+    return sorted({place + len(_ENTRY) for place in (first, start + last if last >= 0 else -1) if place >= 0})
+
+
+def _digest(file: BinaryIO, places: list[int]) -> bytes:
+    """The SHA-256 of a file, in hexadecimal, with NO_DIGEST at `places`."""
+    digest, size = hashlib.sha256(), file.seek(0, 2)
+    position = file.seek(0)
+    for place in (*places, size):
+        while part := file.read(min(_CHUNK_BYTES, place - position)):
+            digest.update(part)
+            position += len(part)
+        if place < size:
+            digest.update(NO_DIGEST.encode())
+            position = file.seek(place + len(NO_DIGEST))
+    return digest.hexdigest().encode()
 
 
 def _read(path: Path) -> tuple[pa.RecordBatch, dict]:

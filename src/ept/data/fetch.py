@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ept.data.arrow import Parquet, collected
 from ept.data.check import SplitChecker, raw_schema
 from ept.data.source import REPOSITORIES, DataSource, locate, shard_names
 from ept.errors import InputError
@@ -141,14 +142,18 @@ def _check_digests(folder: Path, files: dict[str, dict[str, Any]]) -> None:
             )
 
 
-def read_raw(task: Task, folder: Path) -> dict[str, pa.Table]:
+def read_raw(task: Task, folder: Path) -> dict[str, pa.RecordBatch]:
     """The published splits of a task as `fetch` wrote them, by split, with the columns of `ept.data.check.raw_schema`.
 
     Raises InputError where the folder is missing or incomplete, or a file is not the one that was written.
     """
     files = _manifest(task, folder)
     _check_digests(folder, files)
-    return {Path(name).stem: pq.read_table(folder / name, partitioning=None) for name in files}
+    schema = raw_schema(task)
+    return {
+        Path(name).stem: collected(Parquet(folder / name, str(folder / name)).batches(schema.names), schema)
+        for name in files
+    }
 
 
 def download(task: Task, folder: Path) -> dict[str, list[str]]:

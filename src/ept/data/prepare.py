@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from ept.data.arrow import GrowingColumn
 from ept.data.dataset import DIGEST, METADATA_KEY, NO_DIGEST, seal
 from ept.data.fetch import read_raw
 from ept.data.tokenizer import Pieces, load_pieces
@@ -83,7 +84,7 @@ class Rows:
 
 
 def tokenize_table(
-    task: Task, table: pa.Table, rows: Rows, pieces: Pieces, source_length: int
+    task: Task, table: pa.RecordBatch | pa.Table, rows: Rows, pieces: Pieces, source_length: int
 ) -> tuple[pa.RecordBatch, int]:
     """Tokenize some rows of a published split.
 
@@ -100,19 +101,20 @@ def tokenize_table(
     Raises:
         InputError: For a row that contradicts itself, and for pieces that the backbone has no embedding of.
     """
-    columns, truncated = {field.name: _Growing(field.type) for field in SCHEMA}, 0
+    columns, truncated = {field.name: GrowingColumn(field.type) for field in SCHEMA}, 0
     for numbers in np.array_split(rows.numbers, range(_CHUNK, len(rows), _CHUNK)):
         examples = [
             _example(task, row, f"{rows.split} split, row {number}")
-            for number, row in zip(numbers, table.take(numbers).to_pylist(), strict=True)
+            for number, row in zip(numbers, table.take(pa.array(numbers)).to_pylist(), strict=True)
         ]
+        labels = {target: pieces.label(target) for target in {example.target for example in examples}}
         sources, cut = pieces.sources([example.source for example in examples], source_length)
         truncated += cut
         chunk = {
             "id": [f"{rows.split}:{number}" for number in numbers],
             "group": [example.group for example in examples],
             "input_ids": pieces.checked(sources),
-            "target_ids": pieces.checked([pieces.label(example.target) for example in examples]),
+            "target_ids": pieces.checked([labels[example.target] for example in examples]),
             "label": [example.label for example in examples],
             "answers": [example.answers for example in examples],
         }
@@ -126,42 +128,6 @@ def _example(task: Task, row: dict[str, Any], where: str) -> Example:
         return task.example(row)
     except InputError as error:
         raise InputError(f"{task.name}, {where}: {error}") from error
-
-
-class _Growing:
-    """A column that grows in place, so that no second copy of a million rows is made at the end."""
-
-    def __init__(self, type_: pa.DataType) -> None:
-        self.type = type_
-        self._rows, self._end = 0, 0
-        self._offsets, self._values = bytearray(4), bytearray()
-        self._child = _Growing(type_.value_type) if pa.types.is_list(type_) else None
-
-    def extend(self, array: pa.Array) -> None:
-        """Append an array that pyarrow made of Python values: it has no nulls and its offsets start at 0."""
-        self._rows += len(array)
-        if not (self._child or pa.types.is_string(self.type)):
-            self._values += array.to_numpy().tobytes()
-            return
-        lengths = pc.list_value_length(array) if self._child else pc.binary_length(array)
-        ends = self._end + np.cumsum(lengths.to_numpy(), dtype=np.int64)
-        self._end = int(ends[-1]) if len(ends) else self._end
-        if self._end >= 2**31:
-            raise InputError("a split has more than 2^31 pieces or characters; use a part of it")
-        self._offsets += ends.astype(np.int32).tobytes()
-        if self._child:
-            self._child.extend(array.flatten())
-        elif data := array.buffers()[2]:
-            self._values += memoryview(data)[: int(lengths.to_numpy().sum())]
-
-    def array(self) -> pa.Array:
-        """The whole column, without a copy."""
-        values = pa.py_buffer(self._values)
-        if self._child:
-            buffers, children = [None, pa.py_buffer(self._offsets)], [self._child.array()]
-            return pa.Array.from_buffers(self.type, self._rows, buffers, children=children)
-        buffers = [None, pa.py_buffer(self._offsets), values] if pa.types.is_string(self.type) else [None, values]
-        return pa.Array.from_buffers(self.type, self._rows, buffers)
 
 
 def write_tokens(path: str | Path, batch: pa.RecordBatch, metadata: dict[str, Any]) -> None:
@@ -189,21 +155,21 @@ def fingerprint(batch: pa.RecordBatch) -> str:
 def _digest_array(digest: Any, array: pa.Array) -> None:
     """Feed values and the lengths that hold them apart; not Arrow's buffers, whose slack is not content."""
     if pa.types.is_list(array.type):
-        digest.update(np.ascontiguousarray(array.value_lengths().to_numpy()).tobytes())
+        digest.update(np.ascontiguousarray(array.value_lengths().to_numpy()))
         _digest_array(digest, array.flatten())
     elif pa.types.is_string(array.type):
         for start in range(0, len(array), _CHUNK):
             encoded = [text.encode() for text in array.slice(start, _CHUNK).to_pylist()]
             digest.update(b"".join(len(text).to_bytes(4, "little") + text for text in encoded))
     else:
-        digest.update(np.ascontiguousarray(array.to_numpy()).tobytes())
+        digest.update(np.ascontiguousarray(array.to_numpy()))
 
 
 SPLIT_SEED = 42
 CARVED_ROWS = 1000
 
 
-def split(task: Task, published: dict[str, pa.Table]) -> tuple[dict[str, Rows], str]:
+def split(task: Task, published: dict[str, pa.RecordBatch]) -> tuple[dict[str, Rows], str]:
     """Decide which published rows are for training, validation and test.
 
     halve: the validation split in permuted order, first half validation, second half test; tasks with groups
@@ -245,7 +211,7 @@ def permutation(size: int) -> np.ndarray:
     return torch.randperm(size, generator=torch.Generator().manual_seed(SPLIT_SEED)).numpy()
 
 
-def _cut(rows: int, together: pa.ChunkedArray | None, count: float) -> tuple[np.ndarray, np.ndarray]:
+def _cut(rows: int, together: pa.Array | None, count: float) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of `rows` rows in permuted order, cut after `count` of them (rounded down).
 
     Rows with the same value in `together` stay on one side: these are permuted as one, and cut where the rows come
@@ -255,7 +221,7 @@ def _cut(rows: int, together: pa.ChunkedArray | None, count: float) -> tuple[np.
         order = permutation(rows)
         return order[: int(count)], order[int(count) :]
     # Numbered in the order of the file, whatever the values are.
-    numbers = together.combine_chunks().dictionary_encode().indices.to_numpy()
+    numbers = together.dictionary_encode().indices.to_numpy()
     by_group = np.argsort(numbers, kind="stable")
     starts = np.searchsorted(numbers[by_group], np.arange(numbers.max() + 2))
     order = permutation(len(starts) - 1)
