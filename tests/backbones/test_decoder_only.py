@@ -88,6 +88,18 @@ def test_single_piece_labels_need_no_node_beside_the_text(model, inputs):
         torch.testing.assert_close(found[row], expected, **CLOSE)
 
 
+def test_the_head_gets_adjacent_rows(model, inputs):
+    """From rows that are not adjacent the matrix product copies the head once for each of them: gigabytes."""
+    embeddings, mask, targets = inputs
+    backbone, seen = DecoderOnly(model), []
+    model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    backbone.tree_logits(embeddings, mask, [-1, 5, 6], [0, 0, 1])
+    backbone.label_states(embeddings, mask, targets)
+    state = backbone.begin(embeddings, mask)
+    state.advance(torch.tensor([[3], [4], [5]]))
+    assert len(seen) == 4 and all(hidden.dim() == 2 or hidden.is_contiguous() for hidden in seen)
+
+
 def test_writes_what_transformers_writes_greedily(model, inputs):
     embeddings, mask, _ = inputs
     backbone = DecoderOnly(model)
@@ -119,3 +131,29 @@ def test_attributes(model):
     assert (backbone.embedding.shape, backbone.most_places) == ((VOCABULARY, HIDDEN), 64)
     assert not backbone.family.encoder_decoder
     assert backbone.most_positions > 1000
+
+
+def test_dropout_is_on_where_transformers_has_it_and_off_again(model, inputs):
+    backbone, (embeddings, mask, targets) = DecoderOnly(model), inputs
+    without = backbone.token_losses(embeddings, mask, targets)
+    backbone.set_dropout(0.5)
+    torch.manual_seed(0)
+    first = backbone.token_losses(embeddings, mask, targets)
+    torch.manual_seed(0)
+    again, other = (backbone.token_losses(embeddings, mask, targets) for _ in range(2))
+    assert torch.equal(first, again) and not torch.equal(first, other) and not torch.equal(first, without)
+    backbone.set_dropout(0.0)
+    assert torch.equal(backbone.token_losses(embeddings, mask, targets), without)
+
+
+def test_dropout_and_gradient_checkpointing_draw_the_same(inputs):
+    embeddings, mask, targets = inputs
+    gradients = []
+    for checkpointing in (False, True):
+        backbone = DecoderOnly(make_causal("gpt2"), gradient_checkpointing=checkpointing)
+        backbone.set_dropout(0.3)
+        leaf = embeddings.clone().requires_grad_()
+        torch.manual_seed(0)
+        backbone.token_losses(leaf, mask, targets).sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients)

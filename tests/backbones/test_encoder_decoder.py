@@ -121,3 +121,59 @@ def test_start_token(t5, inputs, start):
     expected = t5(inputs_embeds=embeddings, attention_mask=mask, labels=targets).loss
     found = backbone.token_losses(embeddings, mask, targets)
     torch.testing.assert_close(found.sum() / (targets != -100).sum(), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_dropout_is_off_unless_it_is_set(t5, inputs, checkpointing):
+    backbone, (embeddings, mask, targets) = EncoderDecoder(t5, gradient_checkpointing=checkpointing), inputs
+
+    def gradient(seed):
+        torch.manual_seed(seed)
+        leaf = embeddings.clone().requires_grad_()
+        losses = backbone.token_losses(leaf, mask, targets)
+        losses.sum().backward()
+        return losses.detach(), leaf.grad
+
+    without = gradient(0)
+    backbone.set_dropout(0.3)
+    first, again, other = gradient(0), gradient(0), gradient(1)
+    for part in range(2):
+        assert torch.equal(first[part], again[part])
+        assert not torch.equal(first[part], other[part]) and not torch.equal(first[part], without[part])
+    backbone.set_dropout(0.0)
+    assert all(torch.equal(*parts) for parts in zip(gradient(2), without, strict=True))
+
+
+def test_dropout_is_where_transformers_t5_has_it(t5, inputs, monkeypatch):
+    """As many places and the same sizes as in transformers' training mode, attention included."""
+    embeddings, mask, targets = inputs
+
+    def dropped_sizes(run):
+        sizes = []
+
+        def dropout(hidden, p=0.5, training=True, inplace=False):
+            if training and p:
+                sizes.append(tuple(hidden.shape))
+            return hidden
+
+        def attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **options):
+            if dropout_p:
+                sizes.append((*query.shape[:3], key.shape[2]))
+            return plain(query, key, value, attn_mask=attn_mask, is_causal=is_causal, scale=scale, **options)
+
+        plain = torch.nn.functional.scaled_dot_product_attention
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.nn.functional, "dropout", dropout)
+            patch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
+            run()
+        return sorted(sizes)
+
+    for module in t5.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.1
+    t5.train()
+    expected = dropped_sizes(lambda: t5(inputs_embeds=embeddings, attention_mask=mask, labels=targets))
+    backbone = EncoderDecoder(t5)
+    backbone.set_dropout(0.1)
+    found = dropped_sizes(lambda: backbone.token_losses(embeddings, mask, targets))
+    assert found == expected and len(found) > 20
