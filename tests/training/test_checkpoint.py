@@ -181,6 +181,12 @@ def test_outside_of_a_training_a_signal_stops_at_once():
     assert stopped.value.signal == signal.SIGINT
 
 
+def test_a_signal_that_no_step_has_seen_is_not_lost():
+    with StopRequest() as stop, pytest.raises(Interrupted), stop.deferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.signal == signal.SIGTERM
+
+
 def test_checkpoints_become_rare_where_writing_one_takes_long(backbone, even, tmp_path, monkeypatch):
     """At most a twentieth of the time goes into them."""
     now, written = [0.0], []

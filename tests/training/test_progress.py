@@ -12,7 +12,7 @@ from ept.training.progress import Progress
 
 
 def test_time_left_is_that_of_the_steps_of_this_process(monkeypatch, capsys):
-    """Going on from step 900 of 1,000, with two steps a second."""
+    """Resumed from step 900 of 1,000, with two steps a second."""
     now = [50.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     progress = Progress("ept rte", 1000, seconds_between_lines=10)
@@ -23,6 +23,14 @@ def test_time_left_is_that_of_the_steps_of_this_process(monkeypatch, capsys):
         f"ept rte: step {step}/1000, {left} s left, 64 examples/s, best validation none yet, 2/3 runs alive"
         for step, left in ((920, 40), (940, 30))
     ]
+
+
+def test_a_training_whose_runs_all_ended_says_so(capsys):
+    progress = Progress("ept rte", 1000, seconds_between_lines=1e9)
+    progress.step(1, examples=32, alive=1, runs=3)
+    progress.step(2, examples=16, alive=0, runs=3)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "step 2/1000" in line and "0/3" in line
 
 
 TRAINING = """

@@ -1,13 +1,13 @@
 """The metrics of the tasks in percent, in numpy alone: training calls them after every validation.
 
-An invalid prediction (-1: the backbone wrote something that is no label) always counts as wrong:
+An invalid prediction (-1: the backbone wrote something that is not a label) always counts as wrong:
 
 - accuracy, exact match: a wrong answer;
 - F1 of class 1 (`f1`): the class that is not the gold one. Were it only "not class 1", an invalid answer
   where the gold class is 0 would be worth as much as a right one;
 - `macro_f1`: of no class, which costs its gold class recall;
-- `matthews`: a class of its own (the multi-class coefficient R_K), so that a run that writes no label at all
-  gets 0 as any constant prediction does, not -100.
+- `matthews`: a class of its own (the multi-class coefficient R_K). A run that writes no label at all then gets
+  0 as any constant prediction does, not -100.
 """
 
 import re

@@ -60,16 +60,19 @@ class StopRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # None: it was not set by Python.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within the block a signal only sets `signal`."""
+        """Within the block a signal only sets `signal`; Interrupted is raised at its end if no step has done it."""
         self._defers = True
         try:
             yield
         finally:
             self._defers = False
+        if self.signal:
+            self.interrupt("after the last step")
 
     def interrupt(self, when: str) -> NoReturn:
         """Raise Interrupted for the signal that was received."""

@@ -13,6 +13,7 @@ class Progress:
     """Shows step, examples per second, time left, best validation score so far and how many runs still train."""
 
     def __init__(self, title: str, steps: int, seconds_between_lines: float = 10.0):
+        """Begin to show something with a title and a number of steps; in a log a line at most every so many seconds."""
         self.title = title
         self.steps = steps
         self.seconds_between_lines = seconds_between_lines
@@ -23,7 +24,10 @@ class Progress:
         self.bar = tqdm(total=steps, desc=title, bar_format=BAR, leave=False) if sys.stderr.isatty() else None
 
     def step(self, step: int, examples: int, alive: int, runs: int) -> None:
-        """Say that `step` steps are done; `examples` were seen in the last one, over all runs."""
+        """Show that `step` steps are done; `examples` were seen in the last one, over all runs.
+
+        `alive` of `runs` runs still train.
+        """
         if self.steps_before is None:
             # Not 0 after a resume.
             self.steps_before = step - 1
@@ -33,7 +37,7 @@ class Progress:
         if self.bar is not None:
             self.bar.update(1)
             self.bar.set_postfix_str(self._state(alive, runs), refresh=False)
-        elif step == self.steps or time.monotonic() - self.last_line >= self.seconds_between_lines:
+        elif step == self.steps or not alive or time.monotonic() - self.last_line >= self.seconds_between_lines:
             self.last_line = time.monotonic()
             left = self._elapsed() / (step - self.steps_before) * (self.steps - step)
             line = f"{self.title}: step {step}/{self.steps}, {left:.0f} s left, {self._state(alive, runs)}"
