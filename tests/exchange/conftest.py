@@ -28,6 +28,7 @@ DEPT_CONFIG = {
     "max_length": LENGTH,
     "r": 2,
     "lora_alpha": 8,
+    "revision": None,
 }
 PEFT_CONFIG = {
     "base_model_name_or_path": None,
@@ -36,6 +37,7 @@ PEFT_CONFIG = {
     "num_virtual_tokens": 4,
     "num_transformer_submodules": 1,
     "token_dim": HIDDEN,
+    "revision": None,
 }
 
 

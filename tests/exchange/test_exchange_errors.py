@@ -161,9 +161,9 @@ def test_other_hidden_size_than_the_backbone(ept, refused, tmp_path, dept_folder
 
 def test_prompts_that_a_format_cannot_say(refused, tmp_path, prompt_file):
     for method in ("dept", "ept"):
-        match = f"{method}.safetensors .method {method}. also adds .* prepends; use --format dept"
+        match = f"{method}.safetensors .method {method}.*--format dept"
         refused(match, "export", "--format", "peft", "--from", prompt_file(method), "--to", "new")
-    match = "pt.safetensors .method pt. has no low-rank pair"
+    match = "pt.safetensors .method pt.*--format peft"
     refused(match, "export", "--format", "dept", "--from", prompt_file("pt"), "--to", "new")
 
 
@@ -172,16 +172,17 @@ def test_damaged_prompt_files(refused, tmp_path):
     export = ["export", "--format", "dept", "--from", path, "--to", "new"]
     good = {"prompt": torch.ones(2, 4), "A": torch.ones(5, 1), "B": torch.ones(1, 4)}
     for name, value, match in (
-        ("prompt", torch.full((2, 4), torch.nan), "prompt is no matrix of finite numbers"),
-        ("A", torch.ones(5), "A is no matrix"),
-        ("B", torch.ones(1, 3), "do not fit each other"),
-        ("W", torch.ones(2, 2), "holds prompt, A, B, W for use"),
+        ("prompt", torch.full((2, 4), torch.nan), "prompt holds NaN"),
+        ("prompt", torch.ones(4), "holds A, B, prompt"),
+        ("A", torch.ones(5), "A is not a matrix"),
+        ("B", torch.ones(1, 3), r"\(2, 4\).*\(5, 1\).*\(1, 3\)"),
+        ("W", torch.ones(2, 2), "--format vllm"),
     ):
         save_prompt(path, {}, good | {name: value}, {"method": "dept"})
         refused(match, *export)
     header = {"format": "ept-prompt-1", "collapsed": list(good), "metadata": {"method": "dept"}}
     save_file({"prompt": torch.ones(2, 4)}, path, metadata={"ept": json.dumps(header)})
-    refused("A is no matrix", *export)
+    refused("lacks the tensor A", *export)
     path.write_bytes(path.read_bytes()[:-1])
     refused("prompt.safetensors is damaged", *export)
 

@@ -55,7 +55,7 @@ def test_adept_folds_into_the_embedding_table(small_pack, randomize):
     """A table with f(E) added gives the text's embeddings, with the prompt alone before them."""
     pack = randomize(small_pack("adept", seeds=[0, 1]))
     embedding = 3 * torch.randn(50, HIDDEN, generator=torch.Generator().manual_seed(99))
-    table = type(pack).fold(pack.collapse(1), embedding)
+    table = type(pack).served(pack.collapse(1)).table(embedding)
     ids = torch.randint(50, (3, 6), generator=torch.Generator().manual_seed(2))
     expected, _ = combine(pack().select([1]), embedding[ids][None], torch.ones(1, 3, 6))
     plain = small_pack("pt", length=4, short_length=2, rank="auto")

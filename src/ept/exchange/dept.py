@@ -32,9 +32,9 @@ def read(folder: str | Path) -> ForeignPrompt:
     _check_pair(adapter, **tensors)
     tensors["prompt"], remarks = adapter.encoder_prompt(tensors["prompt"])
     alpha = adapter.config.get("lora_alpha")
-    if type(alpha) not in (int, float) or not abs(alpha) < 1e6:
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < 1e6:
         raise InputError(
-            f"{adapter.config_path}: lora_alpha is {alpha!r}, but is to be a number below a million; DePT's is {ALPHA}"
+            f"{adapter.config_path}: lora_alpha is {alpha!r}, but must be a number below one million; DePT's is {ALPHA}"
         )
     if alpha != ALPHA:
         tensors["B"] = tensors["B"] * (alpha / ALPHA)
@@ -49,8 +49,9 @@ def write(folder: Path, prompt: SavedPrompt, origin: str, backbone: str | None) 
     `write_adapter` cannot write.
     """
     tensors = prompt.collapsed
-    if "A" not in tensors or "B" not in tensors:
-        raise InputError(f"{origin} has no low-rank pair A, B, which DePT's format needs; use --format peft")
+    if tensors.keys() != {"prompt", "A", "B"}:
+        remedy = "peft" if tensors.keys() == {"prompt"} else "vllm"
+        raise InputError(f"{origin} is not a short prompt with a low-rank pair A, B; use --format {remedy}")
     length, rank = tensors["A"].shape
     tokens, hidden = tensors["prompt"].shape
     config = {

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ept.backbones.files import read_config
+from ept.backbones.files import hidden_size
 from ept.errors import InputError, listed
 
 IMPORTS = {"dept": "ept.exchange.dept", "peft": "ept.exchange.peft"}
@@ -64,7 +64,7 @@ def _module(format: str) -> ModuleType:
 
 
 def _check_hidden_size(origin: str | Path, found: int, folder: Path) -> None:
-    needed = read_config(folder).get("d_model")
+    needed = hidden_size(folder)
     if found != needed:
         raise InputError(
             f"the prompt in {origin} has hidden size {found}, the backbone in {folder} has {needed}; name the backbone "
@@ -73,18 +73,21 @@ def _check_hidden_size(origin: str | Path, found: int, folder: Path) -> None:
 
 
 def _check_collapsed(tensors: dict[str, Any], origin: str) -> None:
-    """Raise InputError unless these are [s, d], or [s, d], [m, r] and [r, d], all of finite numbers."""
-    if tensors.keys() not in ({"prompt"}, {"prompt", "A", "B"}):
-        raise InputError(f"{origin} holds {listed(tensors) or 'nothing'} for use; exported are prompts, A and B only")
+    """Raise InputError unless there is a prompt [s, d], all numbers are finite, and A and B fit it and each other."""
+    if tensors.get("prompt") is None or tensors["prompt"].dim() != 2:
+        raise InputError(f"{origin} holds {listed(tensors) or 'nothing'} for use; only prompts can be exported")
     for name, tensor in tensors.items():
-        if tensor is None or tensor.dim() != 2 or not tensor.isfinite().all():
-            raise InputError(
-                f"{origin}: {name} is no matrix of finite numbers; use a prompt of a run that did not diverge"
-            )
+        if tensor is None or not tensor.isfinite().all():
+            raise InputError(f"{origin}: {name} holds NaN or infinity; use a prompt of a run that did not diverge")
+    if tensors.keys() != {"prompt", "A", "B"}:
+        return
+    for name in ("A", "B"):
+        if tensors[name].dim() != 2:
+            raise InputError(f"{origin}: {name} is not a matrix; train the prompt again")
     sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if "A" in sizes and (sizes["A"][1], sizes["prompt"][1]) != sizes["B"]:
+    if (sizes["A"][1], sizes["prompt"][1]) != sizes["B"]:
         raise InputError(
-            f"{origin}: prompt, A and B have the shapes {sizes}, which do not fit each other; train it anew"
+            f"{origin}: prompt, A and B have the shapes {sizes}, which do not fit each other; train the prompt again"
         )
 
 

@@ -34,9 +34,10 @@ def write(folder: Path, prompt: SavedPrompt, origin: str, backbone: str | None) 
     `write_adapter` cannot write.
     """
     if prompt.collapsed.keys() != {"prompt"}:
+        remedy = "dept" if prompt.collapsed.keys() == {"prompt", "A", "B"} else "vllm"
         raise InputError(
-            f"{origin} also adds a low-rank product to the text's embeddings, but PEFT's prompt tuning only prepends; "
-            "use --format dept"
+            f"{origin} also changes the text's embeddings or depends on the text, but PEFT's prompt tuning only "
+            f"prepends; use --format {remedy}"
         )
     tokens, hidden = prompt.collapsed["prompt"].shape
     config = {

@@ -1,20 +1,23 @@
 """Read an adapter folder as PEFT and DePT's released code write it: adapter_config.json and a file of tensors."""
 
+import io
 import json
 import pickle
+import pickletools
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ept.errors import InputError
+from ept.errors import InputError, reason_of
 
 CONFIG_FILE = "adapter_config.json"
 SAFETENSORS_FILE = "adapter_model.safetensors"
@@ -22,6 +25,9 @@ PICKLE_FILE = "adapter_model.bin"
 PROMPT_KEY = "prompt_embeddings"
 # What a configuration says of the base model; kept with an imported prompt, so that its export says the same.
 BASE_MODEL_KEYS = ("base_model_name_or_path", "revision", "num_layers", "num_attention_heads", "task_type")
+# Of tuples in a pickle; torch's own stand three deep.
+_DEEPEST = 10
+_MARK = object()
 _FORMAT_OF = {"PROMPT_TUNING": "peft", "PROMPT_TUNING_LORA": "dept"}
 
 
@@ -49,7 +55,7 @@ class AdapterFolder:
     def __init__(self, folder: str | Path, peft_type: str, task_types: tuple[str, ...]):
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise InputError(f"there is no adapter folder {folder}; mend --from, or download the adapter first")
+            raise InputError(f"there is no adapter folder {folder}; check --from, or download the adapter first")
         self.config_path = self.folder / CONFIG_FILE
         self.config = _read_config(self.config_path)
         found = self.config.get("peft_type")
@@ -77,10 +83,12 @@ class AdapterFolder:
         """
         path = self._weights_file()
         found = _read_safetensors(path) if path.name == SAFETENSORS_FILE else _read_pickle(path)
-        missing, surplus = sorted(names.keys() - found.keys()), sorted(map(str, found.keys() - names.keys()))
+        if not all(isinstance(name, str) for name in found):
+            raise InputError(f"{path} has keys that are not names; take the file of a whole adapter of this format")
+        missing, surplus = sorted(names.keys() - found.keys()), sorted(found.keys() - names.keys())
         if missing or surplus:
             complaints = [f"lacks {', '.join(missing)}"] if missing else []
-            complaints += [f"has {', '.join(surplus[:3])} too many"] if surplus else []
+            complaints += [f"also has {', '.join(surplus[:3])}"] if surplus else []
             raise InputError(f"{path} {' and '.join(complaints)}; take the file of a whole adapter of this format")
         for name in names:
             _check_matrix(path, name, found[name])
@@ -100,7 +108,8 @@ class AdapterFolder:
 
         PEFT and the released code of DePT allocate num_transformer_submodules times num_virtual_tokens rows, two
         times where an encoder-decoder leaves that unsaid, and prepend the first num_virtual_tokens to the encoder's
-        input. The others get no gradient and touch no output.
+        input. Since PEFT 0.4 the others get no gradient and touch no output. PEFT 0.3 and before trained them too, and
+        put them before the decoder's input; what they saved lacks the key `revision`. Such a prompt has no equal here.
         """
         modules = self.config.get("num_transformer_submodules")
         most = 2 if self.config["task_type"] == "SEQ_2_SEQ_LM" else 1
@@ -120,6 +129,12 @@ class AdapterFolder:
         self.check_size("num_virtual_tokens", tokens)
         if modules == 1:
             return prompt, ()
+        if "revision" not in self.config:
+            raise InputError(
+                f"{self.config_path}: num_transformer_submodules is 2 and `revision` is missing, as in files "
+                "of PEFT 0.3 and before; these also put a prompt before the decoder's input, which no prompt file can represent, so "
+                "train with num_transformer_submodules 1 or a newer PEFT"
+            )
         remark = (
             f"{self.folder} holds {len(prompt)} rows for {tokens} tokens (num_transformer_submodules 2): the second "
             "half was never used or trained and is left out; the outputs are the same"
@@ -135,17 +150,17 @@ class AdapterFolder:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    def refuse(constant: str):
-        raise ValueError(f"{constant} is no JSON")
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
 
     if not path.is_file():
         raise InputError(f"{path} is missing; name the folder that holds it with --from")
     try:
         config = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except (ValueError, OSError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); fetch the adapter again") from error
+        raise InputError(f"{path} cannot be read as JSON ({reason_of(error)}); fetch the adapter again") from error
     if not isinstance(config, dict):
-        raise InputError(f"{path} holds no JSON object; fetch the adapter again")
+        raise InputError(f"{path} does not hold a JSON object; fetch the adapter again")
     return config
 
 
@@ -153,11 +168,15 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged or no safetensors file ({error}); fetch the adapter again") from error
+        raise InputError(
+            f"{path} is damaged or not a safetensors file ({reason_of(error)}); fetch the adapter again"
+        ) from error
 
 
 def _read_pickle(path: Path) -> dict[Any, Tensor]:
     try:
+        if _tuple_depth(path) > _DEEPEST:
+            raise ValueError("tuples in tuples in tuples")
         with warnings.catch_warnings():
             # What it suspects of a foreign pickle is said once, below.
             warnings.simplefilter("ignore")
@@ -172,21 +191,61 @@ def _read_pickle(path: Path) -> dict[Any, Tensor]:
         ) from error
     # A damaged pickle raises anything: each of its bytes is an instruction.
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
-        raise InputError(f"{path} is damaged or no PyTorch file ({reason}); fetch the adapter again") from error
+        reason = reason_of(error).split(". ")[0]
+        raise InputError(f"{path} is damaged or not a PyTorch file ({reason}); fetch the adapter again") from error
     if not isinstance(found, dict):
-        raise InputError(f"{path} holds no dictionary of tensors; take the adapter's own {PICKLE_FILE}")
+        raise InputError(f"{path} does not hold a dictionary of tensors; take the adapter's own {PICKLE_FILE}")
     return found
+
+
+def _tuple_depth(path: Path) -> int:
+    """How deep tuples stand in each other in a file of torch.save: hashing such a key takes 2^depth steps."""
+    with path.open("rb") as file:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                (name,) = [name for name in archive.namelist() if name.endswith("data.pkl")]
+                return _deepest(io.BytesIO(archive.read(name)))
+        # The old format: magic number, version, system, content.
+        file.seek(0)
+        return max(_deepest(file) for _ in range(4))
+
+
+def _deepest(file: IO[bytes]) -> int:
+    """The deepest tuple of one pickle, by its instructions alone."""
+    stack: list[Any] = []
+    memo: dict[Any, int] = {}
+    deepest = 0
+    for opcode, argument, _ in pickletools.genops(file):
+        name, before = opcode.name, opcode.stack_before
+        if name in ("BINGET", "LONG_BINGET", "GET"):
+            stack.append(memo[argument])
+            continue
+        if name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
+            memo[len(memo) if argument is None else argument] = stack[-1]
+            continue
+        taken = []
+        if pickletools.markobject in before:
+            while (item := stack.pop()) is not _MARK:
+                taken.append(item)
+            before = before[: before.index(pickletools.markobject)]
+        taken += [stack.pop() for _ in before]
+        depth = max(taken, default=0) + 1 if name.startswith("TUPLE") else 0
+        deepest = max(deepest, depth)
+        stack += [_MARK if made is pickletools.markobject else depth for made in opcode.stack_after]
+    return deepest
 
 
 def _check_matrix(path: Path, name: str, tensor: Any) -> None:
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or not tensor.is_floating_point():
-        raise InputError(f"{path}: {name} is no dense floating-point tensor; take the file of an adapter not quantized")
+        raise InputError(f"{path}: {name} is not a dense floating-point tensor; use an unquantized adapter")
     if tensor.dim() != 2 or 0 in tensor.shape:
         raise InputError(
-            f"{path}: {name} has the shape {list(tensor.shape)}, but is to be a matrix that is not empty; take the "
-            "file of an adapter of this format"
+            f"{path}: {name} has the shape {list(tensor.shape)}, but must be a non-empty matrix; take the file of an "
+            "adapter of this format"
         )
+    # An expanded tensor repeats a few stored numbers a billion times; one on the meta device has none.
+    if tensor.is_meta or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        raise InputError(f"{path}: {name} does not hold all its numbers; save the adapter's tensors with clone()")
     # Of the float32 that will be used: a larger number of float64 becomes infinite.
     if not tensor.float().isfinite().all():
         raise InputError(f"{path}: {name} holds NaN or infinity; take an adapter whose training did not diverge")

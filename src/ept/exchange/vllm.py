@@ -1,7 +1,7 @@
 """Prompts for vLLM's `prompt_embeds` and transformers' `generate(inputs_embeds=...)`: tensors and a small client.
 
 vLLM takes a request's input as embeddings. A prompt that is only prepended (PT, SPoT, MPT) is the same tensor for every
-request, which vLLM's prefix cache then serves once. DePT and EPT also change the text's embeddings, so that the client
+request, which vLLM's prefix cache then serves once. Others also change the text's embeddings, so that the client
 needs the backbone's embedding matrix.
 """
 
@@ -15,6 +15,7 @@ from ept.demo.identity import BACKBONE_FOLDER
 from ept.errors import InputError
 from ept.files import write_folder_atomically, write_text
 from ept.methods.build import prompt_class
+from ept.methods.prompt import PromptOutput
 from ept.methods.prompt_file import SavedPrompt
 
 CLIENT = '''\
@@ -67,12 +68,13 @@ def write(folder: Path, prompt: SavedPrompt, origin: str, backbone: str | None) 
 
     Args:
         folder: The new folder.
-        prompt: The prompt; only PT's, DePT's and what collapses to one of them.
+        prompt: The prompt of any method whose prompt does not depend on the text.
         origin: What messages call it.
         backbone: Folder of the backbone, whose embedding matrix the client needs (`demo-t5` is the embedded one).
 
     Raises:
-        InputError: The backbone's folder is missing or has another hidden size, or `folder` exists.
+        InputError: The prompt depends on the text, the backbone's folder is missing or has another hidden size, or
+            `folder` exists.
     """
     if folder.exists():
         raise InputError(f"{folder} exists already; name a new folder with --to, or remove that one")
@@ -89,6 +91,9 @@ def write(folder: Path, prompt: SavedPrompt, origin: str, backbone: str | None) 
         )
     with torch.inference_mode():
         output = prompt_class(str(prompt.metadata.get("method", "pt"))).served(prompt.collapsed)
+        embedding = output.table(embedding.float())
+    if type(output).row_prompts is not PromptOutput.row_prompts:
+        raise InputError(f"{origin} makes another prompt for each text, which this format cannot represent")
     tensors = {"prompt": output.prompt[0].float().contiguous().clone()}
     if output.offset is not None:
         tensors["offset"] = output.offset[0].float().contiguous().clone()

@@ -30,14 +30,18 @@ class AdaptiveOutput(PromptOutput):
         inner = torch.baddbmm(self.a[:, None], embeddings.float().flatten(1, 2), self.A).relu()
         return torch.baddbmm(self.b[:, None], inner, self.B).view(embeddings.shape)
 
+    def table(self, embedding: Tensor) -> Tensor:
+        """See `PromptOutput.table`: the offset of every piece is added to its embedding."""
+        return (embedding + self.row_offsets(embedding[None, None])[0, 0]).to(embedding.dtype)
+
 
 class AdaptivePrompt(PromptModule):
     """[P_s; E + ReLU(E A + a) B + b]: the offset of a piece depends on the piece, not on its place.
 
     [known, released code] A [d, r] Kaiming-uniform (a = sqrt 5), B, a and b zero, no scale; two rate groups, P_s and
-    the network. With short_length 60 and r = 19 it trains 76,051 numbers on T5-base. For use, `fold` writes the network
-    into the embedding table. [ours] No dropout before the ReLU (0.1 in the released code while training): a run would
-    then not be the same alone and in a pack. Texts of any length fit.
+    the network. With short_length 60 and r = 19 it trains 76,051 numbers on T5-base. For use, the network can be
+    written into the embedding table (`AdaptiveOutput.table`). [ours] No dropout before the ReLU (0.1 in the released
+    code while training): a run would then not be the same alone and in a pack. Texts of any length fit.
     """
 
     second_group = "network"
@@ -65,15 +69,6 @@ class AdaptivePrompt(PromptModule):
         """See `PromptModule.served`."""
         network = {name: stored[name].unsqueeze(0) for name in ("A", "a", "B", "b")}
         return AdaptiveOutput(stored["prompt"].unsqueeze(0), None, **network)
-
-    @classmethod
-    def fold(cls, stored: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
-        """The embedding table [vocab, hidden] with which the prompt alone gives the same outputs.
-
-        `stored` is what `collapse` gives. Only the encoder's input may use the table, not the output head.
-        """
-        output = cls.served(stored)
-        return (embedding + output.row_offsets(embedding[None, None])[0, 0]).to(embedding.dtype)
 
     def _draw_A(self, generator: torch.Generator) -> Tensor:
         matrix = torch.empty(self.hidden_size, self.rank)

@@ -53,6 +53,13 @@ class PromptOutput:
             )
         return self.offset[:, None, :length]
 
+    def table(self, embedding: Tensor) -> Tensor:
+        """The embedding table [vocab, hidden] for a text to which nothing but `offset` is then added; for one run.
+
+        It serves the encoder's input (or a decoder-only model's), not the output head.
+        """
+        return embedding
+
     def slice(self, first: int, last: int) -> Self:
         """The part of the runs first..last-1, as views."""
         return self._map(lambda part: part[first:last])
