@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from dvc_clone import SMALL, Clone
+from dvc_clone import SMALL
 from ssh_stand_in import serving as serving_ssh
 
 pytestmark = pytest.mark.long

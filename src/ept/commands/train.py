@@ -1,7 +1,6 @@
 """The verb that trains a pack."""
 
 import argparse
-import signal
 import sys
 
 from ept.commands.maintain import abandoned_in_pack, remove
@@ -65,4 +64,4 @@ def train(options: argparse.Namespace) -> None:
                 train_job(experiment, pack, options.threads, options.checkpoint_seconds)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
-        sys.exit(128 + getattr(stop, "signal", signal.SIGTERM))
+        sys.exit(128 + stop.signal)
