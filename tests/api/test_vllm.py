@@ -10,11 +10,16 @@ import ept
 from ept.demo.identity import BACKBONE_FOLDER
 from ept.errors import InputError
 from ept.exchange.formats import export_prompt
+from ept.methods.registry import METHODS
 
 TEXTS = ["a good film", "the judge did not like the poor plot of it", "no"]
 
 
-@pytest.mark.parametrize("method", ["pt", "dept", "ept"])
+PROMPTS = [name for name, method in METHODS.items() if method.packed]
+MIXTURES = [name for name in PROMPTS if METHODS[name].start_from == "mixture"]
+
+
+@pytest.mark.parametrize("method", [name for name in PROMPTS if name not in MIXTURES])
 def test_the_client_builds_what_generates_the_same(method, model, prompt_files, tmp_path):
     export_prompt("vllm", prompt_files[method], tmp_path / "out")
     spec = importlib.util.spec_from_file_location("client", tmp_path / "out/client.py")
@@ -33,6 +38,13 @@ def test_the_client_builds_what_generates_the_same(method, model, prompt_files, 
             tokenizer.decode(tokens, skip_special_tokens=True).strip()
             == model.generate([text], prompt, max_new_tokens=8)[0]
         )
+
+
+@pytest.mark.parametrize("method", MIXTURES)
+def test_a_prompt_that_depends_on_its_text_is_refused(method, prompt_files, tmp_path):
+    with pytest.raises(InputError, match=method):
+        export_prompt("vllm", prompt_files[method], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_the_backbones_embeddings_nothing_is_written(save_random_prompt, tmp_path):
