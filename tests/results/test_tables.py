@@ -262,7 +262,7 @@ def test_a_source_prompt_of_other_data_is_refused(tmp_path, monkeypatch):
     edit_record(source, data_fingerprints={"train": "of another day", "validation": "b", "test": "c"})
     with pytest.raises(
         InputError,
-        match=f"{source.folder}/runs.json: the train split of sst2 has the fingerprint of anoth, but .* from a;",
+        match=f"{source.folder}/runs.json.* train .*sst2.* of anoth.* from a;",
     ):
         collect(packs)
     edit_record(source, data_fingerprints={"train": "a", "validation": "b", "test": "c"})
@@ -270,7 +270,7 @@ def test_a_source_prompt_of_other_data_is_refused(tmp_path, monkeypatch):
     write_runs(by_task["mnli"], (100, 100))
     _write_distilled(distilled, sst2="a", mnli="older")
     # MNLI is no target: the teacher of the distilled prompt says what its data are.
-    with pytest.raises(InputError, match="the train split of mnli has the fingerprint"):
+    with pytest.raises(InputError, match="train .*mnli"):
         collect(packs)
     _write_distilled(distilled, sst2="a", mnli="a")
     assert len(collect(packs)) == 4

@@ -46,7 +46,7 @@ class TaskSize:
 
 @dataclass(frozen=True)
 class PackCost:
-    """What training and testing one pack takes. Bytes are those of the device that trains."""
+    """What training and testing one pack costs. Bytes are those of the device that trains."""
 
     runs: int
     steps: int
@@ -55,17 +55,17 @@ class PackCost:
     training_flops: int
     """Multiplications and additions of the steps of all runs."""
     evaluation_flops: int
-    """Of their validations and test predictions."""
+    """Multiplications and additions of the validations and test predictions of all runs."""
     weight_bytes: int
-    """The frozen backbone."""
+    """The weights of the frozen backbone."""
     least_bytes: int
-    """Weights, what is trained, and a pass of one row of the longest text: with less, training cannot go on."""
+    """Weights, what is trained, and a pass of one row of the longest text: with less memory, training fails."""
     batch_bytes: int
-    """The same with the batch of one run in one pass."""
+    """The same, but with the whole batch of one run in one pass."""
     precision: str
     """bfloat16, float32, or tf32: float32 that a GPU multiplies in TF32."""
     training_launches: int = 0
-    """Kernels of the steps of all passes."""
+    """Kernel launches of the steps of all passes."""
     evaluation_launches: int = 0
 
     @property
@@ -90,7 +90,7 @@ class PackCost:
 
 @cache
 def task_sizes() -> dict[str, TaskSize]:
-    """Of the published data sets, by task."""
+    """The sizes of the published data sets, by task."""
     text = files("ept.cost").joinpath("task_sizes.csv").read_text(encoding="utf-8")
     return {
         row["task"]: TaskSize(int(row["train_rows"]), int(row["test_rows"]), int(row["pieces"]))
@@ -200,7 +200,7 @@ def zero_shot_flops(experiment: Experiment, shape: Shape) -> int:
 
 
 def row_flops(task: str, shape: Shape, positions: int) -> int:
-    """Of predicting one row of a task that has so many positions."""
+    """Multiplications and additions of predicting one row of a task, at this number of positions."""
     return shape.prediction_flops(1, positions, max(LEAST_PREFIXES, len(get_task(task).labels)))
 
 
@@ -223,7 +223,7 @@ def halving_share(rungs: int) -> float:
 
 
 def prompt_length(pack: Pack) -> int:
-    """Positions before the text."""
+    """The number of positions before the text."""
     return get_method(pack.method).tokens(pack.variant.prompt)
 
 

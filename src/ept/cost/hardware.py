@@ -1,4 +1,4 @@
-"""GPUs by name: memory and rate of computation. Published peaks and one assumption, or a rate that was measured."""
+"""GPUs by name: memory and rate of computation, from published peaks and assumptions, or from measured rates."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ PRECISIONS = ("bfloat16", "float32", "tf32")
 
 @dataclass(frozen=True)
 class Device:
-    """What trains.
+    """A GPU or a CPU thread that trains.
 
     Rates are 10^12 multiplications and additions a second, each counted as one operation, by precision; NaN where they
     are not known. A process needs `launch_seconds` for one kernel, and `start_seconds` before it trains.
@@ -28,20 +28,20 @@ class Device:
 
     name: str
     gib: float | None
-    """Memory; None where it is not a limit."""
+    """Memory in GiB; None where it is not a limit."""
     bfloat16: float
     float32: float
     tf32: float
-    """Of float32 matrices that are multiplied in TF32."""
+    """The rate for float32 matrices that are multiplied in TF32."""
     launch_seconds: float = 0.0
     start_seconds: float = 0.0
 
     def rate(self, precision: str) -> float:
-        """Operations a second; NaN where that is not known."""
+        """Operations a second in a precision; NaN where that is not known."""
         return float(getattr(self, precision)) * 1e12
 
     def holds(self, needed: int) -> bool:
-        """Whether so many bytes fit."""
+        """Whether this number of bytes fits."""
         return self.gib is None or needed + RESERVED_BYTES <= self.gib * GIB
 
 

@@ -1,4 +1,4 @@
-"""What `ept plan` prints: for each method of a configuration memory, steps and hours, before anything starts."""
+"""What `ept plan` prints before anything starts: memory, steps and hours of a configuration."""
 
 import json
 import math
@@ -100,7 +100,7 @@ def _median(rates: dict[str, list[float]], precision: str) -> float:
 
 
 def _by_table(experiment: Experiment, packs: Sequence[Priced]) -> dict[str, list[Priced]]:
-    """For each table the packs that no table before it has, with their source prompts; no table without any."""
+    """By table, the packs that no earlier table contains, with their source prompts; no table without any."""
     by_hash = {found.pack.hash: found for found in packs}
     seen: set[str] = set()
     groups: dict[str, list[Priced]] = {}
@@ -125,7 +125,7 @@ def _groups(packs: Sequence[Priced], key: Callable[[Priced], str]) -> dict[str, 
 
 
 def _counts(group: Sequence[Priced]) -> list[str]:
-    """Jobs, runs, and steps of all runs."""
+    """The number of jobs, of runs, and of steps of all runs."""
     runs = [found.cost.runs for found in group]
     steps = sum(found.cost.runs * found.cost.steps for found in group)
     return [f"{len(group):,}", f"{sum(runs):,}", f"{steps:,}"]
@@ -136,7 +136,7 @@ def _most_bytes(group: Sequence[Priced]) -> int:
 
 
 def _cells(group: Sequence[Priced], devices: Sequence[Device]) -> list[str]:
-    """Hours on each device of what has room there; with a star where a batch goes through it in parts."""
+    """Hours on each device of the packs that fit; with a star where a batch is processed in parts."""
     cells = []
     for device in devices:
         fitting = [found for found in group if device.holds(found.cost.least_bytes)]
@@ -153,7 +153,7 @@ def _hours(hours: float) -> str:
 
 
 def _days(packs: Sequence[Priced], device: Device, number: int) -> str:
-    """Days on so many devices, of what has room there; a job is not divided."""
+    """Days of the packs that fit, on a number of devices; a job is not divided."""
     hours = [found.cost.hours(device) for found in packs if device.holds(found.cost.least_bytes)]
     if not hours:
         return NO_ROOM
@@ -166,7 +166,7 @@ def _gib(size: int) -> str:
 
 
 def _too_large(packs: Sequence[Priced], devices: Sequence[Device]) -> list[str]:
-    """For each method that has no room somewhere: how much it needs, and where it does not fit."""
+    """For each method that does not fit somewhere: how much memory it needs, and where it does not fit."""
     lines = []
     for method, group in _groups(packs, lambda found: found.pack.method).items():
         needed = max(found.cost.least_bytes for found in group)

@@ -1,4 +1,4 @@
-"""What the workflow asks for each job: GPUs, threads, memory, time. Cheap: it runs whenever rules are read."""
+"""What the workflow requests for each job: GPUs, threads, memory, time. Cheap, because it runs when rules are read."""
 
 import math
 from functools import cached_property
@@ -31,17 +31,17 @@ MOST_MEMORY = 2
 
 
 def grown_memory(megabytes: int, attempt: int) -> int:
-    """MB for an attempt (1, 2, ...) of a job that first asks for `megabytes`."""
+    """MB to request at an attempt (1, 2, ...) of a job that first requests `megabytes`."""
     return megabytes * min(attempt, MOST_MEMORY)
 
 
 def grown_minutes(minutes: int, attempt: int) -> int:
-    """A time limit for an attempt (1, 2, ...) of a job that first asks for `minutes`: a day at most."""
+    """Minutes to request at an attempt (1, 2, ...) of a job that first requests `minutes`; at most a day."""
     return min(LONGEST_MINUTES, minutes * attempt)
 
 
 class JobResources:
-    """Of the jobs of one configuration. Memory and time grow with the attempt (1, 2, ...), each up to a limit."""
+    """What the jobs of one configuration request. Memory and time grow with the attempt (1, 2, ...) up to a limit."""
 
     def __init__(self, experiment: Experiment):
         self._experiment = experiment
@@ -103,7 +103,7 @@ class JobResources:
 
     @property
     def _device(self) -> Device:
-        """What time limits count on."""
+        """The device that time limits are computed for."""
         return LIMIT_GPU if self.gpus else LIMIT_CPU
 
     @cached_property

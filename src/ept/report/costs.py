@@ -1,4 +1,4 @@
-"""What a run cost by rule, from the benchmark files that Snakemake leaves for each job."""
+"""What a run cost by rule, from the benchmark file that Snakemake writes for each job."""
 
 import csv
 import math
@@ -18,7 +18,7 @@ WALL, CPU, MEMORY = "s", "cpu_time", "max_rss"
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one rule: how many jobs it has, how many of them were measured, and what those took.
+    """The costs of one rule: how many jobs it has, how many of them were measured, and what those took.
 
     `seconds` and `cpu_seconds` are sums over jobs; `peak_memory_mb` is that of the largest job.
     """
@@ -35,7 +35,7 @@ def costs(experiment: Experiment) -> list[Cost]:
     """The costs of every rule in the order of the workflow, and last their `total`.
 
     A job that was not run here (its results were fetched) has no benchmark file and counts as not measured. Raises
-    InputError for a file that is none.
+    InputError for a file that is not a benchmark file.
     """
     found = [_cost(rule, files) for rule, files in benchmark_files(experiment).items() if files]
     return [
@@ -99,7 +99,7 @@ def _read(path: Path) -> list[dict[str, float]]:
         # Snakemake writes NA or - where a job ended before it was looked at.
         return [{name: _number(row[name]) for name in (WALL, CPU, MEMORY)} for row in rows]
     except (KeyError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is no benchmark file of Snakemake; remove it") from error
+        raise InputError(f"{path} is not a benchmark file of Snakemake; remove it") from error
 
 
 def _number(text: str) -> float:

@@ -12,8 +12,8 @@ from ept.tasks.registry import get_task
 
 DEMONSTRATION = (
     "The embedded benchmark is generated from a grammar and its backbone is a small T5 made for it. The run shows how "
-    "the workflow works and what it leaves. **It is a demonstration, not science**: nothing in it says how the methods "
-    "compare on real text."
+    "the workflow works and what it produces. **It is a demonstration, not science**: nothing in it says how the "
+    "methods compare on real text."
 )
 
 
@@ -52,7 +52,7 @@ def _titles(tasks: list[str]) -> str:
 
 
 def _missing_tables(experiment: Experiment) -> dict[str, str]:
-    """Tables that this configuration does not have, each with what it would have to say."""
+    """Tables that this configuration does not ask for, each with what would have to be set."""
     missing = {table: f"to have it, {remedy}" for table, remedy in REMEDIES.items() if table not in experiment.tables}
     if COMPARISON not in experiment.default_tables:
         missing[COMPARISON] = "only for the backbone of published scores"
@@ -60,5 +60,5 @@ def _missing_tables(experiment: Experiment) -> dict[str, str]:
 
 
 def _literal(reason: str) -> str:
-    """Keys of the configuration as literals: what has a dot or an underscore is no word to docutils."""
+    """The text with keys of the configuration as literals: docutils misreads dots and underscores in words."""
     return re.sub(r"\w*[a-z][._][a-z]\w*(\.\w+)*", r"``\g<0>``", reason)

@@ -14,6 +14,8 @@ HEAD = ("rule", "jobs", "measured here", "seconds", "CPU seconds", "peak memory 
 
 NOTES = (
     "Seconds are sums over jobs, which may have run at the same time.",
+    "Snakemake samples CPU seconds and memory while a job runs: what a job does after its last sample is not in them, "
+    "so short jobs count for less than they take.",
     "Not counted: what `snakemake all` does not make (the table zero_shot, tables asked for by name), and this page.",
 )
 
@@ -30,7 +32,7 @@ def write_report_pages(experiment: Experiment) -> None:
 
 
 def cost_layout(found: list[Cost]) -> Layout:
-    """One line a rule; the last is the total."""
+    """One line for each rule; the last is the total."""
     lines = [[_cell(value, cost.rule == "total") for value in vars(cost).values()] for cost in found]
     return Layout(HEAD, lines, notes=NOTES)
 
