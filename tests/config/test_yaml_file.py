@@ -42,6 +42,7 @@ BAD = {
     ),
     "half a character": ('output: "\\ud800"', "output"),
     "half a character in a key": ('"\\udfff": 1', "\\udfff"),
+    "half a character in the key of a bad value": ('"\\udfff": [0x1ffffffffffffffffffff]', "\\udfff"),
     "a set": ("seeds: !!set {1, 2}", "seeds"),
     "bytes": ("output: !!binary aGVsbG8=", "output"),
     "a key twice": ("seeds: [1]\nseeds: [2]", 'duplicate key "seeds"'),

@@ -2,8 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -41,7 +40,7 @@ from ept.config.settings import (
     check_budget,
 )
 from ept.config.variants import AblationSettings, variants
-from ept.config.yaml_file import MOST_VALUES, read_yaml, write_yaml
+from ept.config.yaml_file import check_values, read_yaml, write_yaml
 from ept.errors import InputError, shortened
 from ept.files import digest, write_text
 from ept.methods.registry import METHODS, get_method
@@ -51,8 +50,6 @@ from ept.tasks.registry import get_task
 PUBLISHED_BACKBONE = "t5-base"
 # The remedy of several sentences.
 KEYS = "config/README.md lists the keys"
-# Texts longer than this are no setting; the longest that may be long is prompt.init_text.
-MOST_CHARACTERS = 20_000
 # How many seeds the methods that train weights have where `weight_seeds` is left out.
 WEIGHT_SEEDS = 3
 
@@ -218,7 +215,7 @@ def parse_configuration(values: Any, origin: str = "the configuration") -> Confi
     if not isinstance(values, dict):
         raise InputError(f"{origin} must be a mapping of settings, found {type(values).__name__}; {KEYS}")
     try:
-        _check_values(values)
+        check_values(values)
         config = Configuration.model_validate(values)
         _refuse_booleans(values, config.model_dump())
     except ValidationError as error:
@@ -226,43 +223,6 @@ def parse_configuration(values: Any, origin: str = "the configuration") -> Confi
     except InputError as error:
         raise InputError(f"{origin}, {error}") from error
     return config
-
-
-def _check_values(values: dict) -> None:
-    """Raise InputError for what no setting can be, before anything prints or copies it: too much, too long, or no text.
-
-    Snakemake reads its configuration files itself, without the limits of `read_yaml`.
-    """
-    left: list[tuple[str, Any]] = [("", values)]
-    for seen, (key, value) in enumerate(_walk(left)):
-        if seen > MOST_VALUES:
-            raise InputError(f"key {key}: there are more than {MOST_VALUES:,} values; leave some out")
-        if isinstance(value, str):
-            if len(value) > MOST_CHARACTERS:
-                raise InputError(
-                    f"key {key}: a text of {len(value):,} characters; at most {MOST_CHARACTERS:,} are allowed"
-                )
-            if any("\ud800" <= character <= "\udfff" for character in value):
-                raise InputError(
-                    f"key {key}: {shortened(value, 60)!a} is not valid Unicode (half a character); correct it"
-                )
-        elif isinstance(value, int) and value.bit_length() > 64:
-            raise InputError(f"key {key}: a number of {value.bit_length():,} bits; numbers must be below 2**64")
-        elif not isinstance(value, dict | list | tuple | int | float | Section | None) and not is_dataclass(value):
-            raise InputError(f"key {key}: found {type(value).__name__}; write text, a number, a list or a mapping")
-
-
-def _walk(left: list[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Every value with its key, parts after the whole; aliases and a value inside itself come again and again."""
-    while left:
-        key, value = left.pop()
-        yield key or "the whole", value
-        prefix = f"{key}." if key else ""
-        if isinstance(value, dict):
-            parts = [(shortened(prefix + str(name), 200), part) for name, part in value.items()]
-            left += [(prefix + "its keys", name) for name in value if not isinstance(name, int)] + parts[::-1]
-        elif isinstance(value, list | tuple):
-            left += [(shortened(f"{prefix}{index}", 200), part) for index, part in enumerate(value)][::-1]
 
 
 def _refuse_booleans(values: Any, checked: Any, key: str = "") -> None:

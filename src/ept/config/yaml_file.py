@@ -1,6 +1,7 @@
 """Reading and writing YAML; every mistake in a file becomes one sentence."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import CollectionNode, Node
 
-from ept.errors import InputError, reason_of
+from ept.errors import InputError, reason_of, shortened
 
 # A configuration has a few hundred values. More than these only cost memory and time.
 MOST_CHARACTERS = 200_000
 MOST_VALUES = 20_000
+# Longer texts are not settings; the longest one that may be long is prompt.init_text.
+LONGEST_TEXT = 20_000
 
 
 class _Constructor(SafeConstructor):
@@ -95,3 +98,41 @@ def _number_of_values(node: Node, counted: dict[int, int]) -> int:
         parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
         counted[id(node)] = 1 + sum(_number_of_values(part, counted) for part in parts)
     return counted[id(node)]
+
+
+def check_values(values: dict) -> None:
+    """Raise InputError for what no setting can be, before anything prints or copies it: too much, too long, or no text.
+
+    Snakemake reads its configuration files itself, without the limits of `read_yaml`.
+    """
+    left: list[tuple[str, Any]] = [("", values)]
+    for seen, (key, value) in enumerate(_walk(left)):
+        if seen > MOST_VALUES:
+            raise InputError(f"key {key}: there are more than {MOST_VALUES:,} values; leave some out")
+        if isinstance(value, str):
+            if len(value) > LONGEST_TEXT:
+                raise InputError(
+                    f"key {key}: a text of {len(value):,} characters; at most {LONGEST_TEXT:,} are allowed"
+                )
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                raise InputError(
+                    f"key {key}: {shortened(value, 60)!a} is not valid Unicode (half a character); correct it"
+                )
+        elif isinstance(value, int) and value.bit_length() > 64:
+            raise InputError(f"key {key}: a number of {value.bit_length():,} bits; numbers must be below 2**64")
+        elif isinstance(value, set | bytes):
+            raise InputError(f"key {key}: found {type(value).__name__}; write text, a number, a list or a mapping")
+
+
+def _walk(left: list[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Every value with its key, parts after the whole; aliases and a value inside itself come again and again."""
+    while left:
+        key, value = left.pop()
+        yield key or "the whole", value
+        prefix = f"{key}." if key else ""
+        if isinstance(value, dict):
+            parts = [(shortened(prefix + str(name), 200), part) for name, part in value.items()]
+            # Keys first: a key that is not text must not reach the sentence about its value.
+            left += parts[::-1] + [(prefix + "its keys", name) for name in value if not isinstance(name, int)]
+        elif isinstance(value, list | tuple):
+            left += [(shortened(f"{prefix}{index}", 200), part) for index, part in enumerate(value)][::-1]
