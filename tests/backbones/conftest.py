@@ -1,4 +1,4 @@
-"""Small models, inputs and backbone folders for the tests of this room."""
+"""Small models, inputs and backbone folders."""
 
 import json
 
@@ -19,9 +19,7 @@ def inputs():
 
 @pytest.fixture
 def write_backbone(tmp_path):
-    """A function that writes a model as a backbone folder, as the hub has it: safetensors of one file or in
-    shards.
-    """
+    """A function that writes a model as a backbone folder as the Hub has it: safetensors in one file or in shards."""
 
     def write(model, name="backbone", version="v1.0", shards=False, dtype=torch.float32):
         folder = tmp_path / name

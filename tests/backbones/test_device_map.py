@@ -1,6 +1,7 @@
-"""A backbone whose blocks are spread over devices. Tensors that only have shapes and devices stand for those on GPUs
-(`lazy` is a kind of device that every build of torch knows): an operation that mixes two devices fails with them as on
-hardware. Numbers, speed and memory need real GPUs.
+"""A backbone whose blocks are spread over devices.
+
+Tensors that have only shapes and devices stand for those on GPUs (`lazy` is a kind of device that every build of torch
+knows): an operation that mixes two devices fails with them as on hardware. Numbers, speed and memory need real GPUs.
 """
 
 import pytest

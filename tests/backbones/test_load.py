@@ -1,6 +1,4 @@
-"""Loading from a folder: the same model as transformers loads, and one clear sentence for every broken
-folder.
-"""
+"""Loading from a folder gives the same model as transformers loads."""
 
 import json
 import subprocess

@@ -1,5 +1,6 @@
-"""Quantized backbones, the demonstration's T5, a small Llama and GPT-2, against transformers' and against themselves
-in float32.
+"""Quantized backbones against transformers' and against themselves in float32.
+
+They are the demonstration's T5, a small Llama and GPT-2.
 """
 
 import copy
@@ -185,8 +186,9 @@ def test_the_model_is_that_of_the_weights_which_4_bits_stand_for(folder, plain):
 
 
 def test_the_loss_is_as_close_as_errors_of_that_size_must_leave_it(plain, quantized):
-    """The tolerance is what random noise in the weights changes that moves each layer's outputs as far as its
-    quantization does: three times the mean over draws.
+    """The tolerance is three times the mean change that random noise in the weights causes.
+
+    The noise moves each layer's outputs as far as its quantization does.
     """
     inputs = {}
     layers = {name: layer for name, layer in _linears(quantized.model).items() if type(layer) is not nn.Linear}

@@ -24,8 +24,9 @@ def _input(seed=1, shape=(3, 7, 128)):
 
 
 def test_nf4_is_its_formula():
-    """Each block of 64 divided by its largest size, rounded to the nearest of sixteen levels; those largest sizes
-    less their mean are rounded to 8 bits, in steps of at most 0.9 / 64 of the largest of them.
+    """Each block of 64 is divided by its largest magnitude and rounded to the nearest of sixteen levels.
+
+    The largest magnitudes, less their mean, are rounded to 8 bits, in steps of at most 0.9 / 64 of the largest.
     """
     weight = _weight()
     layer = quantized_linear(weight, "nf4")
@@ -49,8 +50,9 @@ def test_nf4_computes_with_the_weight_that_it_stands_for_and_gives_its_gradient(
 
 
 def test_int8_is_its_formula():
-    """Weights and inputs in steps of a 127th of the largest of their row, where numbers above 6 do not count; columns
-    that hold one are spared.
+    """Weights and inputs are rounded to a 127th of the largest of their row.
+
+    Numbers above 6 do not count for it, and columns that hold one are not rounded.
     """
     weight, x = _weight(), _input()
     x[1, 2, 5] = 8

@@ -116,8 +116,9 @@ def test_activations_are_those_of_transformers():
 )
 def test_a_value_that_cannot_be_is_named(wrong):
     ((key, value),) = wrong.items()
-    with pytest.raises(ValueError, match=f"{key} is {value!r}"):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
         T5Config.of(wrong)
+    assert key in str(caught.value) and repr(value) in str(caught.value)
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])

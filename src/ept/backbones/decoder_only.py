@@ -5,7 +5,7 @@ are rotated: the prompt then stands directly before the text, the text directly 
 as it would be without padding (positions are counted from its first real one).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,9 @@ class DecoderOnly(Backbone):
         self.pad_id = config.pad_token_id if has_padding else self.eos_id
         self._dropout = 0.0
         self._layer_count = config.num_hidden_layers
-        self._body, self._head = model.base_model, model.get_output_embeddings()
+        # Modules of transformers, whose attributes have no declared types.
+        self._body: Any = model.base_model
+        self._head: Any = model.get_output_embeddings()
         self._blocks = blocks_of(self._body)
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
@@ -97,10 +99,10 @@ class DecoderOnly(Backbone):
     @property
     def stacks(self) -> list[LayerStack]:
         """The one stack of layers; GPT-2 and the others have their own names for the same parts."""
+        blocks: Iterable[Any] = self._blocks
         if hasattr(self._body, "h"):
-            return [LayerStack([Layer(block, block.attn.c_proj, block.mlp) for block in self._blocks], self._body.ln_f)]
-        layers = [Layer(block, block.self_attn.o_proj, block.mlp) for block in self._blocks]
-        return [LayerStack(layers, self._body.norm)]
+            return [LayerStack([Layer(block, block.attn.c_proj, block.mlp) for block in blocks], self._body.ln_f)]
+        return [LayerStack([Layer(block, block.self_attn.o_proj, block.mlp) for block in blocks], self._body.norm)]
 
     @property
     def query_value_names(self) -> list[str]:
@@ -121,7 +123,7 @@ class DecoderOnly(Backbone):
                 module.p = rate
                 module.training = rate > 0
             elif hasattr(module, "attention_dropout"):
-                module.attention_dropout = rate
+                setattr(module, "attention_dropout", rate)  # noqa: B010
                 module.training = rate > 0
             elif hasattr(module, "attn_dropout"):
                 # GPT-2 drops in a fused kernel, at the rate of its submodule.
@@ -174,7 +176,8 @@ class CausalState:
     def select(self, rows: Tensor) -> "CausalState":
         """The state of `rows` (indices or a boolean mask, [rows]); this state stays as it is."""
         cache = DynamicCache()
-        for number, layer in enumerate(self._cache.layers):
+        layers: Iterable[Any] = self._cache.layers
+        for number, layer in enumerate(layers):
             own = rows.to(layer.keys.device)
             cache.update(layer.keys[own], layer.values[own], number)
         return CausalState(self._backbone, cache, self._mask[rows], self.logits[rows])
@@ -210,7 +213,7 @@ def _places(seen: Tensor) -> Tensor:
     return (seen.cumsum(1) - 1).clamp(min=0)
 
 
-def blocks_of(body: nn.Module) -> nn.ModuleList:
+def blocks_of(body: Any) -> nn.ModuleList:
     """The blocks of a model without its head."""
     return body.h if hasattr(body, "h") else body.layers
 
@@ -253,8 +256,9 @@ def load_causal(config: dict, folder: Path, form: Form) -> DecoderOnly:
         "device_map": device_map(folder, form),
         "quantization_config": _quantization(form),
     }
+    loader: Any = AutoModelForCausalLM
     try:
-        model, notes = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
+        model, notes = loader.from_pretrained(folder, output_loading_info=True, **options)
     except Exception as error:  # transformers and safetensors raise many kinds for a folder that is not a model
         raise InputError(
             f"{folder}: transformers cannot load this model ({reason_of(error)}); fetch it again"

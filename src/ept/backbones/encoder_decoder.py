@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from ept.backbones.backbone import Backbone, Form, LabelStates, Layer, LayerStac
 from ept.backbones.families import FAMILIES
 from ept.backbones.load import WeightFiles, spread
 from ept.backbones.quantize import quantized_linear
-from ept.backbones.t5 import T5, LayerCache, Norm, Stack, dropped
+from ept.backbones.t5 import T5, Block, LayerCache, Norm, Stack, dropped
 from ept.backbones.t5_config import T5Config
 
 
@@ -20,6 +20,7 @@ class EncoderDecoder(Backbone):
     """A frozen T5; `start_id` begins what its decoder reads."""
 
     family = FAMILIES["t5"]
+    model: T5
 
     def __init__(self, model: nn.Module, gradient_checkpointing: bool = False):
         """Freeze `model`, a T5 of ours or of transformers (T5ForConditionalGeneration), and take its parts.
@@ -88,7 +89,7 @@ class EncoderDecoder(Backbone):
 
     def begin(self, embeddings: Tensor, attention_mask: Tensor) -> "T5State":
         """See Backbone: the encoder runs once, and the decoder on its start token."""
-        caches = [block.new_cache() for block in self.model.decoder.block]
+        caches = [cast(Block, block).new_cache() for block in self.model.decoder.block]
         state = T5State(self, caches, self.encode(embeddings, attention_mask), attention_mask)
         start = torch.full((len(embeddings), 1), self.start_id, device=self.device)
         state.logits = state.advance(start)[:, 0]
@@ -97,13 +98,12 @@ class EncoderDecoder(Backbone):
     @property
     def stacks(self) -> list[LayerStack]:
         """The encoder's and the decoder's stack of layers."""
-        return [
-            LayerStack(
-                [Layer(block, block.layer[0].SelfAttention.o, block.layer[-1].DenseReluDense) for block in stack.block],
-                stack.final_layer_norm,
-            )
-            for stack in (self.model.encoder, self.model.decoder)
-        ]
+
+        def layer(block: Any) -> Layer:
+            return Layer(block, block.layer[0].SelfAttention.o, block.layer[-1].DenseReluDense)
+
+        stacks = (self.model.encoder, self.model.decoder)
+        return [LayerStack(list(map(layer, stack.block)), stack.final_layer_norm) for stack in stacks]
 
     @property
     def query_value_names(self) -> list[str]:

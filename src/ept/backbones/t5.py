@@ -6,7 +6,9 @@ What they compute is the same (tests compare them).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from torch.nn import functional
 
 from ept.backbones.t5_config import T5Config
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
     "gelu": functional.gelu,
     "gelu_new": lambda x: functional.gelu(x, approximate="tanh"),
@@ -53,6 +55,11 @@ class Attention(nn.Module):
     """
 
     dropout = 0.0
+    q: nn.Linear
+    k: nn.Linear
+    v: nn.Linear
+    o: nn.Linear
+    relative_attention_bias: nn.Embedding
 
     def __init__(self, config: T5Config, has_relative_attention_bias: bool = False):
         super().__init__()
@@ -111,6 +118,10 @@ class FeedForward(nn.Module):
     """wo(act(wi x)), or with a gate wo(act(wi_0 x) ∘ wi_1 x); `dropout` applies to the input of wo."""
 
     dropout = 0.0
+    act: Callable[[Tensor], Tensor]
+    wi: nn.Linear
+    wi_0: nn.Linear
+    wi_1: nn.Linear
 
     def __init__(self, config: T5Config):
         super().__init__()
@@ -131,6 +142,10 @@ class FeedForward(nn.Module):
 
 class Layer(nn.Module):
     """A norm, and the part behind it under the name that checkpoints give it; the block adds the input."""
+
+    SelfAttention: Attention
+    EncDecAttention: Attention
+    DenseReluDense: FeedForward
 
     def __init__(self, config: T5Config, name: str, part: nn.Module):
         super().__init__()
@@ -171,13 +186,16 @@ class Block(nn.Module):
         Returns:
             [rows, length, hidden].
         """
-        first, last = self.layer[0], self.layer[-1]
+        first, last = self._part(0), self._part(-1)
         hidden = hidden + dropped(first.SelfAttention(first.layer_norm(hidden), bias, cache), self.dropout)
         if encoded is not None and cross_bias is not None:
-            middle = self.layer[1]
+            middle = self._part(1)
             added = middle.EncDecAttention.cross(middle.layer_norm(hidden), encoded, cross_bias, cache)
             hidden = hidden + dropped(added, self.dropout)
         return hidden + dropped(last.DenseReluDense(last.layer_norm(hidden)), self.dropout)
+
+    def _part(self, number: int) -> Layer:
+        return cast(Layer, self.layer[number])
 
     def new_cache(self) -> LayerCache:
         """An empty cache for the generation of a text."""
@@ -203,7 +221,7 @@ class Stack(nn.Module):
     @property
     def relative_attention_bias(self) -> nn.Embedding:
         """The weights [buckets, heads] of the position bias."""
-        return self.block[0].layer[0].SelfAttention.relative_attention_bias
+        return cast(Layer, cast(Block, self.block[0]).layer[0]).SelfAttention.relative_attention_bias
 
     def position_bias(self, length: int, weights: nn.Embedding | None = None) -> Tensor:
         """[1, heads, length, length]: query position, key position (Raffel et al. 2020, section 2.1).
@@ -232,13 +250,13 @@ class T5(nn.Module):
     def around(model: nn.Module) -> "T5":
         """A T5 that shares all modules with `model`, a T5ForConditionalGeneration of transformers."""
         with torch.device("meta"):
-            own = T5(T5Config.of(model.config.to_dict()))
+            own = T5(T5Config.of(cast(Any, model).config.to_dict()))
         for name, module in model.named_modules():
             where, _, last = name.rpartition(".")
             if isinstance(module, nn.Linear) or (isinstance(module, nn.Embedding) and last != "embed_tokens"):
                 setattr(own.get_submodule(where), last, module)
             elif last in ("layer_norm", "final_layer_norm"):
-                own.get_submodule(name).weight = module.weight
+                setattr(own.get_submodule(name), "weight", module.weight)  # noqa: B010
         return own
 
     def set_dropout(self, rate: float) -> None:
@@ -327,14 +345,14 @@ class FrozenNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """Hidden * scale * weight, scale = 1 / sqrt(mean(hidden²) + epsilon)."""
         scale = torch.rsqrt(torch.linalg.vecdot(hidden, hidden).unsqueeze(-1) / hidden.shape[-1] + epsilon)
         ctx.save_for_backward(hidden, weight, scale)
         return hidden * scale * weight
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """Scale * (g - hidden * scale² * mean(g * hidden)) with g = gradient * weight."""
         hidden, weight, scale = ctx.saved_tensors
         weighted = gradient * weight

@@ -206,8 +206,8 @@ def _llama_tensors(config: Mapping[str, Any], stored: Mapping[str, Stored]) -> d
     return needed
 
 
-def _gpt2_tensors(config: Mapping[str, Any], stored: Mapping[str, Stored]) -> tuple[dict[str, Shape], dict[str, Shape]]:
-    """Its linear layers hold [inputs, outputs]."""
+def _gpt2_tensors(config: Mapping[str, Any], stored: Mapping[str, Stored]) -> dict[str, Shape]:
+    """The body of GPT-2, whose linear layers hold [inputs, outputs]."""
     hidden, layers = _size(config, "n_embd"), _size(config, "n_layer")
     feed_forward = 4 * hidden if config.get("n_inner") is None else _size(config, "n_inner")
     _check_layers(stored, r"^(?:transformer\.)?h\.(\d{1,9})\.", "n_layer", layers)
