@@ -1,1 +1,0 @@
-"""Frozen backbones: loading, identity, download, and the attachment point of prompts."""
