@@ -34,7 +34,13 @@ SOUND = {
     },
     "few_shot": {"k": [4], "steps": 1, "warmup_steps": 0},
 }
-ADAPTER = {"peft_type": "PROMPT_TUNING", "task_type": "SEQ_2_SEQ_LM", "num_virtual_tokens": 4, "token_dim": 16}
+ADAPTER = {
+    "peft_type": "PROMPT_TUNING",
+    "task_type": "SEQ_2_SEQ_LM",
+    "num_virtual_tokens": 4,
+    "token_dim": 16,
+    "revision": None,
+}
 
 
 def settings(**changes):

