@@ -1,4 +1,4 @@
-"""A store on S3 on loopback: moto's server, which checks keys and can break off."""
+"""A store on S3 on loopback: moto's server, which checks keys."""
 
 import contextlib
 import threading
@@ -10,44 +10,8 @@ BUCKET = "ept"
 class Store:
     """A bucket behind `endpoint`, with the key that it admits."""
 
-    def __init__(self, application, endpoint: str):
+    def __init__(self, endpoint: str):
         self.endpoint, self.key, self.secret = endpoint, "", ""
-        self._application = application
-        self._lock = threading.Lock()
-        self._method, self._left = "", 0
-
-    @contextlib.contextmanager
-    def breaking_off(self, method: str, after: int) -> Iterator[None]:
-        """So many objects can still be sent (PUT) or fetched (GET). The next one that is fetched ends in its middle,
-        all others are answered with 503.
-        """
-        self._method, self._left = method, after
-        try:
-            yield
-        finally:
-            self._method = ""
-
-    def __call__(self, environment, start_response):
-        left = self._objects_left(environment)
-        if left >= 0:
-            return self._application(environment, start_response)
-        if environment["REQUEST_METHOD"] == "GET" and left == -1:
-            # The header announces the whole object; the connection is closed after each answer.
-            content = b"".join(self._application(environment, start_response))
-            return [content[: len(content) // 2]]
-        # What the client still sends must be read, or it sees a reset instead of the answer.
-        environment["wsgi.input"].read(int(environment.get("CONTENT_LENGTH") or 0))
-        start_response("503 Service Unavailable", [("Content-Length", "0")])
-        return [b""]
-
-    def _objects_left(self, environment) -> int:
-        """After this request; below nothing when it comes too late."""
-        is_object = environment["PATH_INFO"].strip("/") != BUCKET
-        with self._lock:
-            if environment["REQUEST_METHOD"] != self._method or not is_object:
-                return 0
-            self._left -= 1
-            return self._left
 
     def url(self, name: str) -> str:
         """The URL of a remote of its own, for DVC."""
@@ -68,9 +32,8 @@ def serving() -> Iterator[Store]:
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
-    application = DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", 0, lambda *request: store(*request), threaded=True)
-    store = Store(application, f"http://127.0.0.1:{server.server_port}")
+    server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True)
+    store = Store(f"http://127.0.0.1:{server.server_port}")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         # moto keeps its users and buckets in this process, whichever server made them.

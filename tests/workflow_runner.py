@@ -24,8 +24,10 @@ class Workflow:
         return path
 
     def run(self, *arguments: str, config: Path | None, check: bool = True) -> str:
-        """Call snakemake and return what it printed. --configfile takes all words after it, so it comes last; without
-        one it is config/config.yaml of the folder.
+        """Call snakemake and return what it printed.
+
+        --configfile takes all words after it, so it comes last; without one it is config/config.yaml of the folder, or
+        else of the project.
         """
         process = self.start(*arguments, config=config)
         output = process.communicate()[0]
@@ -41,8 +43,9 @@ class Workflow:
         output: IO | int = subprocess.PIPE,
         programs: Path | None = None,
     ) -> subprocess.Popen:
-        """The same, without waiting for its end; what it prints goes into `output`. Programs in the folder `programs`
-        come before those of the environment.
+        """The same, without waiting for its end; what it prints goes into `output`.
+
+        Programs in the folder `programs` come before those of the environment.
         """
         path = [*([programs] if programs else []), Path(sys.executable).parent, os.environ["PATH"]]
         return subprocess.Popen(

@@ -9,8 +9,9 @@ from slurm.single_node import SingleNode, Unavailable
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory):
-    """A SLURM of one node. With EPT_TEST_SLURM=1, which .ci/run sets, whatever keeps it from starting is a failure that
-    says what; without, the tests that need it are skipped.
+    """A SLURM of one node.
+
+    With EPT_TEST_SLURM=1 anything that keeps it from starting is a failure; without, tests that need it are skipped.
     """
     if os.environ.get("EPT_TEST_SLURM") != "1":
         pytest.skip("EPT_TEST_SLURM=1 lets this test install SLURM and run its daemons as root on loopback")

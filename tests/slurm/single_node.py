@@ -159,9 +159,7 @@ def _end_daemons_left() -> None:
 
 
 def install(pause_seconds: float = 20) -> None:
-    """Install SLURM where it is not there, trying three times, because a mirror may fail for a moment. Raises
-    Unavailable.
-    """
+    """Install SLURM if it is missing, in three tries, because a mirror may fail for a moment. Raises Unavailable."""
     if all(shutil.which(program) for program in (*DAEMONS, "sbatch")):
         return
     if not shutil.which("apt-get"):

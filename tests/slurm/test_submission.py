@@ -30,8 +30,9 @@ OTHERS = {"squeue": "", "sacct": "", "sinfo": "main*", "scontrol": "MinJobAge = 
 
 
 class Submission:
-    """Few-shot training, a fetching, tables of full-data results and a job that asks for nothing itself, submitted by
-    profiles/slurm: what they need is there.
+    """Jobs submitted by profiles/slurm whose inputs are there.
+
+    Few-shot training, a fetch, tables of full-data results, and a job that asks for nothing itself.
     """
 
     def __init__(self, workflow, values):
