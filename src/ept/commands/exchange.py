@@ -24,7 +24,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def import_prompt(options: argparse.Namespace) -> None:
-    """Make a prompt file from an adapter folder of another program (DePT's released code, PEFT)."""
+    """Convert another program's adapter folder (DePT's released code, PEFT) to a prompt file."""
     from ept.exchange.formats import import_prompt
     from ept.exchange.read import format_of
 
@@ -36,7 +36,7 @@ def import_prompt(options: argparse.Namespace) -> None:
 
 
 def export_prompt(options: argparse.Namespace) -> None:
-    """Make an adapter folder for another program (DePT's released code, PEFT) from a prompt file."""
+    """Convert a prompt file to an adapter folder of another program (DePT's code, PEFT)."""
     from ept.exchange.formats import export_prompt
 
     print("\n".join(export_prompt(options.format, options.origin, options.to, options.backbone)))

@@ -44,7 +44,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Check a configuration and say what it asks for."""
+    """Check a configuration and list the tables and trainings that it asks for."""
     experiment = experiment_of(options)
     runs = sum(pack.number_of_runs for pack in experiment.packs)
     tables = {name: experiment.tables[name] for name in experiment.default_tables}
@@ -54,7 +54,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def fetch(options: argparse.Namespace) -> None:
-    """Bring a task's published splits into data/raw, checked."""
+    """Copy or download a task's published splits into data/raw and check them."""
     from ept.data.fetch import fetch
     from ept.tasks.registry import get_task
 
@@ -63,7 +63,7 @@ def fetch(options: argparse.Namespace) -> None:
 
 
 def tokenize(options: argparse.Namespace) -> None:
-    """Split a task by the protocol and tokenize it into memory-mapped Arrow."""
+    """Split a task by the protocol and tokenize it (data/tokenized)."""
     from ept.devices import limit_threads
 
     limit_threads(options.threads)
@@ -81,7 +81,7 @@ def tokenize(options: argparse.Namespace) -> None:
 
 
 def download_backbone(options: argparse.Namespace) -> None:
-    """Download the configuration's backbone from the Hugging Face hub."""
+    """Download the configuration's backbone from the Hugging Face Hub."""
     from ept.backbones.download import download_backbone
 
     experiment = experiment_of(options)
@@ -92,21 +92,21 @@ def download_backbone(options: argparse.Namespace) -> None:
 
 
 def convert_weights(options: argparse.Namespace) -> None:
-    """Write a local model's pytorch_model.bin as safetensors; nothing in it is run."""
+    """Write a local model's pytorch_model.bin as safetensors, without running code from it."""
     from ept.backbones.convert import convert_weights
 
     convert_weights(options.folder)
 
 
 def convert_gguf(options: argparse.Namespace) -> None:
-    """Make a backbone folder of a model in GGUF, its weights dequantized."""
+    """Make a backbone folder from a GGUF model; its weights are dequantized."""
     from ept.backbones.convert import convert_gguf
 
     convert_gguf(options.file, options.to)
 
 
 def rebuild_demo_backbone(options: argparse.Namespace) -> None:
-    """Train the demonstration backbone and its tokenizer anew."""
+    """Train the demonstration backbone and its tokenizer again."""
     from ept.devices import limit_threads
 
     limit_threads(options.threads)
@@ -119,7 +119,7 @@ def rebuild_demo_backbone(options: argparse.Namespace) -> None:
 
 
 def plan(options: argparse.Namespace) -> None:
-    """Print memory, steps and hours of each method on named GPUs, and what does not fit, before anything starts."""
+    """Print each method's memory, steps and hours on several GPUs, and what does not fit."""
     from ept.config.configuration import load_configuration
     from ept.cost.plan import plan_text
     from ept.plan.experiment import Experiment

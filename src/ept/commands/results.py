@@ -18,15 +18,13 @@ def add_verbs(verbs: Verbs) -> None:
     tracing = verbs.add(trace)
     tracing.add_argument("table", help="a table's CSV file, for example results/main.csv")
     tracing.add_argument("--method", required=True, help="for example ept")
-    tracing.add_argument(
-        "--task", help="a task or an average as in the table, for example rte; all where it is left out"
-    )
+    tracing.add_argument("--task", help="a task or an average as in the table, for example rte; all if left out")
     for name in ("regime", "start", "metric", "variant"):
         tracing.add_argument(f"--{name}", help="only that one")
 
 
 def table(options: argparse.Namespace) -> None:
-    """Make a table (CSV, Markdown, LaTeX, HTML) from the runs of the configuration."""
+    """Make a table (CSV, Markdown, LaTeX, HTML) from the configuration's runs."""
     from ept.cost.resources import JobResources
     from ept.devices import free_gpus
     from ept.plan.tables import EFFICIENCY
@@ -39,21 +37,21 @@ def table(options: argparse.Namespace) -> None:
 
 
 def figures(options: argparse.Namespace) -> None:
-    """Draw all figures of the configuration (SVG, PNG, captions, pages) from its tables and runs."""
+    """Draw the configuration's figures (SVG, PNG, caption, page) from its tables and runs."""
     from ept.figures.write import write_figures
 
     write_figures(experiment_of(options))
 
 
 def report_pages(options: argparse.Namespace) -> None:
-    """Write what the report holds beside tables and figures: what was run, and what it cost by rule."""
+    """Write the report's pages on what was run and what each rule cost."""
     from ept.report.write import write_report_pages
 
     write_report_pages(experiment_of(options))
 
 
 def zero_shot(options: argparse.Namespace) -> None:
-    """Score the backbone without any prompt on the test splits and write the table zero_shot."""
+    """Score the backbone without a prompt on the test splits (table zero_shot)."""
     from ept.cost.resources import JobResources
     from ept.devices import free_gpus, limit_threads
 
@@ -66,21 +64,21 @@ def zero_shot(options: argparse.Namespace) -> None:
 
 
 def show(options: argparse.Namespace) -> None:
-    """Print the configuration's main table and say where all tables are."""
+    """Print the configuration's main table and the paths of all tables."""
     from ept.results.render import show_tables
 
     show_tables(experiment_of(options))
 
 
 def summary(options: argparse.Namespace) -> None:
-    """Write the headline numbers (summary.json) from the main table and the few-shot ones."""
+    """Write the headline numbers (summary.json) from the main and few-shot tables."""
     from ept.results.summary import write_summary
 
     write_summary(experiment_of(options))
 
 
 def trace(options: argparse.Namespace) -> None:
-    """Print where a cell of a table comes from: runs, rates, prompts, data, versions, and the command to repeat it."""
+    """Print where a table's cell comes from: runs, rates, prompts, data, versions, command."""
     from ept.results.trace import Cell, trace
 
     wanted = {name: getattr(options, name) for name in ("method", "task", "regime", "start", "metric", "variant")}

@@ -12,7 +12,9 @@ def add_verbs(verbs: Verbs) -> None:
     """Add `train`."""
     verbs.group("train")
     training = verbs.add_with_config(train)
-    training.add_argument("--hash", help="settings hash of the pack, as in its path; instead of the next four")
+    training.add_argument(
+        "--hash", help="settings hash of the pack, as in its path; with --method and --task it is found sooner"
+    )
     training.add_argument("--method", help="for example ept")
     training.add_argument("--task", help="for example rte")
     training.add_argument("--regime", help="full, source, or k<number of examples>")
@@ -41,7 +43,7 @@ def train(options: argparse.Namespace) -> None:
     """Train one method on one task in one regime: all learning rates and seeds, in one job."""
     experiment = experiment_of(options)
     if options.hash:
-        pack = experiment.find(options.hash)
+        pack = experiment.find(options.hash, options.method, options.task)
     elif options.method and options.task and options.regime:
         pack = experiment.pack(options.method, options.task, options.regime, options.initialize_from)
     else:
