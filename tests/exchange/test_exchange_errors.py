@@ -177,7 +177,7 @@ def test_damaged_prompt_files(refused, tmp_path):
         ("prompt", torch.ones(4), "holds A, B, prompt"),
         ("A", torch.ones(5), "A is not a matrix"),
         ("B", torch.ones(1, 3), r"\(5, 1\).*\(1, 3\).*\(2, 4\)"),
-        ("W", torch.ones(2, 2), "--format vllm"),
+        ("W", torch.ones(2, 2), "A, B, W, prompt"),
     ):
         save_prompt(path, {}, good | {name: value}, {"method": "dept"})
         refused(match, *export)

@@ -50,8 +50,10 @@ def write(folder: Path, prompt: SavedPrompt, origin: str, backbone: str | None) 
     """
     tensors = prompt.collapsed
     if tensors.keys() != {"prompt", "A", "B"}:
-        remedy = "peft" if tensors.keys() == {"prompt"} else "vllm"
-        raise InputError(f"{origin} is not a short prompt with a low-rank pair A, B; use --format {remedy}")
+        remedy = "; use --format peft" if tensors.keys() == {"prompt"} else ""
+        raise InputError(
+            f"{origin} needs {', '.join(sorted(tensors))}, but DePT's format has a prompt and a low-rank pair A, B{remedy}"
+        )
     length, rank = tensors["A"].shape
     tokens, hidden = tensors["prompt"].shape
     config = {

@@ -34,10 +34,9 @@ def write(folder: Path, prompt: SavedPrompt, origin: str, backbone: str | None) 
     `write_adapter` cannot write.
     """
     if prompt.collapsed.keys() != {"prompt"}:
-        remedy = "dept" if prompt.collapsed.keys() == {"prompt", "A", "B"} else "vllm"
+        remedy = "; use --format dept" if prompt.collapsed.keys() == {"prompt", "A", "B"} else ""
         raise InputError(
-            f"{origin} also changes the text's embeddings or depends on the text, but PEFT's prompt tuning only "
-            f"prepends; use --format {remedy}"
+            f"{origin} needs {', '.join(sorted(prompt.collapsed))}, but PEFT's prompt tuning only prepends a prompt{remedy}"
         )
     tokens, hidden = prompt.collapsed["prompt"].shape
     config = {
