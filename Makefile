@@ -15,6 +15,11 @@ QUOTED_CONFIG = '$(subst ','\'',$(CONFIG))'
 .PHONY: env run resume report test test-long coverage lint structure docs documents dist lock \
 	push pull clean-room reference bench bench-full
 
+# Snakemake keeps a cache in the home folder and ends with a traceback if it cannot write there.
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export XDG_CACHE_HOME := $(CURDIR)/.snakemake/cache
+endif
+
 # ---- Environment -----------------------------------------------------------------------------------------------------
 
 # cpu or cuda: the lock file in requirements/ that the environment is installed from (docs/installation.md).
