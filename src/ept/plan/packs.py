@@ -24,7 +24,7 @@ from ept.plan.pack import Pack
 from ept.tasks.registry import get_task
 
 # Raised when a change of the code changes results without any setting having changed.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 
 
 class Packs:
@@ -33,7 +33,9 @@ class Packs:
     def __init__(self, config: Configuration):
         self.config = config
         self.data = DataSource(kind=config.data.source, path=config.data.path, seed=config.data.seed)
-        self._source_packs: dict[tuple[str, str], Pack] = {}
+        # Made once each: many rows of tables and all starts from sources ask for the same ones.
+        self._plain_packs: dict[tuple[str, str, str, str], Pack] = {}
+        self._tokenized: dict[str, Path] = {}
 
     @cached_property
     def backbone_folder(self) -> Path:
@@ -82,6 +84,11 @@ class Packs:
 
     def tokenized_folder(self, task: str) -> Path:
         """The task's tokenized splits."""
+        if task not in self._tokenized:
+            self._tokenized[task] = self._tokenized_folder(task)
+        return self._tokenized[task]
+
+    def _tokenized_folder(self, task: str) -> Path:
         record = {
             key: value
             for key, value in dataclasses.asdict(self.config.tasks.record(task)).items()
@@ -115,6 +122,23 @@ class Packs:
             InputError: A method, task or regime is unknown, the method cannot start so, or the backbone cannot hold its
                 parameter budget.
         """
+        if variant or source_task or learning_rates:
+            return self._pack(method, task, regime, initialize_from, variant, source_task, learning_rates)
+        key = (method, task, regime, initialize_from)
+        if key not in self._plain_packs:
+            self._plain_packs[key] = self._pack(*key)
+        return self._plain_packs[key]
+
+    def _pack(
+        self,
+        method: str,
+        task: str,
+        regime: str,
+        initialize_from: str,
+        variant: Variant | None = None,
+        source_task: str | None = None,
+        learning_rates: Rates | None = None,
+    ) -> Pack:
         config = self.config
         variant = variant or Variant("", config.prompt, config.ept)
         prompt, ept = get_method(method).fixed(variant.prompt, variant.ept)
@@ -163,11 +187,7 @@ class Packs:
 
     def source_pack(self, method: str, task: str) -> Pack:
         """The pack that trains a method's source prompt."""
-        method = METHODS[method].source_method
-        # Every target has them among its candidates: made once, since the workflow is parsed for every job.
-        if (method, task) not in self._source_packs:
-            self._source_packs[method, task] = self.pack(method, task, SOURCE, "scratch")
-        return self._source_packs[method, task]
+        return self.pack(METHODS[method].source_method, task, SOURCE, "scratch")
 
     def _distilled_pack(self, method: str, teachers: tuple[Pack, ...]) -> Pack:
         """The pack that distills one source prompt from several. The hashes of its teachers stand for the data."""
