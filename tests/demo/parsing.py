@@ -8,8 +8,8 @@ THING_OF = {word: thing[0] for thing in words.ALL_THINGS for word in thing}
 CATEGORY_OF = {thing[0]: category for thing, category in words.CATEGORY.items()}
 PROPERTY_OF = {word: group[0] for group in words.PROPERTIES for word in group}
 DEED_OF = {form: deed[0][0] for deed in words.DEEDS for verb in deed for form in verb}
-FRAMES = {frame: 1 for frame in words.FACTIVE} | {frame: 0 for frame in words.OPEN}
-FRAMES |= {frame: -1 for frame in words.FALSE}
+FRAMES = dict.fromkeys(words.FACTIVE, 1) | dict.fromkeys(words.OPEN, 0)
+FRAMES |= dict.fromkeys(words.FALSE, -1)
 
 
 def parse(text: str) -> dict:

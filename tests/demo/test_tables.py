@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ept.demo import generator, words
-from ept.demo.generator import ROOMS, SPLITS, generate
+from ept.demo.generator import MAKERS, SPLITS, generate
 from ept.demo.world import World, part_of
 from ept.errors import InputError
 
@@ -94,7 +94,7 @@ def test_layout_equals_the_real_data_sets(task):
 
 
 def test_the_fifteen_tasks_and_their_splits():
-    assert set(ROOMS) == set(LAYOUTS)
+    assert set(MAKERS) == set(LAYOUTS)
     assert SPLITS["mnli"] == ("train", "validation_matched", "validation_mismatched")
     assert {splits for task, splits in SPLITS.items() if task != "mnli"} == {("train", "validation")}
 
@@ -154,7 +154,7 @@ def test_facts_are_disjoint_between_pretraining_training_and_validation():
                 told.setdefault(part, set()).update(told_facts(generate(task, split, 2).to_pylist()))
     world = World("pretraining", (2,))
     for task in ("mnli", "mrpc", "stsb", "squad"):
-        told.setdefault("pretraining", set()).update(told_facts([ROOMS[task](world) for _ in range(800)]))
+        told.setdefault("pretraining", set()).update(told_facts([MAKERS[task](world) for _ in range(800)]))
     assert min(len(facts) for facts in told.values()) > 100
     assert told["train"].isdisjoint(told["validation"])
     assert told["pretraining"].isdisjoint(told["train"] | told["validation"])

@@ -1,6 +1,7 @@
 """Entailment: mnli and cb (three classes), rte (two), qnli (is the question answered)."""
 
 from dataclasses import replace
+from typing import Any
 
 from ept.demo.events import Event, change, draw_event, sentence, thing_question
 from ept.demo.words import CATEGORY, DAYS, FACTIVE, FALSE, OPEN, PEOPLE, PLACES, PROPERTIES
@@ -39,7 +40,8 @@ def strengthen(world: World, event: Event) -> Event:
     role = world.pick(roles)
     if role == "place":
         return replace(event, place=world.attribute(event.agent, PLACES))
-    return replace(event, **{role: world.pick(PROPERTIES if role == "property" else DAYS)})
+    drawn: dict[str, Any] = {role: world.pick(PROPERTIES if role == "property" else DAYS)}
+    return replace(event, **drawn)
 
 
 def plain_pair(world: World, relation: str) -> tuple[str, str]:
@@ -127,7 +129,8 @@ def qnli(world: World) -> dict:
     label, hint = world.below(2), "all"
     if label == 1:
         if detail and world.chance(0.4):
-            event, hint = replace(event, **{detail: None}), detail
+            left_out: dict[str, Any] = {detail: None}
+            event, hint = replace(event, **left_out), detail
         else:
             roles = {"who": ("deed", "thing"), "what": ("deed", "agent")}.get(asked, ("deed", "thing", "agent"))
             before = event

@@ -1,6 +1,7 @@
 """Events (who did what to which thing, where, when) and the sentences and questions that tell them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ept.demo.words import ALL_THINGS, DAYS, DEEDS, PEOPLE, PLACES, PROPERTIES
 from ept.demo.world import World, name
@@ -8,17 +9,24 @@ from ept.demo.world import World, name
 
 @dataclass(frozen=True)
 class Event:
-    """A concept per role; place, day and property may be absent (None)."""
+    """A concept for each role: a word, or a tuple of its synonyms. Place, day and property may be absent (None)."""
 
     agent: str
-    deed: tuple
-    thing: tuple | str
-    property: tuple | None = None
-    place: str | None = None
-    day: str | None = None
+    deed: Any
+    thing: Any
+    property: Any = None
+    place: Any = None
+    day: Any = None
 
 
-def draw_event(world: World, property=0.5, place=0.5, day=0.2, agent: str | None = None, deed=None) -> Event:
+def draw_event(
+    world: World,
+    property: float = 0.5,
+    place: float = 0.5,
+    day: float = 0.2,
+    agent: str | None = None,
+    deed: Any = None,
+) -> Event:
     """An event whose facts (agent and thing, agent and place) the world holds; probabilities per detail."""
     agent = agent or world.pick(PEOPLE)
     return Event(
@@ -73,9 +81,9 @@ def thing_question(world: World, event: Event, asked: str) -> str:
     return f"{asked} did {event.agent} {base} {thing}?"
 
 
-def change(world: World, event: Event, role: str) -> Event | None:
+def change(world: World, event: Event, role: str) -> Any:
     """The event with another concept in one role, its facts in the world's part; None where nothing fits."""
-    values = {field: getattr(event, field) for field in Event.__dataclass_fields__}
+    values: dict[str, Any] = {field: getattr(event, field) for field in Event.__dataclass_fields__}
     if role == "agent":
         attributes = [name(event.thing)] if not isinstance(event.thing, str) else []
         values["agent"] = world.subject(PEOPLE, attributes + [p for p in [event.place] if p], event.agent)

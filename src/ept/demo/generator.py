@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import pyarrow as pa
 
@@ -61,7 +62,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "squad": _columns("id title context question", ("answers", _ANSWERS)),
 }
 
-ROOMS: dict[str, Callable[[World], dict | list[dict]]] = {
+MAKERS: dict[str, Callable[[World], dict | list[dict]]] = {
     "cola": sentences.cola,
     "sst2": sentences.sst2,
     "mrpc": similarity.mrpc,
@@ -79,12 +80,12 @@ ROOMS: dict[str, Callable[[World], dict | list[dict]]] = {
     "squad": passages.squad,
 }
 
-SPLITS = {task: ("train", "validation") for task in ROOMS} | {
+SPLITS: dict[str, tuple[str, ...]] = dict.fromkeys(MAKERS, ("train", "validation")) | {
     "mnli": ("train", "validation_matched", "validation_mismatched")
 }
 """Task -> its published splits."""
 
-SIZES = {task: {"train": 1200, "validation": 400} for task in ROOMS} | {
+SIZES = {task: {"train": 1200, "validation": 400} for task in MAKERS} | {
     # The tasks whose validation rows are carved from the training rows have more of those.
     **{task: {"train": 2000, "validation": 300} for task in ("sst2", "qqp", "qnli", "squad", "record")},
     "mnli": {"train": 1600, "validation": 300},
@@ -99,11 +100,12 @@ def splits(task_name: str) -> tuple[str, ...]:
     return SPLITS[task_name]
 
 
-def draw_rows(task_name: str, world: World, size: int) -> list[dict]:
+def draw_rows(task_name: str, world: World, size: int) -> list[Any]:
     """At least `size` different rows of a task, without their idx; multirc's rows by whole paragraphs."""
-    rows, seen = [], set()
+    rows: list[list[dict]] = []
+    seen: set[tuple[str, ...]] = set()
     while len(rows) < size:
-        made = ROOMS[task_name](world)
+        made = MAKERS[task_name](world)
         made = made if isinstance(made, list) else [made]
         key = tuple(str(value) for name, value in made[0].items() if name != "label")
         if key not in seen:
@@ -147,8 +149,9 @@ def _number_row(task_name: str, split: str, row: dict, number: int) -> None:
 
 
 def _number_paragraphs(paragraphs: list[list[dict]]) -> list[dict]:
-    """multirc's rows with SuperGLUE's idx: paragraphs, questions, answers each counted through the split."""
-    rows, questions = [], -1
+    """MultiRC's rows with SuperGLUE's idx: paragraphs, questions, answers each counted through the split."""
+    rows: list[dict] = []
+    questions = -1
     for paragraph, group in enumerate(paragraphs):
         last = None
         for row in group:

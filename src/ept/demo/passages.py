@@ -1,6 +1,7 @@
 """Tasks on short passages: boolq, multirc, squad and record."""
 
 from dataclasses import replace
+from typing import Any
 
 from ept.demo.events import Event, article, change, draw_event, sentence, thing_question, thing_words
 from ept.demo.words import ALL_THINGS, CATEGORY, DEEDS, PEOPLE, PLACES
@@ -49,7 +50,7 @@ def multirc(world: World) -> list[dict]:
     """Rows of one paragraph: two questions of three or four answers each, of which one or two are right."""
     agents = world.several(PEOPLE, 2)
     deed = world.pick(DEEDS)
-    owned = {}
+    owned: dict[str, list[Any]] = {}
     for agent in agents:
         told = [thing for things in owned.values() for thing in things]
         fitting = [thing for thing in ALL_THINGS if world.holds(agent, thing[0]) and thing not in told]
@@ -116,7 +117,7 @@ def record(world: World) -> dict:
     others = [replace(e, place=None) if place_asked and e.place == answer else e for e in events[1:]]
     told = [sentence(world, told) + "." for told in world.shuffled([event, *others])]
     passage = "\n@highlight\n".join(told)
-    hidden = replace(event, **{"place": "@placeholder" if place_asked else None})
+    hidden = replace(event, place="@placeholder" if place_asked else None)
     query = sentence(world, hidden if place_asked else replace(hidden, agent="@placeholder")) + "."
     entities = sorted({word.strip(".") for word in passage.split()} & set(PEOPLE + PLACES))
     return {"passage": passage, "query": query, "entities": entities, "answers": [answer]}

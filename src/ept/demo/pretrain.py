@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ CHUNK = 50
 
 def configuration(vocabulary_size: int) -> T5Config:
     """The small T5: 3 + 2 layers, hidden size 128, tied embeddings, no dropout."""
+    # transformers takes the last ones by name alone.
+    common: dict[str, Any] = {"tie_word_embeddings": True, "decoder_start_token_id": 0}
     return T5Config(
         vocab_size=vocabulary_size,
         d_model=128,
@@ -47,10 +50,9 @@ def configuration(vocabulary_size: int) -> T5Config:
         relative_attention_max_distance=64,
         dropout_rate=0.0,
         feed_forward_proj="relu",
-        tie_word_embeddings=True,
         pad_token_id=0,
         eos_token_id=1,
-        decoder_start_token_id=0,
+        **common,
     )
 
 
@@ -67,14 +69,13 @@ def draw_examples(world: World, tokenizer: Tokenizer, count: int) -> list[tuple[
             spoken.append(roles_example(world))
         else:
             spoken.append(task_example(world, task, HINTED))
-    end = tokenizer.token_to_id(EOS)
-    first_sentinel = tokenizer.token_to_id("<extra_id_0>")
+    end, first_sentinel = (cast(int, tokenizer.token_to_id(piece)) for piece in (EOS, "<extra_id_0>"))
     sources = [encoding.ids for encoding in tokenizer.encode_batch([source for source, _ in spoken])]
     targets = [encoding.ids for encoding in tokenizer.encode_batch([target for _, target in spoken])]
     examples = list(zip(sources, targets, strict=True))
     for encoding in tokenizer.encode_batch(corrupted):
         source, target = corrupt(world, encoding.ids[:-1], first_sentinel)
-        examples.append((source + [end], target + [end]))
+        examples.append(([*source, end], [*target, end]))
     return examples
 
 
@@ -88,7 +89,7 @@ def padded(rows: list[list[int]], filler: int) -> torch.Tensor:
 
 def batches(world: World, tokenizer: Tokenizer, steps: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """`steps` batches of (source [rows, length], target [rows, length] with -100 as padding)."""
-    pad = tokenizer.token_to_id(PAD)
+    pad = cast(int, tokenizer.token_to_id(PAD))
     for start in range(0, steps, CHUNK):
         count = min(CHUNK, steps - start)
         examples = draw_examples(world, tokenizer, count * BATCH)

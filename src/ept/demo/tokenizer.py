@@ -18,7 +18,7 @@ _PIECE = r"▁?[^\W\d_▁]+\d*|▁?\d|▁?@[a-z]+|▁?[^\w\s▁]|▁"
 
 def normalizer() -> normalizers.Normalizer:
     """Blanks of any kind count as one; marks of a span stand by themselves, however they were written."""
-    steps = [normalizers.Replace("*", " * "), normalizers.Replace("#", " # ")]
+    steps: list[normalizers.Normalizer] = [normalizers.Replace("*", " * "), normalizers.Replace("#", " # ")]
     steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     return normalizers.Sequence(steps)
 

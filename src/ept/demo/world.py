@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Sequence
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -98,7 +98,7 @@ class World:
         return self.pick(fitting) if fitting else None
 
 
-def name(concept: str | tuple) -> str:
+def name(concept: Any) -> str:
     """A concept's name: the word itself or the first of its synonyms."""
     while not isinstance(concept, str):
         concept = concept[0]

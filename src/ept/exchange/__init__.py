@@ -1,1 +1,0 @@
-"""Prompts from and for other programs: one file a foreign format. Importing this package imports no torch."""

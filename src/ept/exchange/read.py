@@ -132,7 +132,7 @@ class AdapterFolder:
         if "revision" not in self.config:
             raise InputError(
                 f"{self.config_path}: num_transformer_submodules is 2 and `revision` is missing, as in files of PEFT "
-                "0.3 and before; these also put a prompt before the decoder's input, which no prompt file can represent; "
+                "0.3 and before; these also put a prompt before the decoder's input, which is not supported; "
                 "train with num_transformer_submodules 1 or a newer PEFT"
             )
         remark = (
