@@ -50,9 +50,10 @@ def write(folder: Path, prompt: SavedPrompt, origin: str, backbone: str | None) 
     """
     tensors = prompt.collapsed
     if tensors.keys() != {"prompt", "A", "B"}:
-        remedy = "; use --format peft" if tensors.keys() == {"prompt"} else ""
+        remedy = "use --format peft" if tensors.keys() == {"prompt"} else "share the prompt file itself"
         raise InputError(
-            f"{origin} needs {', '.join(sorted(tensors))}, but DePT's format has a prompt and a low-rank pair A, B{remedy}"
+            f"{origin} needs {', '.join(sorted(tensors))}, but DePT's format has a prompt and a low-rank pair A, B; "
+            f"{remedy}"
         )
     length, rank = tensors["A"].shape
     tokens, hidden = tensors["prompt"].shape

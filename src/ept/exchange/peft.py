@@ -34,9 +34,11 @@ def write(folder: Path, prompt: SavedPrompt, origin: str, backbone: str | None) 
     `write_adapter` cannot write.
     """
     if prompt.collapsed.keys() != {"prompt"}:
-        remedy = "; use --format dept" if prompt.collapsed.keys() == {"prompt", "A", "B"} else ""
+        pair = prompt.collapsed.keys() == {"prompt", "A", "B"}
+        remedy = "use --format dept" if pair else "share the prompt file itself"
         raise InputError(
-            f"{origin} needs {', '.join(sorted(prompt.collapsed))}, but PEFT's prompt tuning only prepends a prompt{remedy}"
+            f"{origin} needs {', '.join(sorted(prompt.collapsed))}, but PEFT's prompt tuning only prepends a prompt; "
+            f"{remedy}"
         )
     tokens, hidden = prompt.collapsed["prompt"].shape
     config = {
