@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from ept.demo import words
 from ept.demo.events import draw_event, sentence
-from ept.demo.generator import ROOMS
+from ept.demo.generator import MAKERS
 from ept.demo.world import World, name
 
 FIELDS = {
@@ -115,7 +115,7 @@ def task_example(world: World, task: str, hinted: float = 0.0) -> tuple[str, str
 
     `hinted` is the probability that what the label rests on is asked, not the label.
     """
-    row = ROOMS[task](world)
+    row = MAKERS[task](world)
     if isinstance(row, list):
         row = world.pick(row)
     title, _, vocabularies = NAMES[task]
@@ -152,7 +152,7 @@ def roles_example(world: World) -> tuple[str, str]:
 
 def plain_text(world: World, task: str) -> str:
     """A task's text without its label, half of them in the benchmark's field names, for span corruption."""
-    row = ROOMS[task](world)
+    row = MAKERS[task](world)
     row = world.pick(row) if isinstance(row, list) else row
     texts = fields(task, row)
     if world.chance(0.5):
