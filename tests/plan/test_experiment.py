@@ -185,3 +185,16 @@ def test_seeds_of_the_packs():
         pack = plan.pack(name, "rte", "k4", start)
         assert pack.seeds == ((7, 5, 3, 1, 0) if record.packed else (7, 5, 3))
         assert {candidate.seeds for candidate in pack.candidates} <= {(7,)}
+
+
+@pytest.mark.parametrize("path", ["config/config.yaml", "config/demo_full.yaml"])
+def test_a_job_finds_its_pack_without_making_the_others(project, path):
+    config = load_configuration(project / path)
+    packs = Experiment(config).packs
+    assert len(packs) > 90
+    for pack in packs[::7]:
+        plan = Experiment(config)
+        assert plan.find(pack.hash, pack.method, pack.task) == pack
+        assert "packs" not in vars(plan) or pack.task == MULTITASK
+        # Wrong names find it too, only later.
+        assert plan.find(pack.hash, "bitfit", "cb") == pack

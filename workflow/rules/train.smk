@@ -30,8 +30,8 @@ rule train:
         config=resolved_configuration,
     # `exec`: a shell would die of a scheduler's SIGTERM, and nobody would wait until training has saved its state.
     shell:
-        "exec ept train --config {params.config:q} --hash {wildcards.hash:q} --threads {threads} "
-        "--gpus {resources.gpu} > {log:q} 2>&1"
+        "exec ept train --config {params.config:q} --hash {wildcards.hash:q} --method {wildcards.method:q} "
+        "--task {wildcards.task:q} --threads {threads} --gpus {resources.gpu} > {log:q} 2>&1"
 
 
 # Methods that train weights may have fewer seeds.
