@@ -5,7 +5,7 @@ import logging
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import torch
 
 from ept.api.prompt import Prompt, template_columns
 from ept.api.prompted import Prompted
-from ept.config.settings import BaselineSettings, EptSettings, PromptSettings, TrainingSettings
+from ept.config.settings import BaselineSettings, EptSettings, MethodSettings, PromptSettings, TrainingSettings
 from ept.data.dataset import TokenizedSplit
 from ept.data.prepare import CARVED_ROWS, Rows, permutation, tokenize_table, write_tokens
 from ept.data.tokenizer import Pieces, load_pieces
@@ -77,7 +77,7 @@ def train(
         model: The frozen backbone.
         validation: Rows that select the checkpoint; by default min(1000, a quarter) of the rows are set aside.
         init_from: A prompt of the same method to start from.
-        settings: Sections `training`, `prompt`, `ept` and `baselines` as in a configuration file or in a run's
+        settings: Sections `training`, `prompt`, `ept`, `baselines` and those of methods, as in a configuration or a run's
             settings.json; what is left out has defaults for a few hundred steps.
         seed: Seed of the prompt's start and of the order of the rows.
         source_length: Longest source text in tokens.
@@ -130,12 +130,15 @@ class _Options:
     prompt: PromptSettings
     ept: EptSettings
     baselines: BaselineSettings
+    methods: MethodSettings
     rates: dict[str, list[float]]
 
     @classmethod
     def of(cls, settings: Mapping[str, Mapping[str, Any]], hidden_size: int, method: str) -> "_Options":
-        if unknown := set(settings) - {"training", "prompt", "ept", "baselines"} - _OF_RECORDS:
-            raise InputError(f"settings has the unknown section {min(unknown)!r}; use training, prompt, ept, baselines")
+        own = {section.name: section.default for section in fields(MethodSettings)}
+        known = ["training", "prompt", "ept", "baselines", *own]
+        if unknown := set(settings) - set(known) - _OF_RECORDS:
+            raise InputError(f"settings has the unknown section {min(unknown)!r}; use {', '.join(known)}")
         length, short = TOKENS[768 if hidden_size >= 768 else 0]
         training: dict[str, Any] = {
             "steps": STEPS,
@@ -159,6 +162,9 @@ class _Options:
             _section("prompt", PromptSettings, {"length": length, "short_length": short, **settings.get("prompt", {})}),
             _section("ept", EptSettings, settings.get("ept", {})),
             _section("baselines", BaselineSettings, settings.get("baselines", {})),
+            MethodSettings(
+                **{name: _section(name, type(default), settings.get(name, {})) for name, default in own.items()}
+            ),
             rates,
         )
 
@@ -378,6 +384,8 @@ class _Work:
             source_length=self.source_length,
             seeds=seeds,
             init_ids=[self.pieces.words(text) for text in texts],
+            methods=options.methods,
+            text_length=int(self.splits["train"].lengths.max()),
         )
 
     def _tensors(self, result: RunResult) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -390,9 +398,7 @@ class _Work:
             module.close()
 
     def _identity(self, runs: list[Run]) -> dict[str, Any]:
-        options = replace(self.options.training)
-        settings = [vars(options), vars(self.options.prompt), vars(self.options.ept), vars(self.options.baselines)]
-        found = [self.method, settings, [vars(run) for run in runs], self.model._identity]
+        found = [self.method, asdict(self.options), [vars(run) for run in runs], self.model._identity]
         started = None if self.init_from is None else self.init_from.saved.metadata
         return {
             "hash": digest([*found, started]),
