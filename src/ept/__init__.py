@@ -1,7 +1,7 @@
 """Efficient prompt tuning: EPT, the methods it is compared with, and their prompts in use.
 
-`Prompt` is a trained prompt, `Prompted` a frozen backbone that answers with prompts, `train` makes a prompt from rows of
-your own. Importing this package loads no torch: the names are loaded when they are first used.
+`Prompt` is a trained prompt, `Prompted` a frozen backbone that answers with prompts, and `train` makes a prompt from
+rows of your own. Importing this package loads no torch: the names are loaded when they are first used.
 """
 
 import importlib

@@ -77,8 +77,8 @@ def train(
         model: The frozen backbone.
         validation: Rows that select the checkpoint; by default min(1000, a quarter) of the rows are set aside.
         init_from: A prompt of the same method to start from.
-        settings: Sections `training`, `prompt`, `ept`, `baselines` and those of methods, as in a configuration or a run's
-            settings.json; what is left out has defaults for a few hundred steps.
+        settings: Sections `training`, `prompt`, `ept`, `baselines` and those of methods, as in a configuration or in a
+            run's settings.json; what is left out has defaults for a few hundred steps.
         seed: Seed of the prompt's start and of the order of the rows.
         source_length: Longest source text in tokens.
         output: Folder for the prompt and its checkpoint. A training that was killed continues from there and ends bit

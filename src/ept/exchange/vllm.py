@@ -55,7 +55,8 @@ if __name__ == "__main__":
     model, text = sys.argv[1:3]
     buffer = io.BytesIO()
     torch.save(prompt_embeds(text, AutoTokenizer.from_pretrained(model)), buffer)
-    body = {{"model": model, "prompt_embeds": base64.b64encode(buffer.getvalue()).decode(), "max_tokens": 8, "temperature": 0}}
+    embeds = base64.b64encode(buffer.getvalue()).decode()
+    body = {{"model": model, "prompt_embeds": embeds, "max_tokens": 8, "temperature": 0}}
     request = urllib.request.Request(
         "http://localhost:8000/v1/completions", json.dumps(body).encode(), {{"Content-Type": "application/json"}}
     )
