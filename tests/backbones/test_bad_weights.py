@@ -240,7 +240,14 @@ def _cut(part):
         lambda whole: b"\x02" + bytes(7) + b"[]",
         lambda whole: b"\x08" + bytes(7) + b'{"a": 5}',
     ],
-    ids=str,
+    ids=[
+        *(f"cut at {part}" for part in (0, 5, 20, 200, -100, -1)),
+        "more behind",
+        "a header of nothing",
+        "a header too long",
+        "a header that is a list",
+        "a header of a number",
+    ],
 )
 def test_a_file_that_is_not_whole(folder, spoil):
     path = folder / "model.safetensors"
