@@ -62,9 +62,9 @@ class Workflow:
     def planned(self, *targets: str, config: Path | None) -> Counter:
         """How many jobs of each rule a dry run would start."""
         text = self.run(*targets, "--dry-run", "--quiet", "rules", config=config)
-        return Counter(
-            {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", text, re.M) if name != "total"}
-        )
+        # The logger of the default profile prints blanks instead of underscores.
+        rows = re.findall(r"^ ?(\w+(?: \w+)*) +(\d+) *$", text, re.M)
+        return Counter({name.replace(" ", "_"): int(count) for name, count in rows if name != "total"})
 
     def _logs(self) -> str:
         logs = sorted(self.folder.glob("logs/**/*.log"), key=lambda path: path.stat().st_mtime)
