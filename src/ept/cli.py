@@ -35,7 +35,7 @@ the same by hand, one training at a time:
   ept plan                                                what that costs: memory, steps, hours
   ept fetch --task rte                                    data/raw: the published splits
   ept tokenize --task rte                                 data/tokenized: train, validation, test
-  ept train --method ept --task rte --regime full         prompts/ and results/runs/: all rates and seeds
+  ept train --method ept --task rte --regime full         prompts/ and runs/: all rates and seeds
 
 with few examples, from a source prompt (fetch and tokenize the source tasks too):
   ept train --method ept --task mnli --regime source      once for each task in tasks.source

@@ -8,28 +8,28 @@ import pyarrow.parquet as pq
 from bad_input.cases import cases
 from bad_input.spoil import content, gone, record, settings, signed, torn
 
-RUN = "out/runs/tiny/pt/rte/full/*/"
+RUN = "runs/tiny/pt/rte/full/*/"
 CASES = {
     "unknown table": (settings(), "table --table fewshot_k5", "no table fewshot_k5 .. it has main, fewshot_k4"),
     "no run": (
-        gone("out/runs/tiny/pt"),
+        gone("runs/tiny/pt"),
         "table --table main",
-        "out/runs/tiny/pt/rte/full/ .. runs.json .. `ept train",
+        "runs/tiny/pt/rte/full/ .. runs.json .. `ept train",
     ),
     "run of other settings": (
         settings(seeds=[0, 1]),
         "table --table main",
-        "out/runs/tiny/pt/rte/full/ .. runs.json .. `ept train",
+        "runs/tiny/pt/rte/full/ .. runs.json .. `ept train",
     ),
     "foreign hash": (
         signed(record(RUN + "runs.json", hash="01234567"), RUN),
         "table --table main",
-        "out/runs/tiny/pt/rte/full/ .. 01234567 .. delete its folder",
+        "runs/tiny/pt/rte/full/ .. 01234567 .. delete its folder",
     ),
     "foreign settings": (
         record(RUN + "settings.json", hash="01234567"),
         "table --table main",
-        "out/runs/tiny/pt/rte/full/ .. 01234567 .. delete its folder",
+        "runs/tiny/pt/rte/full/ .. 01234567 .. delete its folder",
     ),
     "record torn": (torn(RUN + "runs.json"), "table --table main", "runs.json .. SHA-256 .. delete its folder"),
     "record a list": (

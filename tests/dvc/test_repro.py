@@ -86,10 +86,10 @@ def test_a_failed_job_leaves_finished_runs_and_the_next_repro_only_the_rest(take
     taken_over.configure(_changed(0.2, source_rate=0.2))
     taken_over.run("dvc", "repro", fails=True, EPT_BROKEN=other["full"])
     assert taken_over.trained() == [other["source"], other["full"]]
-    (finished,) = taken_over.folder.glob(f"results/runs/*/*/*/source/{other['source']}/runs.json")
+    (finished,) = taken_over.folder.glob(f"runs/*/*/*/source/{other['source']}/runs.json")
     before = finished.stat().st_mtime_ns
     for hash_ in _hashes(SMALL).values():
-        assert list(taken_over.folder.glob(f"results/runs/*/*/*/*/{hash_}/runs.json"))
+        assert list(taken_over.folder.glob(f"runs/*/*/*/*/{hash_}/runs.json"))
     taken_over.run("dvc", "repro")
     assert taken_over.trained() == [other["full"]]
     assert finished.stat().st_mtime_ns == before

@@ -81,7 +81,7 @@ def _rows(path):
 
 def _record(finished, task, regime):
     """The record of a pack, and its test predictions."""
-    (path,) = finished.glob(f"results/local/runs/local-t5/ept/{task}/{regime}/*/runs.json")
+    (path,) = finished.glob(f"runs/local-t5/ept/{task}/{regime}/*/runs.json")
     return json.loads(path.read_text()), pq.read_table(path.parent / "predictions.parquet")
 
 

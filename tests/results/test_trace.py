@@ -156,11 +156,13 @@ def test_a_source_that_was_left_out_and_the_commit_are_named(experiment, capsys)
     assert named == [str(candidate.source_prompt) for candidate in pack.candidates]
 
 
-def test_files_alone_are_enough(experiment, tmp_path, monkeypatch, capsys):
-    shutil.move("results", tmp_path / "elsewhere")
+def test_files_alone_are_enough(experiment, capsys):
+    Path("elsewhere").mkdir()
+    for folder in ("results", "runs"):
+        shutil.move(folder, f"elsewhere/{folder}")
     Path("config.yaml").unlink()
-    text = _trace(capsys, "elsewhere/main.csv", "--method", "pt", "--task", "cb")
-    assert f"elsewhere/{Path(*_pack(experiment, 'main', 'pt', 'cb').folder.parts[1:])}/runs.json" in text
+    text = _trace(capsys, "elsewhere/results/main.csv", "--method", "pt", "--task", "cb")
+    assert f"elsewhere/{_pack(experiment, 'main', 'pt', 'cb').folder}/runs.json" in text
 
 
 CASES = [

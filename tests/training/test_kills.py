@@ -81,7 +81,7 @@ class Folder:
 
     def checkpoint(self):
         """The checkpoint's number of steps and when it was written; None where there is none."""
-        for path in self.path.glob("results/checkpoints/**/part0.safetensors"):
+        for path in self.path.glob("data/checkpoints/**/part0.safetensors"):
             try:
                 with safe_open(path, framework="pt") as file:
                     return json.loads(file.metadata()["ept"])["step"], path.stat().st_mtime_ns
@@ -183,7 +183,7 @@ def test_killed_at_random_moments_it_ends_bit_for_bit_the_same(folder, case, und
     assert f"from step {steps[-1]} " in folder.said or not steps[-1]
     folder.finish(folder.start_training())
     assert folder.results() == undisturbed(case)
-    assert not any(path.is_file() for path in folder.path.glob("results/checkpoints/**/*"))
+    assert not any(path.is_file() for path in folder.path.glob("data/checkpoints/**/*"))
 
 
 def kill(process):

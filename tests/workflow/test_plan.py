@@ -176,4 +176,4 @@ def test_a_list_of_anything_else_is_replaced(workflow, content):
     if content is not None:
         path.write_bytes(content)
     assert workflow.planned("results/main.csv", "results/fewshot_k4.csv", config=config)["table"] == 2
-    assert path.read_text().count("results/runs/") == 2
+    assert path.read_text().count("runs/") == 2

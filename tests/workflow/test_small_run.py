@@ -57,7 +57,7 @@ def test_every_mean_is_the_mean_of_the_runs_behind_it(finished):
     for row in _rows(folder, "main"):
         if row["task"].startswith("average"):
             continue
-        (record_file,) = folder.glob(f"results/runs/demo-t5/{row['method']}/{row['task']}/full/*/runs.json")
+        (record_file,) = folder.glob(f"runs/demo-t5/{row['method']}/{row['task']}/full/*/runs.json")
         record = json.loads(record_file.read_text())
         scores = [run["test"][row["metric"]] for run in record["runs"] if run["selected"]]
         assert len(scores) == int(row["seeds"]) == 2
@@ -71,7 +71,7 @@ def test_prompts_are_saved_with_their_settings(finished):
     settings = json.loads((prompts / "settings.json").read_text())
     assert settings["hash"] == prompts.name
     assert settings["settings"]["training"]["learning_rates"] == RATES["ept"]
-    (record_file,) = folder.glob("results/runs/demo-t5/ept/cb/full/*/runs.json")
+    (record_file,) = folder.glob("runs/demo-t5/ept/cb/full/*/runs.json")
     record = json.loads(record_file.read_text())
     assert settings["data_fingerprints"] == record["data_fingerprints"]
     reported = {str(run["seed"]): run["best_validation"] for run in record["runs"] if run["selected"]}
@@ -81,7 +81,7 @@ def test_prompts_are_saved_with_their_settings(finished):
 
 
 def test_fusion_and_gate_stand_in_the_record_from_start_to_end(finished):
-    (record_file,) = finished[0].folder.glob("results/runs/demo-t5/ept/cb/full/*/runs.json")
+    (record_file,) = finished[0].folder.glob("runs/demo-t5/ept/cb/full/*/runs.json")
     for run in json.loads(record_file.read_text())["runs"]:
         first, *between, last = run["diagnostics"]
         assert (first["step"], first["fusion_ratio"], first["gate_weights"]) == (0, 0.0, [0.25] * 4)
@@ -118,6 +118,16 @@ def test_a_changed_rate_retrains_what_depends_on_it_and_going_back_nothing(finis
     assert workflow.planned("tables", config=config) == {"table": 3, "tables": 1}
     workflow.run("tables", config=config)
     assert (workflow.folder / "results/fewshot_k4.csv").read_bytes() == before
+
+
+def test_a_second_configuration_with_its_own_output_trains_only_what_differs(finished):
+    workflow, _ = finished
+    changed = {**json.loads(json.dumps(SMALL)), "output": "second"}
+    assert workflow.planned("second/main.csv", config=workflow.configure(changed, "second.yaml")) == {"table": 1}
+    changed["few_shot"]["learning_rates"]["ept"]["prompt"] = [0.4]
+    second = workflow.configure(changed, "second.yaml")
+    # EPT with k = 4 on two tasks, from scratch and from the source
+    assert workflow.planned("second/main.csv", "second/fewshot_k4.csv", config=second) == {"train": 4, "table": 2}
 
 
 def test_a_changed_source_rate_leaves_the_runs_from_scratch(finished):

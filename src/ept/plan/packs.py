@@ -179,8 +179,8 @@ class Packs:
             settings=settings,
             seeds=seeds,
             prompts=paths.prompt_folder(*where),
-            folder=paths.run_folder(config.output, *where),
-            checkpoints=paths.checkpoint_folder(config.output, *where),
+            folder=paths.run_folder(*where),
+            checkpoints=paths.checkpoint_folder(*where),
             tokenized=self.tokenized_folder(task),
             candidates=candidates,
         )
@@ -208,8 +208,8 @@ class Packs:
             hash=digest(settings),
             settings=settings,
             prompts=paths.prompt_folder(*where),
-            folder=paths.run_folder(self.config.output, *where),
-            checkpoints=paths.checkpoint_folder(self.config.output, *where),
+            folder=paths.run_folder(*where),
+            checkpoints=paths.checkpoint_folder(*where),
             tokenized=None,
             candidates=teachers,
         )

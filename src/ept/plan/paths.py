@@ -5,6 +5,8 @@ from pathlib import Path
 
 from ept.files import digest
 
+# Records of all runs, whatever the output folder: a second configuration trains only what the first one did not.
+RUNS = Path("runs")
 TABLE_ENDINGS = ("csv", "md", "tex", "html")
 
 
@@ -33,14 +35,14 @@ def prompt_file(folder: Path, seed: int) -> Path:
     return folder / f"seed{seed}.safetensors"
 
 
-def run_folder(output: str, backbone: str, method: str, task: str, regime: str, hash_: str) -> Path:
-    """runs.json, predictions.parquet and settings.json of a pack."""
-    return Path(output) / "runs" / backbone / method / task / regime / hash_
+def run_folder(backbone: str, method: str, task: str, regime: str, hash_: str) -> Path:
+    """runs.json, predictions.parquet and settings.json of a pack: one place for every configuration that has it."""
+    return RUNS / backbone / method / task / regime / hash_
 
 
-def checkpoint_folder(output: str, backbone: str, method: str, task: str, regime: str, hash_: str) -> Path:
+def checkpoint_folder(backbone: str, method: str, task: str, regime: str, hash_: str) -> Path:
     """The checkpoints of a pack in training. Not the output of a rule: Snakemake would delete it after a failed job."""
-    return Path(output) / "checkpoints" / backbone / method / task / regime / hash_
+    return Path("data/checkpoints") / backbone / method / task / regime / hash_
 
 
 def measured_file(backbone: str, device: str, form: Mapping[str, str | bool], threads: int) -> Path:

@@ -53,7 +53,7 @@ class Targets:
 
     def run_file(self, name: str, regime: str = "{regime}") -> str:
         """A record of a pack, with Snakemake's wildcards in its path."""
-        return str(paths.run_folder(self.output, "{backbone}", "{method}", "{task}", regime, "{hash}") / name)
+        return str(paths.run_folder("{backbone}", "{method}", "{task}", regime, "{hash}") / name)
 
     def prompt_file(self, name: str, regime: str = "{regime}") -> str:
         """A prompt of a pack or the settings file next to it, with Snakemake's wildcards in its path."""

@@ -56,7 +56,7 @@ def benchmark_files(experiment: Experiment) -> dict[str, list[Path]]:
     output = experiment.config.output
 
     def folder_of(pack: Pack) -> Path:
-        return pack.folder.relative_to(Path(output) / "runs")
+        return pack.folder.relative_to(paths.RUNS)
 
     downloaded = experiment.config.backbone.source == "hub"
     jobs = {

@@ -186,7 +186,7 @@ def show_tables(experiment: Experiment) -> None:
     print(f"Headline numbers: {paths.summary_file(output)}")
     print(f"Where a number comes from: ept trace {table} --method METHOD --task TASK")
     print(f"Figures: {output}/figures/   Report of all of it: report.zip (unpack it and open report.html)")
-    print(f"Prompts: prompts/{experiment.config.backbone.name}/   Runs: {output}/runs/")
+    print(f"Prompts: prompts/{experiment.config.backbone.name}/   Runs: {paths.RUNS}/")
 
 
 def _parse(markdown: str) -> Layout:

@@ -108,8 +108,7 @@ def _runs_behind(table: WrittenTable, cell: Cell, rows: list[dict[str, str]]) ->
 
 
 def _pack(table: WrittenTable, run: dict[str, str]) -> list[str]:
-    # The last parts: runs, backbone, method, task, regime, hash. The table may have been moved with them.
-    folder = table.path.parent.joinpath(*Path(run["folder"]).parts[-6:])
+    folder = _run_folder(table.path, run)
     record = read_record(folder, run["hash"])
     lines = [f"{run['method']} {run['task']} {run['regime']} from {run['start']}: {folder}/runs.json"]
     lines += [f"  {line}" for line in _runs(record, Path(run["prompts"]))]
@@ -136,6 +135,12 @@ def _pack(table: WrittenTable, run: dict[str, str]) -> list[str]:
         f"         ept train --config {table.configuration} --hash {run['hash']} --threads {record['threads']}",
         f"         ept table --config {table.configuration} --table {table.path.stem}",
     ]
+
+
+def _run_folder(table: Path, run: dict[str, str]) -> Path:
+    """A pack's records: above the table, which may have been moved together with them, or in the working directory."""
+    above = [parent / run["folder"] for parent in table.parents]
+    return next((folder for folder in above if folder.is_dir()), Path(run["folder"]))
 
 
 def _source_prompts(run: dict[str, str], source: str, settings: dict) -> list[Path]:
