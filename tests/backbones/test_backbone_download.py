@@ -298,7 +298,15 @@ BAD_BIN = {
     "a number": lambda path: _pickled({"shared.weight": 5}),
     "a number as name": lambda path: _pickled({5: torch.ones(2)}),
     "a list": lambda path: _pickled([torch.ones(2)]),
+    "an expanded tensor": lambda path: _pickled({"shared.weight": torch.ones(1).expand(10**12)}),
+    "keys that take forever to hash": lambda path: _nested(60),
 }
+
+
+def _nested(depth):
+    """A pickle of {((1,), (1,)) ...: 1}, each level twice the one before."""
+    levels = b"".join(b"q%ch%c\x86" % (level, level) for level in range(depth))
+    return b"\x80\x02}K\x01\x85" + levels + b"K\x01s."
 
 
 @pytest.mark.parametrize("name", BAD_BIN)

@@ -105,6 +105,8 @@ BROKEN = {
     "growth in a chain": {"normalizer": _replacements(*[({"String": "e"}, "ee")] * 40)},
     "growth by an expression": {"normalizer": _replacements(*[({"Regex": ""}, "ab")] * 20)},
     "growth at once": {"decoder": {"type": "Replace", "pattern": {"String": "a"}, "content": "b" * 10**6}},
+    "growth at the front": {"normalizer": {"type": "Prepend", "prepend": "b" * 10**6}},
+    "growth by a map": {"normalizer": _map(b"\x08\0\0\0" + bytes(8) + b"b" * 10**6 + b"\0")},
     "no map": {"normalizer": _map(b"")},
     "map cut": {"normalizer": _map(b"\x08\0\0\0ab")},
     "map with wild offsets": {"normalizer": _map(b"\x08\0\0\0" + b"\xff" * 8 + b"ab")},

@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import time
+import tracemalloc
+import zipfile
 
 import pytest
 import torch
@@ -244,6 +246,24 @@ def test_keys_that_take_forever_to_hash(refused, peft_folder):
     levels = b"".join(b"q%ch%c\x86" % (n, n) for n in range(60))
     (folder / "adapter_model.bin").write_bytes(b"\x80\x02}K\x01\x85" + levels + b"K\x01s.")
     refused("adapter_model.bin", "import", "--format", "peft", "--from", folder, "--to", "file")
+
+
+@pytest.mark.parametrize("inflated", ["data.pkl", "data/0"])
+def test_a_small_archive_of_large_entries(refused, peft_folder, inflated):
+    """Torch stores entries as they are; a compressed gigabyte of zeros has a megabyte."""
+    folder = peft_folder()
+    (folder / "adapter_model.safetensors").unlink()
+    path = folder / "adapter_model.bin"
+    torch.save({PROMPT: torch.ones(4, 16)}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content + bytes(50_000_000 if name.endswith(inflated) else 0))
+    tracemalloc.start()
+    refused("adapter_model.bin", "import", "--format", "peft", "--from", folder, "--to", "file")
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("submodules", [{}, {"num_transformer_submodules": 2}])

@@ -2,7 +2,6 @@
 
 import importlib.util
 import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ept.backbones.files import INDEX_FILE, SINGLE_FILE, read_config, shards
+from ept.backbones.torch_file import holds_its_numbers, read_torch_file
 from ept.errors import InputError, reason_of
 from ept.files import write_folder_atomically
 
@@ -46,11 +46,8 @@ def convert_weights(folder: str | Path) -> None:
             raise InputError(f"{folder / name} exists already; the folder needs no conversion")
     tensors: dict[str, Tensor] = {}
     for path in bin_files(folder):
-        try:
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        except Exception as error:  # the unpickler raises whatever a broken file leads it to
-            raise InputError(f"{path} cannot be read as tensors alone ({reason_of(error)}); fetch it again") from error
-        if not isinstance(found, dict) or not all(_is_named_tensor(*item) for item in found.items()):
+        found = read_torch_file(path, "the model")
+        if not all(_is_named_tensor(*item) for item in found.items()):
             raise InputError(f"{path} holds more than dense tensors by name; use the weights of a transformers model")
         tensors |= found
     converted = folder / ".converted"
@@ -70,7 +67,8 @@ def _is_named_tensor(name: object, value: object) -> bool:
         isinstance(name, str)
         and isinstance(value, Tensor)
         and value.layout == torch.strided
-        and not (value.is_quantized or value.is_meta)
+        and not value.is_quantized
+        and holds_its_numbers(value)
     )
 
 

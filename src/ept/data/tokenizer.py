@@ -1,5 +1,6 @@
 """The backbone's tokenizer, made ready to encode whole texts."""
 
+import base64
 import contextlib
 import json
 import math
@@ -107,7 +108,7 @@ def _check_growth(path: Path) -> None:
 
 
 def _growths(part: Any) -> Iterator[float]:
-    """How many times longer each replacement below a part of tokenizer.json can make a text."""
+    """How many times longer each normalizer or decoder below a part of tokenizer.json can make a text."""
     if isinstance(part, list):
         for below in part:
             yield from _growths(below)
@@ -116,8 +117,22 @@ def _growths(part: Any) -> Iterator[float]:
             pattern = part["pattern"].get("String")
             # A regular expression can match between any two characters.
             yield max(1.0, len(part["content"]) / len(pattern)) if pattern else 1.0 + len(part["content"])
+        elif part.get("type") == "Prepend":
+            yield 1.0 + len(part["prepend"])
+        elif part.get("type") == "Precompiled":
+            yield _charsmap_growth(part["precompiled_charsmap"])
         for below in part.values():
             yield from _growths(below)
+
+
+def _charsmap_growth(charsmap: str) -> float:
+    """The length of the longest text that SentencePiece's map writes for one character.
+
+    In base64: the size of a search tree, the tree, and then the texts, each with a zero at its end.
+    """
+    content = base64.b64decode(charsmap)
+    texts = content[4 + int.from_bytes(content[:4], "little") :].decode(errors="replace")
+    return max(1.0, *(float(len(text)) for text in texts.split("\0")))
 
 
 @dataclass(frozen=True)

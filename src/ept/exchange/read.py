@@ -1,22 +1,17 @@
 """Read an adapter folder as PEFT and DePT's released code write it: adapter_config.json and a file of tensors."""
 
-import io
 import json
-import pickle
-import pickletools
-import re
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ept.backbones.torch_file import holds_its_numbers, read_torch_file
 from ept.errors import InputError, reason_of
 
 CONFIG_FILE = "adapter_config.json"
@@ -25,9 +20,6 @@ PICKLE_FILE = "adapter_model.bin"
 PROMPT_KEY = "prompt_embeddings"
 # What a configuration says of the base model; kept with an imported prompt, so that its export says the same.
 BASE_MODEL_KEYS = ("base_model_name_or_path", "revision", "num_layers", "num_attention_heads", "task_type")
-# Of tuples in a pickle; torch's own stand three deep.
-_DEEPEST = 10
-_MARK = object()
 _FORMAT_OF = {"PROMPT_TUNING": "peft", "PROMPT_TUNING_LORA": "dept"}
 
 
@@ -82,7 +74,7 @@ class AdapterFolder:
         tensors missing or too many, NaN or infinity, or no matrix of floating-point numbers.
         """
         path = self._weights_file()
-        found = _read_safetensors(path) if path.name == SAFETENSORS_FILE else _read_pickle(path)
+        found = _read_safetensors(path) if path.name == SAFETENSORS_FILE else read_torch_file(path, "the adapter")
         if not all(isinstance(name, str) for name in found):
             raise InputError(f"{path} has keys that are not names; take the file of a whole adapter of this format")
         missing, surplus = sorted(names.keys() - found.keys()), sorted(found.keys() - names.keys())
@@ -173,71 +165,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _read_pickle(path: Path) -> dict[Any, Tensor]:
-    try:
-        if _tuple_depth(path) > _DEEPEST:
-            raise ValueError("tuples in tuples in tuples")
-        with warnings.catch_warnings():
-            # What it suspects of a foreign pickle is said once, below.
-            warnings.simplefilter("ignore")
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # Torch's own words advise to load it all the same.
-        unsafe = re.search(r"GLOBAL (\S+)", str(error))
-        objects = f"the Python object {unsafe[1]}" if unsafe else "other Python objects than tensors, or is damaged"
-        raise InputError(
-            f"{path} holds {objects}; such a file could run code and is never loaded: fetch the adapter again, or ask "
-            "its author for safetensors"
-        ) from error
-    # A damaged pickle raises anything: each of its bytes is an instruction.
-    except Exception as error:
-        reason = reason_of(error).split(". ")[0]
-        raise InputError(f"{path} is damaged or not a PyTorch file ({reason}); fetch the adapter again") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} does not hold a dictionary of tensors; take the adapter's own {PICKLE_FILE}")
-    return found
-
-
-def _tuple_depth(path: Path) -> int:
-    """How deep tuples stand in each other in a file of torch.save: hashing such a key takes 2^depth steps."""
-    with path.open("rb") as file:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                (name,) = [name for name in archive.namelist() if name.endswith("data.pkl")]
-                return _deepest(io.BytesIO(archive.read(name)))
-        # The old format: pickles of a magic number, version, system and content; then numbers.
-        end, depths = file.seek(0, 2), [0]
-        file.seek(0)
-        while len(depths) < 5 and file.tell() < end:
-            depths.append(_deepest(file))
-        return max(depths)
-
-
-def _deepest(file: IO[bytes]) -> int:
-    """The deepest tuple of one pickle, by its instructions alone."""
-    stack: list[Any] = []
-    memo: dict[Any, int] = {}
-    deepest = 0
-    for opcode, argument, _ in pickletools.genops(file):
-        name, before = opcode.name, opcode.stack_before
-        if name in ("BINGET", "LONG_BINGET", "GET"):
-            stack.append(memo[argument])
-            continue
-        if name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
-            memo[len(memo) if argument is None else argument] = stack[-1]
-            continue
-        taken = []
-        if pickletools.markobject in before:
-            while (item := stack.pop()) is not _MARK:
-                taken.append(item)
-            before = before[: before.index(pickletools.markobject)]
-        taken += [stack.pop() for _ in before]
-        depth = max(taken, default=0) + 1 if name.startswith("TUPLE") else 0
-        deepest = max(deepest, depth)
-        stack += [_MARK if made is pickletools.markobject else depth for made in opcode.stack_after]
-    return deepest
-
-
 def _check_matrix(path: Path, name: str, tensor: Any) -> None:
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or not tensor.is_floating_point():
         raise InputError(f"{path}: {name} is not a dense floating-point tensor; use an unquantized adapter")
@@ -246,8 +173,7 @@ def _check_matrix(path: Path, name: str, tensor: Any) -> None:
             f"{path}: {name} has the shape {list(tensor.shape)}, but must be a non-empty matrix; take the file of an "
             "adapter of this format"
         )
-    # An expanded tensor repeats a few stored numbers a billion times; one on the meta device has none.
-    if tensor.is_meta or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+    if not holds_its_numbers(tensor):
         raise InputError(f"{path}: {name} does not hold all its numbers; save the adapter's tensors with clone()")
     # Of the float32 that will be used: a larger number of float64 becomes infinite.
     if not tensor.float().isfinite().all():
