@@ -128,7 +128,7 @@ def test_rows_are_variants_with_their_averages(tmp_path, monkeypatch):
 
 
 BAD = [
-    ({"tasks": ["rtee"]}, ["my.yaml, key ablation", "rtee"]),
+    ({"tasks": ["rtee"]}, ["my.yaml", "ablation.tasks", "rtee"]),
     ({"tasks": ["rte", "rte"]}, ["my.yaml, key ablation", "rte is listed more than once"]),
     ({"tasks": ["rte"], "spaces": [2, 0]}, ["ablation.spaces.1", "found 0"]),
     ({"tasks": ["rte"], "short_lengths": [30]}, ["'s = 30' cannot be built", "choose it below prompt.length, 24"]),

@@ -44,7 +44,6 @@ from ept.config.yaml_file import check_values, read_yaml, write_yaml
 from ept.errors import InputError, shortened
 from ept.files import digest, write_text
 from ept.methods.registry import METHODS, get_method
-from ept.tasks.registry import get_task
 
 # The backbone of the published numbers (src/ept/results/published.csv).
 PUBLISHED_BACKBONE = "t5-base"
@@ -132,14 +131,13 @@ class Configuration(Section):
     @field_validator("ablation")
     @classmethod
     def _ablation_is_a_list_of_variants(cls, ablation: AblationSettings) -> AblationSettings:
-        for name in ablation.tasks:
-            get_task(name)
         for values in vars(ablation).values():
             refuse_repeats(values)
         return ablation
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Configuration":
+        check_tasks(self)
         check_budget(self.prompt, self.ept)
         check_training("training", self.training)
         if self.source_training is not None:
@@ -200,7 +198,7 @@ class Configuration(Section):
     def source_length(self, task: str) -> int:
         """The longest source text of a task in pieces."""
         lengths = self.data.source_length
-        return lengths.get(task, lengths.get("default", get_task(task).source_length))
+        return lengths.get(task, lengths.get("default", self.tasks.record(task).source_length))
 
 
 def load_configuration(path: str | Path) -> Configuration:
@@ -333,6 +331,21 @@ def check_transferred(method: str) -> None:
     if get_method(method).start == "never":
         starting = ", ".join(name for name, record in METHODS.items() if record.start != "never")
         raise InputError(f"transfer.methods contains {method}, which always starts from scratch; use one of {starting}")
+
+
+def check_tasks(config: Configuration) -> None:
+    """Raise InputError for an unknown task in a section that cannot see `tasks.define`."""
+    places = {
+        "data.source_length": [name for name in config.data.source_length if name != "default"],
+        "ablation.tasks": config.ablation.tasks,
+        "rate_study.tasks": config.rate_study.tasks,
+    }
+    for key, names in places.items():
+        for name in names:
+            try:
+                config.tasks.record(name)
+            except InputError as error:
+                raise InputError(f"{key}: {error}") from error
 
 
 def check_sources(config: Configuration) -> None:

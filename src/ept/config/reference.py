@@ -43,6 +43,16 @@ _FILES = {
 }
 
 
+# Sections inside of sections, by title and by the name of their type.
+_NESTED = {
+    "tasks": {
+        "tasks.define.NAME": "TaskDefinition",
+        "tasks.define.NAME.files": "TaskFiles",
+        "tasks.define.NAME.hub": "TaskHub",
+    }
+}
+
+
 def schema() -> str:
     """The JSON schema of a configuration file.
 
@@ -68,7 +78,13 @@ def reference() -> str:
             parts.append(f"## {key}\n\n{value['description']} The same keys.\n")
         elif section is not None:
             parts.append(_table(key, section["description"], section["properties"]))
+            parts += [_nested(root, title, name) for title, name in _NESTED.get(key, {}).items()]
     return "\n".join(parts)
+
+
+def _nested(root: dict, title: str, name: str) -> str:
+    section = root["$defs"][name]
+    return _table(title, section["description"], section["properties"])
 
 
 def _head() -> str:
@@ -115,9 +131,11 @@ def _allowed(value: dict) -> str:
         return ", ".join(f"`{option}`" for option in value["enum"])
     if "const" in value:
         return f"`{value['const']}`"
+    if "prefixItems" in value:
+        return f"list of {len(value['prefixItems'])}: {_allowed(value['prefixItems'][0])}"
     if value.get("type") == "array":
         return f"list of {_allowed(value['items'])}"
-    if value.get("type") == "object":
+    if value.get("type") == "object" or "$ref" in value:
         return "mapping"
     return value.get("type", "").replace("null", "nothing") + _range(value)
 

@@ -2,19 +2,24 @@
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from ept.config.settings import FULL, SOURCE, LearningRates, check_regime
+from ept.config.settings import FULL, MULTITASK, SOURCE, LearningRates, check_regime
+from ept.config.yaml_file import check_values, read_yaml
 from ept.errors import shortened
+from ept.tasks.define import Name, TaskDefinition, at_folder
 from ept.tasks.natural import in_words
 from ept.tasks.record import Task
-from ept.tasks.registry import expand_sets, get_task
+from ept.tasks.registry import TASKS, expand_sets, get_task, task_sets
 
 # Characters that no folder of a configuration may have: braces are Snakemake's wildcards, the others mean something
 # to a shell. Commands are quoted all the same.
 _FORBIDDEN = '{}\\`$;&|<>"*?[]'
+# Words that stand in paths, tables and settings where the name of a task may stand too.
+_RESERVED = (MULTITASK, SOURCE, FULL, "default")
 
 
 class Section(BaseModel):
@@ -113,9 +118,6 @@ class DataSettings(Section):
             raise ValueError("path is needed with source local and allowed only there")
         if self.path:
             check_folder("path", self.path)
-        for name in self.source_length:
-            if name != "default":
-                get_task(name)
         return self
 
 
@@ -129,12 +131,33 @@ def _expand(names: Any) -> Any:
 Tasks = Annotated[list[str], BeforeValidator(_expand, json_schema_input_type=list[str] | str)]
 
 
+def _definition(values: Any) -> Any:
+    """A definition as it stands there, or from the YAML file that is named instead."""
+    if not isinstance(values, str):
+        return values
+    if Path(values).suffix not in (".yaml", ".yml"):
+        raise ValueError(f"{shortened(ascii(values), 100)} is not a YAML file; name one, or write the definition here")
+    if not Path(values).is_file():
+        raise ValueError(f"{shortened(ascii(values), 100)}: no such file; check the path")
+    found = read_yaml(values)
+    if not isinstance(found, dict):
+        raise ValueError(f"{values} must be a mapping with files, template and label; docs/own-data.md shows one")
+    check_values(found)
+    return at_folder(found, Path(values).parent)
+
+
+Definition = Annotated[TaskDefinition, BeforeValidator(_definition, json_schema_input_type=TaskDefinition | str)]
+
+
 class TaskSettings(Section):
     """The tasks of the tables and the tasks that prompts are transferred from.
 
     Both take names of tasks and of sets: `glue`, `superglue`, `glue+superglue`, or lists of these.
     """
 
+    define: dict[Name, Definition] = {}
+    """Tasks of one's own by name, each a definition or the YAML file that holds it (docs/own-data.md). Relative paths
+    start from the folder that the command runs in; those in a file of its own, from that file's folder."""
     target: Tasks = Field(min_length=1)
     """Tasks to report."""
     source: Tasks = []
@@ -143,10 +166,22 @@ class TaskSettings(Section):
     """The protocol's templates with digits as labels, or natural questions and words, which language models answer
     without training too (src/ept/tasks/natural.py; sst2, rte, cb, mnli, boolq)."""
 
+    @field_validator("define")
+    @classmethod
+    def _names_are_free(cls, define: dict[str, TaskDefinition]) -> dict[str, TaskDefinition]:
+        for name in define:
+            if name in TASKS or name in task_sets() or name in _RESERVED or name.startswith("average"):
+                raise ValueError(f"{name} is the name of a shipped task or has another meaning; choose another name")
+        return define
+
     @field_validator("target", "source")
     @classmethod
-    def _tasks_are_known(cls, names: list[str]) -> list[str]:
-        check_names(names, get_task)
+    def _tasks_are_known(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        # A definition with a mistake is reported by itself; its name is then not known here.
+        if "define" in info.data:
+            define = info.data["define"]
+            check_names([name for name in names if name not in define], lambda name: get_task(name, define))
+            refuse_repeats(names)
         return names
 
     @model_validator(mode="after")
@@ -156,8 +191,16 @@ class TaskSettings(Section):
         return self
 
     def record(self, name: str) -> Task:
-        """The task in the configured wording."""
-        return in_words(get_task(name)) if self.wording == "natural" else get_task(name)
+        """The task of this name, a shipped one in the configured wording. Raises InputError for an unknown name."""
+        if name in self.define:
+            return self.define[name].task(name)
+        task = get_task(name, self.define)
+        return in_words(task) if self.wording == "natural" else task
+
+    @property
+    def own(self) -> list[str]:
+        """Those of the target and source tasks that the configuration defines."""
+        return [name for name in dict.fromkeys(self.target + self.source) if name in self.define]
 
 
 Regimes = Annotated[list[str], Field(max_length=20)]
@@ -195,7 +238,7 @@ class RateStudySettings(Section):
 
     @model_validator(mode="after")
     def _is_whole(self) -> "RateStudySettings":
-        check_names(self.tasks, get_task)
+        refuse_repeats(self.tasks)
         if bool(self.tasks) != bool(self.learning_rates):
             raise ValueError("rate_study needs both tasks and learning_rates, or neither")
         return self

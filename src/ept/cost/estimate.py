@@ -14,7 +14,7 @@ from ept.cost.hardware import READ_RATE, Device
 from ept.methods.registry import METHODS, REFERENCE, Method, Sizes, count_parameters, get_method
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
-from ept.tasks.registry import get_task
+from ept.tasks.record import Task
 
 # Pieces of a label with `</s>`: T5's "0" has three, its "1" and "2" two.
 LABEL_PIECES = 3
@@ -138,7 +138,7 @@ def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> Pa
     for task, size in sizes.items():
         positions = prompt + min(size.pieces, config.source_length(task))
         step = shape.training_flops(batch, positions, LABEL_PIECES, batch * LABEL_PIECES)
-        row = row_flops(task, shape, positions)
+        row = row_flops(config.tasks.record(task), shape, positions)
         validated = math.ceil(steps / settings.evaluate_every) * min(settings.validation_rows, size.train_rows)
         training += runs * steps * step * effort
         rows = runs * validated + (len(pack.seeds) * size.test_rows if pack.regime != SOURCE else 0)
@@ -195,13 +195,14 @@ def zero_shot_flops(experiment: Experiment, shape: Shape) -> int:
     config, total = experiment.config, 0
     for task in config.tasks.target:
         size = task_size(experiment, task)
-        total += size.test_rows * row_flops(task, shape, min(size.pieces, config.source_length(task)))
+        positions = min(size.pieces, config.source_length(task))
+        total += size.test_rows * row_flops(config.tasks.record(task), shape, positions)
     return total
 
 
-def row_flops(task: str, shape: Shape, positions: int) -> int:
+def row_flops(task: Task, shape: Shape, positions: int) -> int:
     """Multiplications and additions of predicting one row of a task, at this number of positions."""
-    return shape.prediction_flops(1, positions, max(LEAST_PREFIXES, len(get_task(task).labels)))
+    return shape.prediction_flops(1, positions, max(LEAST_PREFIXES, len(task.labels)))
 
 
 def graph_bytes(shape: Shape, positions: int, dtype: str, checkpointing: bool = False) -> int:
@@ -238,7 +239,7 @@ def task_size(experiment: Experiment, task: str) -> TaskSize:
     usual = task_sizes()["sst2"]
     rows = _fetched_rows(experiment, task)
     train, test = rows or (usual.train_rows, usual.test_rows)
-    return TaskSize(train, test, get_task(task).source_length)
+    return TaskSize(train, test, experiment.config.tasks.record(task).source_length)
 
 
 def _fetched_rows(experiment: Experiment, task: str) -> tuple[int, int] | None:

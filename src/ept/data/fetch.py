@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from ept.data.arrow import Parquet, collected
 from ept.data.check import SplitChecker, raw_schema
+from ept.data.own import own_splits
 from ept.data.source import REPOSITORIES, DataSource, locate, shard_names
 from ept.errors import InputError
 from ept.files import digest, sha256_file, write_folder_atomically, write_json
@@ -59,7 +60,9 @@ def _parents_removed_again(folder: Path) -> Iterator[None]:
 
 def _splits(task: Task, source: DataSource) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
     """Every published split with its checked rows, which must be taken before the next split."""
-    if source.kind == "demo":
+    if task.own:
+        yield from own_splits(task, task.own)
+    elif source.kind == "demo":
         from ept.demo.generator import generate
 
         for split in task.splits:

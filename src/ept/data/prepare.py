@@ -1,6 +1,7 @@
 """Splits as tokenized Arrow files, one record batch each, which training maps into memory."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from ept.data.arrow import GrowingColumn
 from ept.data.dataset import DIGEST, METADATA_KEY, NO_DIGEST, seal
 from ept.data.fetch import read_raw
+from ept.data.own import LOG, shared_rows
 from ept.data.tokenizer import Pieces, load_pieces
 from ept.errors import InputError
 from ept.files import canonical_json, write_atomically
@@ -56,7 +58,7 @@ def tokenize_task(
     pieces = load_pieces(tokenizer_folder, task.cue)
     published = read_raw(task, Path(raw_folder))
     parts, rule = split(task, published)
-    common = {
+    common: dict[str, Any] = {
         "task": task.name,
         "split_rule": rule,
         "source": source_identity,
@@ -64,12 +66,36 @@ def tokenize_task(
         "rows_published_train": published["train"].num_rows,
         "pad_id": pieces.pad_id,
     }
+    if task.own:
+        common["shared_rows"] = _shared(task, published, parts)
     # All are complete before the first is written.
     batches = {
         name: tokenize_table(task, published[rows.split], rows, pieces, source_length) for name, rows in parts.items()
     }
     for name, (batch, truncated) in batches.items():
         write_tokens(Path(out_folder) / f"{name}.arrow", batch, {**common, "split": name, "truncated": truncated})
+
+
+def _shared(task: Task, published: dict[str, pa.RecordBatch], parts: dict[str, "Rows"]) -> dict[str, int]:
+    """How many test rows occur in the training rows; a warning says so where there are any."""
+    train, test = (_read_rows(task, published, parts[name]) for name in ("train", "test"))
+    shared = shared_rows(task, train, test)
+    if any(shared.values()):
+        LOG.warning(
+            "%s: of %d test rows %d occur in the training rows exactly, and %d more up to case and blanks; scores on "
+            "them say little about new rows",
+            task.name,
+            len(parts["test"]),
+            shared["exact"],
+            shared["nearly"],
+        )
+    return shared
+
+
+def _read_rows(task: Task, published: dict[str, pa.RecordBatch], rows: "Rows") -> Iterator[dict[str, Any]]:
+    columns = published[rows.split].select(list(task.columns))
+    for numbers in np.array_split(rows.numbers, range(_CHUNK, len(rows), _CHUNK)):
+        yield from columns.take(pa.array(numbers)).to_pylist()
 
 
 @dataclass(frozen=True)
@@ -177,7 +203,8 @@ def split(task: Task, published: dict[str, pa.RecordBatch]) -> tuple[dict[str, R
     min(1000, n // 4) permuted training rows are validation, the published validation is the test split; a task with a
     passage permutes passages, so that validation and training share none, and cuts where the rows come closest.
     mismatched (MNLI): validation = mismatched, test = matched; without the mismatched part, carve. Hidden
-    test sets are never used.
+    test sets are never used. own: the splits that a task of one's own has, and each missing one is min(1000, n // 4)
+    permuted training rows, the test split first.
 
     Args:
         task: The task.
@@ -190,6 +217,8 @@ def split(task: Task, published: dict[str, pa.RecordBatch]) -> tuple[dict[str, R
         InputError: Where a part would be empty.
     """
     whole = {name: Rows(name, np.arange(table.num_rows)) for name, table in published.items()}
+    if task.split == "own":
+        return _own_split(task, whole)
     test = whole["validation"] if "validation" in whole else whole["validation_matched"]
     if "validation_mismatched" in published:
         return {"train": whole["train"], "validation": whole["validation_mismatched"], "test": test}, "mismatched"
@@ -204,6 +233,19 @@ def split(task: Task, published: dict[str, pa.RecordBatch]) -> tuple[dict[str, R
     first, second = _cut(len(whole["train"]), together, count)
     parts = {"train": Rows("train", second), "validation": Rows("train", first), "test": test}
     return _refuse_empty(task, parts), "carve"
+
+
+def _own_split(task: Task, given: dict[str, Rows]) -> tuple[dict[str, Rows], str]:
+    """The splits that are given, the missing ones carved from training; the rule says which."""
+    missing = [name for name in ("test", "validation") if name not in given]
+    if not missing:
+        return _refuse_empty(task, given), "given"
+    rows = len(given["train"])
+    count = min(CARVED_ROWS, rows // 4)
+    order = permutation(rows)
+    parts = {name: Rows("train", order[place * count : (place + 1) * count]) for place, name in enumerate(missing)}
+    train = Rows("train", order[len(missing) * count :])
+    return _refuse_empty(task, {**given, "train": train, **parts}), f"carved {' and '.join(missing)}"
 
 
 def permutation(size: int) -> np.ndarray:
@@ -237,5 +279,5 @@ def _cut(rows: int, together: pa.Array | None, count: float) -> tuple[np.ndarray
 def _refuse_empty(task: Task, parts: dict[str, Rows]) -> dict[str, Rows]:
     for name, rows in parts.items():
         if not len(rows):
-            raise InputError(f"{task.name}: the published splits have too few rows for a {name} split; use larger ones")
+            raise InputError(f"{task.name}: there are too few rows for a {name} split; use larger splits")
     return parts

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ept.errors import InputError
+from ept.tasks.record import FORMATS
 
-FORMATS = ("csv", "tsv", "jsonl", "parquet")
 CHUNK = 1024
 # A cell or a line longer than this is not a text to classify; refusing it bounds the memory.
 MOST_CHARACTERS = 10_000_000
@@ -68,7 +68,18 @@ def _opened(path: str | Path) -> Iterator[TextIO]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; check the path") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8 text; save the file as UTF-8") from error
+        raise InputError(f"{path}, line {_bad_line(path)}: not UTF-8 text; save the file as UTF-8") from error
+
+
+def _bad_line(path: str | Path) -> int:
+    """The first line that is not UTF-8. A decoder's own position counts from the start of its buffer."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
 
 
 def _separated(file: TextIO, path: str | Path, file_format: str) -> Iterator[dict[str, Any]]:

@@ -8,8 +8,8 @@ from typing import Literal
 
 from ept.demo.identity import GENERATOR_VERSION
 from ept.errors import InputError
-from ept.files import content_digests
-from ept.tasks.record import Task
+from ept.files import content_digests, digest
+from ept.tasks.record import OwnData, Task
 
 REPOSITORIES = {
     "glue": ("nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"),
@@ -19,6 +19,8 @@ REPOSITORIES = {
 """Suite -> Hub repository and revision."""
 
 _MAGIC = b"PAR1"
+# Raised when the same file of a user is read as other rows.
+_OWN_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ def identity(source: DataSource, task: Task) -> str:
     splits (`ept.files.content_digest`): any change of a byte gives another identity, another place does not. Raises
     InputError where a local file is missing or incomplete.
     """
+    if task.own:
+        return _own_identity(task, task.own)
     if source.kind == "demo":
         return f"demo-v{GENERATOR_VERSION}-seed{source.seed}"
     if source.kind == "hub":
@@ -49,6 +53,19 @@ def identity(source: DataSource, task: Task) -> str:
     for path in files.values():
         _check_ends(path)
     return f"local-{content_digests(files)[:8]}"
+
+
+def _own_identity(task: Task, own: OwnData) -> str:
+    """The identity of the rows: of the files' contents (or the Hub's revision), and of what is read out of them.
+
+    Raises InputError for a file that does not exist.
+    """
+    for split, path in own.files:
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such file; correct tasks.define.{task.name}.files.{split}")
+    content = content_digests({split: Path(path) for split, path in own.files}) if own.files else list(own.hub)
+    read = [sorted(task.columns), own.label, list(own.values), task.kind, task.splits, list(own.hub_splits)]
+    return f"own-{digest([_OWN_VERSION, content, read])}"
 
 
 def locate(task: Task, path: str) -> dict[str, list[Path]]:

@@ -12,7 +12,6 @@ from ept.plan import paths
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
 from ept.results.records import check_table_file, read_record, read_rows, read_table_settings
-from ept.tasks.registry import get_task
 
 # A row of a table: text, and numbers as floats.
 Row = dict[str, Any]
@@ -38,7 +37,7 @@ class PackRecord:
     @property
     def metric(self) -> str:
         """The task's first metric, which selects checkpoints."""
-        return get_task(self.pack.task).metrics[0]
+        return self.pack.record.metrics[0]
 
 
 class Results:

@@ -6,7 +6,6 @@ from matplotlib.figure import Figure
 from ept.figures.data import PackRecord, Results, mean_curve
 from ept.figures.style import SERIES, SMALL, legend_below, new_figure
 from ept.methods.registry import SUBJECT
-from ept.tasks.registry import get_task
 
 # Moments of a training and the place of their entry in a run's diagnostics.
 MOMENTS = {"start": 0, "end": -1}
@@ -26,7 +25,7 @@ def draw(results: Results) -> Figure:
         axes.set_xticks(range(weights.shape[1]), [f"{space + 1}" for space in range(weights.shape[1])])
         axes.set(title=moment, xlabel="space")
         axes.spines[:].set_visible(False)
-    panels[0].set_yticks(range(len(records)), [get_task(record.pack.task).title for record in records])
+    panels[0].set_yticks(range(len(records)), [record.pack.record.title for record in records])
     figure.colorbar(image, ax=panels, label="weight")
     return figure
 
@@ -43,7 +42,7 @@ def draw_fusion(results: Results) -> Figure:
     for number, record in enumerate(results.of_method(SUBJECT)):
         entries = [entry for run in record.selected for entry in run["diagnostics"]]
         steps, ratios = mean_curve((entry["step"], entry["fusion_ratio"]) for entry in entries)
-        axes.plot(steps, ratios, label=get_task(record.pack.task).title, **SERIES[number % len(SERIES)])
+        axes.plot(steps, ratios, label=record.pack.record.title, **SERIES[number % len(SERIES)])
     axes.set(xlabel="step", ylabel="‖$F$‖ / ‖$P_s$‖", ylim=(0, None))
     legend_below(figure, 4)
     return figure

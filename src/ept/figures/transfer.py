@@ -11,8 +11,9 @@ from matplotlib.patches import Rectangle
 from ept.figures.data import Results, Row
 from ept.figures.style import NEUTRAL, SMALL, new_figure
 from ept.methods.registry import METHODS
+from ept.results.tables.scores import first_metrics
 from ept.results.tables.transfer import ALL, ALL_TITLE, CHOSEN, OWN, source_name
-from ept.tasks.registry import get_task
+from ept.tasks.registry import title_of
 
 # With more columns the numbers would not fit.
 NUMBERED = 7
@@ -40,7 +41,7 @@ def draw(results: Results) -> Figure:
 
 
 def _first_metrics(results: Results) -> list[Row]:
-    return [row for row in results.rows("transfer") if row["metric"] == get_task(row["task"]).metrics[0]]
+    return first_metrics(results.rows("transfer"))
 
 
 def _by_method(rows: list[Row]) -> list[list[Row]]:
@@ -65,8 +66,8 @@ def _heat_map(axes: Axes, rows: list[Row], sources: list[str], tasks: list[str],
             color = "white" if abs(row["gain"]) > 0.6 * limit else "black"
             axes.text(place[1], place[0], f"{row['gain']:+.0f}", ha="center", va="center", fontsize=SMALL, color=color)
     image = axes.imshow(gains, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
-    axes.set_xticks(range(len(tasks)), [get_task(task).title for task in tasks], rotation=90)
-    titles = [source if source == ALL_TITLE else get_task(source).title for source in sources]
+    axes.set_xticks(range(len(tasks)), [title_of(task) for task in tasks], rotation=90)
+    titles = [source if source == ALL_TITLE else title_of(source) for source in sources]
     axes.set_yticks(range(len(sources)), titles)
     axes.set_title(_title(rows[0]))
     axes.spines[:].set_visible(False)

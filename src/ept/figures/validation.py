@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from ept.figures.data import Results, mean_curve
 from ept.figures.style import legend_below, new_figure
 from ept.methods.registry import METHODS
-from ept.tasks.registry import get_task
+from ept.tasks.registry import title_of
 
 
 def draw(results: Results) -> Figure:
@@ -24,7 +24,7 @@ def draw(results: Results) -> Figure:
                 style = METHODS[record.pack.method]
                 title = METHODS[record.pack.method].title
                 axes.plot(steps, scores, color=style.color, marker=style.marker, markevery=[-1], label=title)
-        axes.set_title(get_task(task).title)
+        axes.set_title(title_of(task))
     for place, axes in enumerate(panels):
         axes.set_visible(place < len(tasks))
         if place + columns >= len(tasks):

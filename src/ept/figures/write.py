@@ -11,7 +11,6 @@ from ept.files import DIGESTS, sha256_file, write_atomically, write_json, write_
 from ept.plan import paths, targets
 from ept.plan.experiment import Experiment
 from ept.results.render import figure_page
-from ept.tasks.registry import get_task
 
 # Dots per inch of the PNG.
 RESOLUTION = 300
@@ -57,7 +56,7 @@ def _write(kind: FigureKind, results: Results) -> list[Path]:
 def caption(kind: FigureKind, experiment: Experiment) -> str:
     """The caption of a figure: plain sentences that are valid reStructuredText too."""
     packs = [pack for table in kind.tables_of(experiment) for pack in experiment.table_packs(table)]
-    tasks = [get_task(task).title for task in dict.fromkeys(pack.task for pack in packs)]
+    tasks = list(dict.fromkeys(pack.record.title for pack in packs))
     seeds = dict.fromkeys(seed for pack in packs for seed in pack.seeds)
     return f"{kind.caption} {conditions(experiment)} {_counted('Task', tasks)}; {_counted('seed', seeds)}.\n"
 

@@ -8,6 +8,7 @@ from typing import Any
 from ept.config.settings import FULL, SOURCE
 from ept.config.variants import Variant
 from ept.plan import paths
+from ept.tasks.record import Task
 
 # What can become of a run (`status` in runs.json).
 FINISHED, DIVERGED, STOPPED_EARLY, HALVED = "finished", "diverged", "stopped early", "halved"
@@ -20,12 +21,14 @@ class Pack:
     `settings` holds every resolved setting that can change the result; `hash` is its digest. `candidates` are the
     packs of the source prompts that it may start from (empty: from scratch). `variant` has the settings of its prompts,
     and the name of its row in the table `ablation`. The pack of MPT's source training has the task `multitask` and no
-    data of its own: it trains on the data of its candidates, which are its teachers.
+    data of its own: it trains on the data of its candidates, which are its teachers. `record` is the task as the
+    configuration has it; of a distilled prompt, its first teacher's.
     """
 
     method: str
     variant: Variant
     task: str
+    record: Task
     regime: str
     hash: str
     settings: dict[str, Any]

@@ -21,7 +21,6 @@ from ept.files import digest
 from ept.methods.registry import METHODS, check_start, get_method
 from ept.plan import paths
 from ept.plan.pack import Pack
-from ept.tasks.registry import get_task
 
 # Raised when a change of the code changes results without any setting having changed.
 RESULTS_VERSION = 2
@@ -76,7 +75,7 @@ class Packs:
 
     def data_identity(self, task: str) -> str:
         """The declared identity of a task's data (part of paths and hashes)."""
-        return identity(self.data, get_task(task))
+        return identity(self.data, self.config.tasks.record(task))
 
     def raw_folder(self, task: str) -> Path:
         """The task's published splits."""
@@ -92,7 +91,7 @@ class Packs:
         record = {
             key: value
             for key, value in dataclasses.asdict(self.config.tasks.record(task)).items()
-            if not callable(value) and key not in ("metrics", "title", "source_length", "sets")
+            if not callable(value) and key not in ("metrics", "title", "source_length", "sets", "own")
         }
         hash_ = digest([self.data_identity(task), record, self.config.source_length(task), self.backbone_identity])
         return paths.tokenized_folder(self.config.backbone.name, task, hash_)
@@ -156,7 +155,7 @@ class Packs:
         settings = {
             "version": RESULTS_VERSION,
             "backbone": backbone_settings(config.backbone, self.backbone_identity, get_method(method).float32),
-            "data": {"identity": self.data_identity(task), "tokenized": self.tokenized_folder(task).name},
+            "data": self._data_settings(task),
             "task": task,
             "method": method,
             "regime": regime,
@@ -174,6 +173,7 @@ class Packs:
             method=method,
             variant=variant,
             task=task,
+            record=config.tasks.record(task),
             regime=regime,
             hash=hash_,
             settings=settings,
@@ -184,6 +184,12 @@ class Packs:
             tokenized=self.tokenized_folder(task),
             candidates=candidates,
         )
+
+    def _data_settings(self, task: str) -> dict[str, Any]:
+        """Which data a pack reads; for a task of one's own also its metrics, the first of which selects checkpoints."""
+        record = self.config.tasks.record(task)
+        settings = {"identity": self.data_identity(task), "tokenized": self.tokenized_folder(task).name}
+        return {**settings, "metrics": list(record.metrics)} if record.own else settings
 
     def source_pack(self, method: str, task: str) -> Pack:
         """The pack that trains a method's source prompt."""

@@ -8,7 +8,6 @@ from ept.config.variants import variants
 from ept.methods.registry import METHODS, SUBJECT
 from ept.plan.pack import Pack
 from ept.plan.packs import Packs
-from ept.tasks.registry import get_task
 
 MAIN, ABLATION, COMPARISON = "main", "ablation", "comparison"
 SIGNIFICANCE, EFFICIENCY = "significance", "efficiency"
@@ -83,8 +82,7 @@ def measured_packs(packs: list[Pack]) -> list[Pack]:
 
     They are those of the first task whose answers are not generated, since generated answers have any length.
     """
-    tasks = list(dict.fromkeys(pack.task for pack in packs))
-    chosen = next((task for task in tasks if get_task(task).kind != "extraction"), tasks[0])
+    chosen = next((pack.task for pack in packs if pack.record.kind != "extraction"), packs[0].task)
     return [pack for pack in packs if pack.task == chosen]
 
 

@@ -8,7 +8,7 @@ from ept.figures.write import conditions
 from ept.methods.registry import METHODS
 from ept.plan.experiment import Experiment
 from ept.plan.tables import COMPARISON, REMEDIES
-from ept.tasks.registry import get_task
+from ept.tasks.registry import title_of
 
 DEMONSTRATION = (
     "The embedded benchmark is generated from a grammar and its backbone is a small T5 made for it. The run shows how "
@@ -48,7 +48,7 @@ def _facts(experiment: Experiment) -> dict[str, str]:
 
 
 def _titles(tasks: list[str]) -> str:
-    return ", ".join(get_task(task).title for task in tasks)
+    return ", ".join(map(title_of, tasks))
 
 
 def _missing_tables(experiment: Experiment) -> dict[str, str]:

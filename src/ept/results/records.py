@@ -16,7 +16,6 @@ from ept.files import DIGESTS, digest, sha256_file
 from ept.plan.experiment import Experiment
 from ept.plan.pack import DIVERGED, Pack
 from ept.plan.paths import table_file
-from ept.tasks.registry import get_task
 
 RUNS, SETTINGS, PREDICTIONS_FILE = "runs.json", "settings.json", "predictions.parquet"
 # The remedy for a damaged folder of a pack.
@@ -227,7 +226,7 @@ def _read(pack: Pack) -> PackResult:
         if seed not in seeds or seed not in table["seed"].unique().to_pylist():
             raise InputError(f"{pack.folder}: seed {seed} is missing; {AGAIN}")
     by_seed = {seed: table.filter(pa.compute.equal(table["seed"], seed)) for seed in pack.seeds}
-    extraction = get_task(pack.task).kind == "extraction"
+    extraction = pack.record.kind == "extraction"
     first = by_seed[pack.seeds[0]]
     return PackResult(
         pack=pack,

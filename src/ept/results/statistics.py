@@ -9,7 +9,7 @@ from scipy import stats
 
 from ept.evaluation import metrics
 from ept.results.records import PackResult
-from ept.tasks.registry import get_task
+from ept.tasks.registry import suite_of
 
 RESAMPLES = 400
 # A difference with a smaller corrected p value counts as real.
@@ -326,7 +326,7 @@ def metric_sample(result: PackResult, metric: str) -> Sample:
     """The sample of one metric of a pack."""
     predictions = list(result.predictions.values())
     return resample(
-        metrics.scorer(metric, predictions, result.truth, get_task(result.pack.task)),
+        metrics.scorer(metric, predictions, result.truth, result.pack.record),
         list(result.predictions),
         metrics.clusters(result.truth),
         share=metric in metrics.SHARES,
@@ -342,9 +342,7 @@ def lowest_score(metric: str) -> float:
 def averaged_tasks(tasks: Iterable[str]) -> dict[str, list[str]]:
     """The tasks behind each average; an average without tasks is left out."""
     tasks = list(tasks)
-    found = {
-        name: [task for task in tasks if suite in (None, get_task(task).suite)] for name, suite in AVERAGES.items()
-    }
+    found = {name: [task for task in tasks if suite in (None, suite_of(task))] for name, suite in AVERAGES.items()}
     return {name: members for name, members in found.items() if members}
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Row = dict[str, Any]
+# Endings of files with rows of one's own.
+FORMATS = ("csv", "tsv", "jsonl", "parquet")
 Column = Literal["text", "whole numbers", "lists of text", "records"]
 
 
@@ -21,6 +23,22 @@ class Example:
     label: float
     answers: tuple[str, ...]
     group: str
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """Where the rows of a task of one's own are, and what its label column holds (ept.tasks.define)."""
+
+    label: str
+    """The column with the label, the score or the answer."""
+    values: tuple[str, ...] = ()
+    """What that column holds for each class, in the order of `Task.labels`; empty for scores and free text."""
+    files: tuple[tuple[str, str], ...] = ()
+    """(split, path) of the files, training first; empty for a data set of the Hub."""
+    hub: tuple[str, str, str] = ("", "", "")
+    """Repository, revision and configuration of a data set of the Hub."""
+    hub_splits: tuple[tuple[str, str], ...] = ()
+    """(split here, split there) of that data set, training first."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +61,7 @@ class Task:
     """Source text, a format string over the row's columns."""
     metrics: tuple[str, ...]
     """Names of ept.evaluation.metrics; the first one selects checkpoints."""
-    split: Literal["halve", "carve", "mismatched"]
+    split: Literal["halve", "carve", "mismatched", "own"]
     """Rule that makes validation and test out of the published splits (ept.data.prepare)."""
     sets: tuple[str, ...] = ()
     """Names under which `tasks.target` and `tasks.source` can ask for it together with others, for example `glue`."""
@@ -61,10 +79,14 @@ class Task:
     it stay together."""
     prepare: Callable[[Row], Row] | None = None
     """Makes the columns of the template (and `answers`) out of a published row."""
+    own: OwnData | None = None
+    """The rows of a task that a configuration defines; None for a task that the package knows."""
 
     @property
     def splits(self) -> tuple[str, ...]:
         """The published splits with labels."""
+        if self.own:
+            return tuple(split for split, _ in self.own.files or self.own.hub_splits)
         if self.split == "mismatched":
             return ("train", "validation_matched", "validation_mismatched")
         return ("train", "validation")

@@ -13,11 +13,24 @@ __all__ = ["GLUE", "QA", "SUPERGLUE", "TASKS", "Example", "Task", "expand_sets",
 TASKS: dict[str, Task] = {task.name: task for task in GLUE + SUPERGLUE + QA}
 
 
-def get_task(name: str) -> Task:
-    """The record of a task. Raises InputError for an unknown name."""
+def get_task(name: str, others: Iterable[str] = ()) -> Task:
+    """The record of a shipped task; those that a configuration defines are found by its `tasks.record`.
+
+    Raises InputError for an unknown name, which is compared with the names in `others` too.
+    """
     if name not in TASKS:
-        raise InputError(unknown("task", name, [*TASKS, *task_sets()]))
+        raise InputError(unknown("task", name, [*others, *TASKS, *task_sets()]))
     return TASKS[name]
+
+
+def title_of(name: str) -> str:
+    """What tables and figures call a task; one that a configuration defines is called by its name."""
+    return TASKS[name].title if name in TASKS else name
+
+
+def suite_of(name: str) -> str:
+    """The suite that a task's scores are averaged with; empty for one that a configuration defines."""
+    return TASKS[name].suite if name in TASKS else ""
 
 
 def task_sets() -> dict[str, list[str]]:

@@ -11,7 +11,16 @@ from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
 from ept.results.records import collect
 from ept.results.render import Layout
-from ept.results.tables.scores import Line, Score, lay_out, mark_notes, spread_notes, table_notes, table_rows
+from ept.results.tables.scores import (
+    Line,
+    Score,
+    first_metrics,
+    lay_out,
+    mark_notes,
+    spread_notes,
+    table_notes,
+    table_rows,
+)
 from ept.tasks.registry import get_task
 
 # What a published score is of.
@@ -90,9 +99,7 @@ def comparison_rows(config: Configuration, rows: list[dict]) -> list[dict]:
     """
     published = read_published()
     found = []
-    for row in rows:
-        if row["metric"] == "average" or row["metric"] != get_task(row["task"]).metrics[0]:
-            continue
+    for row in first_metrics([row for row in rows if row["metric"] != "average"]):
         scores = [score for score in published if all(score[name] == row[name] for name in KEY)]
         found += [_compared(config, row, score) for score in scores] or [_alone(row)]
     return found

@@ -9,7 +9,6 @@ from ept.plan.pack import Pack
 from ept.results.records import read_record, validation_score
 from ept.results.render import Cell, Layout
 from ept.results.tables.scores import DIVERGED, DIVERGED_NOTE, column_title, reading_notes
-from ept.tasks.registry import get_task
 
 SPREAD_NOTE = "Best validation score, mean ± standard deviation over seeds, in percent."
 ONE_SEED_NOTE = "Best validation score of one seed, in percent."
@@ -24,7 +23,7 @@ def make_table(_: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
 
 def rate_rows(pack: Pack, record: dict) -> list[dict]:
     """The best validation score of each combination over seeds; a diverged run counts as the majority baseline."""
-    metric = get_task(pack.task).metrics[0]
+    metric = pack.record.metrics[0]
     runs: dict[str, list[dict]] = {}
     for run in record["runs"]:
         runs.setdefault(_text(run["learning_rates"]), []).append(run)

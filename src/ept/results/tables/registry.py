@@ -1,6 +1,7 @@
 """The kinds of tables. A new one is a module with `make_table`, and one line here."""
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ept.plan.experiment import Experiment
@@ -14,6 +15,7 @@ from ept.plan.tables import (
     SIGNIFICANCE,
     TRANSFER,
     TRANSFER_GAINS,
+    ZERO_SHOT,
     few_shot_table,
 )
 from ept.results.render import Layout
@@ -137,12 +139,13 @@ class Kind:
     """How tables of one kind are made: `maker` is "module:function" below ept.results.tables.
 
     It is imported when a table is made, because `efficiency` needs torch. A row may hold more than the CSV's `columns`.
-    `caption` says what the report's reader sees.
+    `title` and `caption` say what the report's reader sees.
     """
 
     columns: tuple[str, ...]
     maker: str
     caption: str
+    title: str = ""
 
     def make(self, experiment: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
         """The rows, and the form in which people read them.
@@ -160,41 +163,50 @@ _SCORES = (
 SCORES = Kind(SCORES_COLUMNS, "scores:make_table", f"Test scores: {_SCORES}.")
 KINDS = {
     ABLATION: Kind(
-        ABLATION_COLUMNS, "scores:make_table", f"Test scores of variants of EPT trained on full data: {_SCORES}."
+        ABLATION_COLUMNS,
+        "scores:make_table",
+        f"Test scores of variants of EPT trained on full data: {_SCORES}.",
+        "Variants of EPT",
     ),
     COMPARISON: Kind(
         COMPARISON_COLUMNS,
         "comparison:make_table",
         "Full-data test scores next to published ones, and how the runs differ.",
+        "Next to published scores",
     ),
     SIGNIFICANCE: Kind(
         SIGNIFICANCE_COLUMNS,
         "significance:make_table",
         "Paired tests over seeds and test examples between EPT and each other method, with p-values corrected for many "
         "comparisons.",
+        "Paired tests between methods",
     ),
     EFFICIENCY: Kind(
         EFFICIENCY_COLUMNS,
         "efficiency:make_table",
         "Training time, memory, parameters, and the time of one prediction at equal length, by method. Times depend on "
         "the machine and on what else it did.",
+        "Time, memory and parameters",
     ),
     LEARNING_RATES: Kind(
         LEARNING_RATES_COLUMNS,
         "learning_rates:make_table",
         "Best validation score of every combination of learning rates that was tried on full data: mean and standard "
         "deviation over seeds in percent.",
+        "Learning rates",
     ),
     TRANSFER: Kind(
         TRANSFER_COLUMNS,
         "transfer:make_table",
         "What each source prompt brings on each target task over a start from scratch, in points with 95 % intervals.",
+        "What each source prompt brings",
     ),
     TRANSFER_GAINS: Kind(
         TRANSFER_COLUMNS,
         "transfer:make_gains_table",
         "What a start from a source prompt brings over a start from scratch, in points with 95 % intervals, and where "
         "it hurts.",
+        "What the chosen source prompts bring",
     ),
 }
 
@@ -202,6 +214,20 @@ KINDS = {
 def kind_of(table: str) -> Kind:
     """What a table is; one without a kind of its own (the main table and the few-shot ones) has scores of methods."""
     return KINDS.get(table, SCORES)
+
+
+def title_of(table: str) -> str:
+    """What a table is called in the report."""
+    k = table.removeprefix(few_shot_table(""))
+    others = {MAIN: "All training data", ZERO_SHOT: "Backbone without a prompt"}
+    return kind_of(table).title or others.get(table) or f"{k} training examples"
+
+
+def numbered_title(tables: Sequence[str], table: str) -> str:
+    """The title behind the table's number among the report's tables, which the report sorts by."""
+    if table not in tables:
+        return title_of(table)
+    return f"{tables.index(table) + 1:0{len(str(len(tables)))}}. {title_of(table)}"
 
 
 def caption_of(table: str) -> str:

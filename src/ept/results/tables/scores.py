@@ -22,7 +22,7 @@ from ept.results.statistics import (
     mark_not_separated,
     metric_sample,
 )
-from ept.tasks.registry import get_task
+from ept.tasks.registry import suite_of, title_of
 
 
 def make_table(_: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
@@ -45,7 +45,7 @@ def table_rows(results: list[PackResult]) -> list[dict]:
         firsts: dict[str, Sample] = {}
         for result in members:
             task = result.pack.task
-            for metric in get_task(task).metrics:
+            for metric in result.pack.record.metrics:
                 sample = metric_sample(result, metric)
                 firsts.setdefault(task, sample)
                 rows.append(_row(result, metric, sample))
@@ -66,7 +66,7 @@ def _row(result: PackResult, metric: str, sample: Sample) -> dict:
 
 def _average_row(name: str, results: list[PackResult], samples: list[Sample]) -> dict:
     """The average over the first metrics of the tasks of GLUE, of SuperGLUE or of both."""
-    firsts = [get_task(result.pack.task).metrics[0] for result in results]
+    firsts = [result.pack.record.metrics[0] for result in results]
     return {
         **_common(results, samples, firsts),
         "task": name,
@@ -309,19 +309,27 @@ def _two_best(lines: Sequence[Line], column: Column, floor: Score) -> list[float
     return sorted((score for score in scores if score > round(floor.mean, 1)), reverse=True)[:2]
 
 
+def first_metrics(rows: list[dict]) -> list[dict]:
+    """The rows of each task's first metric: tables list a task's metrics in the order of its record."""
+    firsts: dict[str, str] = {}
+    for row in rows:
+        firsts.setdefault(row["task"], row["metric"])
+    return [row for row in rows if row["metric"] == firsts[row["task"]]]
+
+
 def column_order(column: Column) -> tuple[int, int]:
-    """GLUE's tasks and its average, SuperGLUE's and its average, the rest, the average over all."""
+    """The averages, which are next to the methods' names, then GLUE's tasks, SuperGLUE's, the rest."""
     task = column[0]
     if task in AVERAGE_TITLES:
-        return ({"average_glue": 0, "average_super_glue": 1, "average": 3}[task], 1)
-    return ({"glue": 0, "super_glue": 1}.get(get_task(task).suite, 2), 0)
+        return (-1, ["average", "average_glue", "average_super_glue"].index(task))
+    return ({"glue": 0, "super_glue": 1}.get(suite_of(task), 2), 0)
 
 
 def column_title(task: str, metric: str) -> str:
     """The title of a task's or an average's column."""
     if task in AVERAGE_TITLES:
         return AVERAGE_TITLES[task]
-    return f"{get_task(task).title} {METRIC_TITLES.get(metric, metric)}"
+    return f"{title_of(task)} {METRIC_TITLES.get(metric, metric)}"
 
 
 def _row_title(row: dict) -> str:

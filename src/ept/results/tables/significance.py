@@ -20,7 +20,6 @@ from ept.results.statistics import (
     paired_difference,
 )
 from ept.results.tables.scores import column_order, column_title, table_notes
-from ept.tasks.registry import get_task
 
 PRIMARY, EXPLORATORY = "primary", "exploratory"
 PRIMARY_SIGN = "§"
@@ -66,9 +65,10 @@ def significance_rows(results: list[PackResult]) -> list[dict]:
     for regime, groups in itertools.groupby(group(results), key=lambda members: members[0].pack.regime):
         members = {(part[0].pack.method, part[0].start): part for part in groups}
         samples = {contestant: _samples(part) for contestant, part in members.items()}
+        metrics = {result.pack.task: result.pack.record.metrics[0] for part in members.values() for result in part}
         found: list[dict] = []
         for first, second in pairs(list(members)):
-            for task, metric, tasks in _columns(samples[first]):
+            for task, metric, tasks in _columns(samples[first], metrics):
                 a, b = ([samples[contestant][name] for name in tasks] for contestant in (first, second))
                 backbone = members[first][0].record["backbone"]
                 found.append(
@@ -114,12 +114,15 @@ def pairs(contestants: list[Contestant]) -> list[tuple[Contestant, Contestant]]:
 
 def _samples(members: list[PackResult]) -> dict[str, Sample]:
     """The sample of the first metric by task."""
-    return {result.pack.task: metric_sample(result, get_task(result.pack.task).metrics[0]) for result in members}
+    return {result.pack.task: metric_sample(result, result.pack.record.metrics[0]) for result in members}
 
 
-def _columns(samples: dict[str, Sample]) -> list[tuple[str, str, list[str]]]:
-    """Each task and each average with its metric and its tasks; an average that repeats another column is left out."""
-    single = [(task, get_task(task).metrics[0], [task]) for task in samples]
+def _columns(samples: dict[str, Sample], metrics: dict[str, str]) -> list[tuple[str, str, list[str]]]:
+    """Each task and each average with its metric and its tasks; an average that repeats another column is left out.
+
+    `metrics` are the first metrics by task.
+    """
+    single = [(task, metrics[task], [task]) for task in samples]
     return single + [(name, "average", tasks) for name, tasks in distinct_averages(samples).items()]
 
 

@@ -10,8 +10,7 @@ from ept.plan.tables import Transfer, asked_for, found_in
 from ept.results.records import PackResult, collect, selection_scores
 from ept.results.render import Cell, Layout, signed
 from ept.results.statistics import paired_difference
-from ept.results.tables.scores import Score, column_title, mark_notes, reading_notes, table_rows
-from ept.tasks.registry import get_task
+from ept.results.tables.scores import Score, column_title, first_metrics, mark_notes, reading_notes, table_rows
 
 # What a row's `choice` says of its source: whether the protocol takes it for this target. All source tasks are one
 # start of ATTEMPT and MPT; the target's own task is never a source.
@@ -109,7 +108,7 @@ def transfer_rows(scratch: _Scored, started: list[_Scored], sources: Sequence[st
 def _own_rows(result: PackResult) -> list[dict]:
     pack = result.pack
     where = {"backbone": result.record["backbone"], "method": pack.method, "task": pack.task, "regime": pack.regime}
-    return [{**where, "source": pack.task, "metric": metric, "choice": OWN} for metric in get_task(pack.task).metrics]
+    return [{**where, "source": pack.task, "metric": metric, "choice": OWN} for metric in pack.record.metrics]
 
 
 def _choices(started: list[PackResult]) -> list[str]:
@@ -145,8 +144,8 @@ def gains_layout(rows: list[dict], notes: Sequence[str] = ()) -> Layout:
 def _layout(
     rows: list[dict], source_of: Callable[[dict], str], cell_of: Callable[[dict], Cell], notes: list[str]
 ) -> Layout:
-    rows = [row for row in rows if _is_first_metric(row)]
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    rows = first_metrics(rows)
+    titles = {row["task"]: column_title(row["task"], row["metric"]) for row in rows}
     named = any(source_of(row) for row in rows)
     # The first block may have every source; others only those that were chosen, here and there.
     order = list(dict.fromkeys(source_of(row) for row in rows))
@@ -154,13 +153,13 @@ def _layout(
     for row in rows:
         lines.setdefault((row["method"], row["regime"], source_of(row)), {})[row["task"]] = cell_of(row)
     return Layout(
-        head=["method", "regime", *["source"] * named, *(_task_title(task) for task in tasks)],
+        head=["method", "regime", *["source"] * named, *titles.values()],
         lines=[
             [
                 Cell(METHODS[method].title),
                 Cell(regime),
                 *[Cell(source)] * named,
-                *(cells.get(task, Cell()) for task in tasks),
+                *(cells.get(task, Cell()) for task in titles),
             ]
             for (method, regime, source), cells in _by_source(lines, order)
         ],
@@ -181,26 +180,18 @@ def _by_source(lines: dict[tuple, dict[str, Cell]], order: list[str]) -> list[tu
 
 def sentence(rows: list[dict], effect: str) -> str:
     """Where transfer helps or hurts beyond the interval of its gain."""
-    found = [_case(row) for row in rows if _is_first_metric(row) and row.get("effect") == effect]
+    found = [_case(row) for row in first_metrics(rows) if row.get("effect") == effect]
     return f"Transfer {effect} beyond the interval: {'; '.join(found) or 'nowhere'}."
 
 
 def lower_means(rows: list[dict]) -> str:
     """Where the mean is lower from the source than from scratch, whether the interval says so or not."""
-    found = [_case(row) for row in rows if _is_first_metric(row) and row.get("gain", 0) < 0]
+    found = [_case(row) for row in first_metrics(rows) if row.get("gain", 0) < 0]
     return f"Lower mean from the source than from scratch: {'; '.join(found) or 'nowhere'}."
 
 
 def _case(row: dict) -> str:
     return f"{METHODS[row['method']].title} {row['regime']} {source_name(row)} to {row['task']} ({signed(row['gain'])})"
-
-
-def _is_first_metric(row: dict) -> bool:
-    return row["metric"] == get_task(row["task"]).metrics[0]
-
-
-def _task_title(task: str) -> str:
-    return column_title(task, get_task(task).metrics[0])
 
 
 def _matrix_cell(row: dict) -> Cell:
