@@ -11,19 +11,14 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 from typing import NoReturn
 
-from ept.commands import exchange, maintain, prepare, results, train, use
-from ept.commands.options import Verbs
 from ept.errors import InputError, unknown
 
 DISTRIBUTION = "ept-prompt-tuning"
 # Characters of the longest message; the end of a sentence says what to do, so the middle is cut.
 LONGEST_MESSAGE = 500
-# In the order of `ept --help`.
-VERBS = (prepare, train, results, use, exchange, maintain)
 
 SESSION = """\
 a first session, in a clone:
@@ -62,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         0, or 2 for a user's mistake, which is printed in one sentence, or 128 + the number of the signal (SIGINT,
         SIGTERM, SIGPIPE) that stopped the verb.
     """
+    _open_what_is_closed()
     _print_what_the_terminal_lacks_as_question_marks()
     try:
         with _sigterm_like_sigint():
@@ -80,8 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     parser, verbs = _parser()
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in verbs.names:
-        parser.error(unknown("verb", arguments[0], verbs.names))
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in verbs:
+        parser.error(unknown("verb", arguments[0], verbs))
     options = parser.parse_args(arguments)
     try:
         options.verb(options)
@@ -111,6 +107,13 @@ def _complain(sentence: str) -> None:
         end = LONGEST_MESSAGE // 2 - 5
         line = f"{line[: LONGEST_MESSAGE - end - 5]} ... {line[-end:]}"
     print("".join(character if character.isprintable() else "?" for character in line), file=sys.stderr)
+
+
+def _open_what_is_closed() -> None:
+    """A shell may start a program without standard output or error (`>&-`); what is printed there goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _print_what_the_terminal_lacks_as_question_marks() -> None:
@@ -154,7 +157,12 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2)
 
 
-def _parser() -> tuple[_Parser, Verbs]:
+def _parser() -> tuple[_Parser, list[str]]:
+    """The parser and the names of the verbs."""
+    # Imported here, where Ctrl-C during the import is no traceback.
+    from ept.commands import exchange, maintain, prepare, results, train, use
+    from ept.commands.options import Verbs
+
     parser = _Parser(
         prog="ept",
         usage="ept VERB [options]",
@@ -164,13 +172,16 @@ def _parser() -> tuple[_Parser, Verbs]:
     )
     parser.add_argument("--version", action="version", version=_version())
     verbs = Verbs(parser, _Parser)
-    for group in VERBS:
+    # In the order of `ept --help`.
+    for group in (prepare, train, results, use, exchange, maintain):
         group.add_verbs(verbs)
     parser.epilog = f"{verbs.overview()}\n{SESSION}"
-    return parser, verbs
+    return parser, verbs.names
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return f"ept {version(DISTRIBUTION)}"
     except PackageNotFoundError:

@@ -147,3 +147,17 @@ def test_a_finished_training_is_not_repeated(folder, capsys):
     (pack.folder / "runs.json").write_text("damaged")
     assert main(["train", "--config", "config.yaml", "--hash", pack.hash]) == 2
     assert "data/tokenized" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_a_shell_may_close_the_standard_streams(tmp_path, closed):
+    def run(name):
+        command = f"{sys.executable} -m ept.cli check --config {name} {closed}"
+        return subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+
+    (tmp_path / "sound.yaml").write_text("tasks: {target: [rte], source: [sst2]}\n")
+    sound, missing = run("sound.yaml"), run("missing.yaml")
+    assert (sound.returncode, missing.returncode) == (0, 2)
+    assert sound.stderr == "" and bool(sound.stdout) != (">&-" in closed.split())
+    assert missing.stdout == "" and ("missing.yaml" in missing.stderr) != ("2>&-" in closed)
+    assert missing.stderr.count("\n") <= 1
