@@ -9,6 +9,8 @@ def test_a_table_keeps_its_marks_and_notes():
     markdown = "| method | RTE |\n| --- | ---: |\n| PT | <u>1.0 ± 0.1</u> |\n| EPT & co | **2.0** |\n\nBest in bold.\n"
     page = table_page("main <full>", markdown)
     assert "<u>1.0 ± 0.1</u>" in page and "<strong>2.0</strong>" in page and "<p>Best in bold.</p>" in page
+    # The first column and the titles stay in sight, and a click on a title sorts.
+    assert page.count("position: sticky") >= 2 and "onclick" in page
     assert page.count("<tr>") == 3 and "EPT &amp; co" in page and "main &lt;full&gt;" in page
 
 

@@ -56,14 +56,14 @@ def test_rows_hold_means_spreads_and_averages(experiment):
 def test_readers_see_the_best_in_bold_and_the_second_underlined(experiment):
     layout = scores_layout(table_rows(collect(experiment.tables["main"])))
     # An average over one task would repeat its column.
-    assert layout.head == ["method", "parameters", "stored", "RTE acc.", "CB acc.", "All"]
+    assert layout.head == ["method", "parameters", "stored", "All", "RTE acc.", "CB acc."]
     assert [line[0].text for line in layout.lines] == ["majority", "PT", "EPT"]
     lines = to_markdown(layout).splitlines()
     assert lines[3].startswith("| PT | 1,000 | 900 | <u>55.0 ± 7.1</u> |")
     assert lines[4].startswith("| EPT | 1,000 | 900 | **80.0 ± 7.1** |")
     assert r"EPT & 1,000 & 900 & \textbf{80.0 $\pm$ 7.1}" in to_latex(layout)
     plain = to_text(layout).splitlines()
-    assert plain[0].split() == ["method", "parameters", "stored", "RTE", "acc.", "CB", "acc.", "All"]
+    assert plain[0].split() == ["method", "parameters", "stored", "All", "RTE", "acc.", "CB", "acc."]
     assert len({len(line) for line in (plain[1], plain[4])}) == 1
     assert [line.split()[:6] for line in plain[3:5]] == [
         ["PT", "1,000", "900", "55.0", "±", "7.1+"],

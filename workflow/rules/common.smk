@@ -14,7 +14,7 @@ from ept.plan import paths
 from ept.plan.experiment import Experiment
 from ept.plan.tables import MAIN, SUMMARY, ZERO_SHOT
 from ept.plan.targets import FIGURES, PAGES, SPLITS, Targets, lock_workflow
-from ept.results.tables.registry import caption_of
+from ept.results.tables.registry import caption_of, numbered_title
 
 
 def resolve_configuration():
@@ -95,10 +95,18 @@ def table_list(wildcards):
     return LISTS[wildcards.table]
 
 
+def table_labels(form):
+    """The labels of a table in the report, which sorts by them."""
+    return lambda wildcards: {
+        "table": numbered_title(EXPERIMENT.default_tables, wildcards.table),
+        "form": form,
+    }
+
+
 def figure_outputs():
     """Every file of the figures. The report shows the page with its caption and the drawing alone."""
     files = TARGETS.figures([kind.name for kind in DRAWN])
-    for kind in DRAWN:
+    for number, kind in enumerate(DRAWN, start=1):
         svg, _, text, page = paths.figure_files(OUTPUT, kind.name)
         for path, form in ((page, "page with caption"), (svg, "vector graphics")):
             # Snakemake looks for captions next to the rules. A line that began with `report` would be the directive.
@@ -106,7 +114,7 @@ def figure_outputs():
                 path,
                 caption=str(text.resolve()),
                 category="Figures",
-                labels={"figure": kind.title, "form": form},
+                labels={"figure": f"{number:02}. {kind.title}", "form": form},
             )
     return files
 

@@ -11,7 +11,7 @@ rule table:
             f"{OUTPUT}/{{table}}.csv",
             caption="../report/table.rst",
             category="Tables",
-            labels={"table": "{table}", "form": "tidy CSV"},
+            labels=table_labels("tidy CSV"),
         ),
         markdown=f"{OUTPUT}/{{table}}.md",
         latex=f"{OUTPUT}/{{table}}.tex",
@@ -19,7 +19,7 @@ rule table:
             f"{OUTPUT}/{{table}}.html",
             caption="../report/table.rst",
             category="Tables",
-            labels={"table": "{table}", "form": "as printed"},
+            labels=table_labels("as printed"),
         ),
         settings=f"{OUTPUT}/{{table}}.settings.json",
     log:

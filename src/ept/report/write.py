@@ -7,6 +7,7 @@ from ept.plan import paths
 from ept.plan.experiment import Experiment
 from ept.plan.targets import PAGES, made_from
 from ept.report.costs import Cost, costs
+from ept.report.findings import findings
 from ept.report.overview import overview
 from ept.results.render import Cell, Layout, table_page, to_markdown
 
@@ -23,10 +24,10 @@ NOTES = (
 def write_report_pages(experiment: Experiment) -> None:
     """Write the landing page's part on this run, and the costs by rule.
 
-    Raises InputError for a damaged benchmark file.
+    Raises InputError for a damaged benchmark file or table.
     """
     files = paths.report_files(experiment.config.output)
-    write_text(files["overview"], overview(experiment))
+    write_text(files["overview"], findings(experiment) + overview(experiment))
     write_text(files["costs"], table_page("Costs by rule", to_markdown(cost_layout(costs(experiment)))))
     write_json(files["settings"], {"made_from": made_from(experiment, PAGES)})
 

@@ -139,32 +139,63 @@ _PAGE = """<!doctype html>
 <style>
 body {{ font: 14px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 1.5rem; }}
 h1 {{ font-size: 1.2rem; }}
-table {{ border-collapse: collapse; border-top: 2px solid #1a1a1a; border-bottom: 2px solid #1a1a1a; }}
-th, td {{ padding: 0.2rem 0.7rem; white-space: nowrap; }}
-th {{ border-bottom: 1px solid #1a1a1a; }}
-tbody tr:nth-child(even) {{ background: #f4f4f4; }}
+p {{ max-width: 60rem; position: sticky; left: 1.5rem; width: calc(100vw - 3rem); }}
+table {{ border-collapse: separate; border-spacing: 0; border: solid #1a1a1a; border-width: 2px 0; }}
+th, td {{ padding: 0.2rem 0.7rem; white-space: nowrap; background: #fff; }}
+th {{ border-bottom: 1px solid #1a1a1a; position: sticky; top: 0; z-index: 1; cursor: pointer; }}
+tr > :first-child {{ position: sticky; left: 0; border-right: 1px solid #ccc; }}
+th:first-child {{ z-index: 2; }}
+tbody tr:nth-child(even) > * {{ background: #f4f4f4; }}
 figure {{ max-width: 44rem; margin: 0; }}
 svg {{ width: 100%; height: auto; }}
 </style>
 <h1>{title}</h1>
-{body}</html>
+{body}{script}</html>
+"""
+# A click on a title sorts by its column, numbers by size; a second click turns the order around.
+_SORT = """<script>
+for (const title of document.querySelectorAll("th")) {
+  title.title = "sort by this column";
+  title.onclick = () => {
+    const body = title.closest("table").tBodies[0], column = title.cellIndex;
+    const text = row => row.cells[column].textContent.trim();
+    const number = row => parseFloat(text(row).replace(/,/g, "").replace("\u2212", "-"));
+    const turned = title.dataset.turned = title.dataset.turned === "1" ? "-1" : "1";
+    const compare = (a, b) => {
+      const [x, y] = [number(a), number(b)];
+      if (isNaN(x) && isNaN(y)) return text(a).localeCompare(text(b));
+      return isNaN(x) ? 1 : isNaN(y) ? -1 : y - x;
+    };
+    body.append(...[...body.rows].sort((a, b) => turned * compare(a, b)));
+  };
+}
+</script>
 """
 
 
 def table_page(title: str, markdown: str) -> str:
-    """A page with the tables and paragraphs of a Markdown text."""
+    """A page with the tables and paragraphs of a Markdown text; tables can be sorted."""
+    return _page(title, to_html(markdown), _SORT)
+
+
+def to_html(markdown: str) -> str:
+    """The tables and paragraphs of a Markdown text as HTML."""
     # The tables' own Markdown underlines by an HTML tag.
-    return _page(title, MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown))
+    return MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
 
 
 def figure_page(title: str, svg: str, caption: str) -> str:
     """A page with a drawing, larger than in a paper's column, and its caption."""
-    drawing = svg[svg.index("<svg") :]
-    return _page(title, f"<figure>\n{drawing}<figcaption>{escape(caption)}</figcaption>\n</figure>\n")
+    return _page(title, f"<figure>\n{drawing(svg)}<figcaption>{escape(caption)}</figcaption>\n</figure>\n")
 
 
-def _page(title: str, body: str) -> str:
-    return _PAGE.format(title=escape(title), body=body)
+def drawing(svg: str) -> str:
+    """The drawing of an SVG file, as it stands in a page."""
+    return svg[svg.index("<svg") :]
+
+
+def _page(title: str, body: str, script: str = "") -> str:
+    return _PAGE.format(title=escape(title), body=body, script=script)
 
 
 def show_tables(experiment: Experiment) -> None:

@@ -15,7 +15,7 @@ from ept.plan.tables import ZERO_SHOT
 from ept.plan.targets import made_from
 from ept.results.records import OWN_DIGEST, read_record, software
 from ept.results.render import Layout, table_page, to_latex, to_markdown
-from ept.results.tables.registry import kind_of
+from ept.results.tables.registry import kind_of, title_of
 
 
 def write_table(experiment: Experiment, table: str) -> None:
@@ -30,7 +30,8 @@ def write_table(experiment: Experiment, table: str) -> None:
 def write_forms(output: str, table: str, columns: tuple[str, ...], rows: list[dict], layout: Layout) -> list[Path]:
     """Write the CSV of the rows and the layout as Markdown, LaTeX and HTML; the files."""
     path = paths.table_file(output, table)
-    texts = (to_csv(columns, rows), to_markdown(layout), to_latex(layout), table_page(table, to_markdown(layout)))
+    markdown = to_markdown(layout)
+    texts = (to_csv(columns, rows), markdown, to_latex(layout), table_page(title_of(table), markdown))
     files = [path.with_suffix(f".{ending}") for ending in paths.TABLE_ENDINGS]
     for file, text in zip(files, texts, strict=True):
         write_text(file, text)
