@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 # Larger files are declared by their SHA-256 as in Git LFS, smaller ones as git blobs.
 LFS_BYTES = 1000
 API = re.compile(r"/api/(datasets|models)/(.+)/revision/([^/]+)")
+TREE = re.compile(r"/api/(datasets|models)/(.+)/tree/([^/]+)/?(.*)")
+PATHS = re.compile(r"/api/(datasets|models)/(.+)/paths-info/([^/]+)")
 RESOLVE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
@@ -71,6 +73,12 @@ def _declared(name: str, content: bytes) -> dict:
     return declared
 
 
+def _entry(name: str, content: bytes) -> dict:
+    declared = _declared(name, content)
+    found = {"type": "file", "path": name, "size": declared["size"], "oid": declared["blobId"]}
+    return found | ({"lfs": {"oid": declared["lfs"]["sha256"], **declared["lfs"]}} if "lfs" in declared else {})
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -78,8 +86,9 @@ class _Handler(BaseHTTPRequestHandler):
         hub, url = self.server, urlsplit(self.path)
         asked = self.headers.get("Range", "")
         hub.requests.append(f"{self.command} {url.path} {asked}".strip())
-        listing, file = API.fullmatch(url.path), RESOLVE.fullmatch(url.path)
-        name, revision = ((listing or file)[2], (listing or file)[3]) if listing or file else ("", "")
+        listing, file, tree = (pattern.fullmatch(url.path) for pattern in (API, RESOLVE, TREE))
+        named = listing or file or tree
+        name, revision = (named[2], named[3]) if named else ("", "")
         published, files = hub.repositories.get(name, ("", {}))
         if name in hub.refusals:
             self._send(hub.refusals[name][0], code=hub.refusals[name][1])
@@ -89,6 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, code="RevisionNotFound")
         elif listing:
             self._list(name, revision, files, "blobs" in parse_qs(url.query))
+        elif tree:
+            self._tree(files, tree[4], "true" in parse_qs(url.query).get("recursive", []))
         elif hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
             self._send(401, code="GatedRepo")
         elif file[4] not in files or file[4] in hub.lost:
@@ -104,6 +115,23 @@ class _Handler(BaseHTTPRequestHandler):
             declared = [{"rfilename": file["rfilename"]} for file in declared]
         self._send(200, json.dumps({"id": name, "sha": revision, "siblings": declared}).encode())
 
+    def do_POST(self):
+        hub, url = self.server, urlsplit(self.path)
+        asked = parse_qs(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
+        hub.requests.append(f"POST {url.path}")
+        paths = PATHS.fullmatch(url.path)
+        _, files = hub.repositories.get(paths[2], ("", {})) if paths else ("", {})
+        found = [_entry(file, files[file]) for file in asked.get("paths", []) if file in files]
+        self._send(200, json.dumps(found).encode(), body=True)
+
+    def _tree(self, files, folder, recursive):
+        prefix = f"{folder}/" if folder else ""
+        below = {file: content for file, content in files.items() if file.startswith(prefix)}
+        here = [file for file in below if recursive or "/" not in file.removeprefix(prefix)]
+        folders = {prefix + file.removeprefix(prefix).split("/")[0] for file in below if file not in here}
+        entries = [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in sorted(folders)]
+        self._send(200, json.dumps(entries + [_entry(file, below[file]) for file in here]).encode())
+
     def _file(self, name, revision, content, start):
         hub = self.server
         headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": revision}
@@ -118,13 +146,13 @@ class _Handler(BaseHTTPRequestHandler):
             end = hub.breaks[name].pop(0)
         self._send(206 if start else 200, content[start:], headers, sent=max(0, end - start))
 
-    def _send(self, status, content=b"", headers=None, code="", sent=None, stall=False):
+    def _send(self, status, content=b"", headers=None, code="", sent=None, stall=False, body=False):
         self.send_response(status)
         headers = {**(headers or {}), "Content-Length": str(len(content))}
         for key, value in (headers | ({"X-Error-Code": code} if code else {})).items():
             self.send_header(key, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command == "GET" or body:
             self.wfile.write(content[:sent])
         if stall:
             self.wfile.flush()

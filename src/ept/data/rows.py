@@ -103,7 +103,9 @@ def _separated(file: TextIO, path: str | Path, file_format: str) -> Iterator[dic
                 )
             yield row
     except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}; check quotes and separators") from error
+        # The first line of the row that could not be read.
+        line = reader.line_num + 1
+        raise InputError(f"{path}, line {line}: {error}; check quotes and separators") from error
     finally:
         csv.field_size_limit(limit)
 

@@ -142,8 +142,15 @@ def _data(job: Job) -> dict[str, Any]:
         "validation_labels": selecting,
         "test_rows": sum(len(part.test) for part in job.data),
         "split_rule": "/".join(dict.fromkeys(part.test.metadata["split_rule"] for part in job.data)),
+        **_shared_rows(job),
         "data_fingerprints": fingerprints if job.parts else fingerprints[job.task.name],
     }
+
+
+def _shared_rows(job: Job) -> dict[str, Any]:
+    """How many test rows of tasks of one's own occur in their training rows, by task; nothing for shipped tasks."""
+    shared = {part.task.name: part.test.metadata.get("shared_rows") for part in job.data if part.task.own}
+    return {"shared_rows": shared} if shared else {}
 
 
 def _trained(job: Job, runs: list[Run], results: list[RunResult]) -> MethodModule:
