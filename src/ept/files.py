@@ -160,6 +160,14 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of JSON text. Raises ValueError for anything else, also where it is nested too deeply to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no blanks: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -231,7 +239,7 @@ def _cache_entry(path: Path) -> Path | None:
 def _remembered(entry: Path, fingerprint: list[int]) -> str | None:
     """The digest in a cache entry, if it is whole and of the same file."""
     try:
-        values = json.loads(entry.read_text(encoding="utf-8"))
+        values = parse_json(entry.read_text(encoding="utf-8"))
         fits = values["fingerprint"] == fingerprint and re.fullmatch("[0-9a-f]{64}", values["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

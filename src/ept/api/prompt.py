@@ -9,7 +9,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from ept.errors import InputError
-from ept.files import write_text
+from ept.files import parse_json, write_text
 from ept.methods.prompt_file import SavedPrompt, read_prompt, save_prompt
 from ept.methods.registry import get_method
 from ept.tasks.record import Row, Task
@@ -282,7 +282,7 @@ def _read_adapter(folder: Path) -> SavedPrompt:
 def _best_seed(folder: Path, files: list[Path]) -> Path:
     """The prompt with the best validation score that settings.json names; the first where it names none."""
     try:
-        scores = json.loads((folder / "settings.json").read_text(encoding="utf-8"))["best_validation"]
+        scores = parse_json((folder / "settings.json").read_text(encoding="utf-8"))["best_validation"]
         named = {folder / f"seed{seed}.safetensors": score for seed, score in scores.items() if score is not None}
     except (OSError, ValueError, KeyError, AttributeError):
         return files[0]

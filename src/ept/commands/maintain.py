@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import fcntl
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from ept.commands.options import Verbs, experiment_of
 from ept.errors import InputError
-from ept.files import DIGESTS, digest, leftovers, sha256_file
+from ept.files import DIGESTS, digest, leftovers, parse_json, sha256_file
 from ept.plan import paths
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
@@ -155,7 +154,7 @@ def _damaged_listing(listing: Path) -> Iterator[tuple[Path, str]]:
 def _read_json(path: Path) -> dict | None:
     """The content of a file that the workflow wrote; None if it is damaged."""
     try:
-        values = json.loads(path.read_bytes())
+        values = parse_json(path.read_bytes())
     except ValueError:
         return None
     return values if isinstance(values, dict) else None

@@ -1,7 +1,6 @@
 """What a pack costs: memory, steps, operations. From a configuration alone; nothing is downloaded, no data is read."""
 
 import csv
-import json
 import math
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +10,7 @@ from ept.backbones.files import read_config
 from ept.backbones.shape import BYTES, Shape, known_configs, shape_of
 from ept.config.settings import SOURCE, steps_for
 from ept.cost.hardware import READ_RATE, Device
+from ept.files import parse_json
 from ept.methods.registry import METHODS, REFERENCE, Method, Sizes, count_parameters, get_method
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
@@ -245,7 +245,7 @@ def task_size(experiment: Experiment, task: str) -> TaskSize:
 def _fetched_rows(experiment: Experiment, task: str) -> tuple[int, int] | None:
     """Rows of the training and of the last published split, from the manifest of the fetched data."""
     try:
-        manifest = json.loads((experiment.raw_folder(task) / "manifest.json").read_text(encoding="utf-8"))
+        manifest = parse_json((experiment.raw_folder(task) / "manifest.json").read_text(encoding="utf-8"))
         rows = [file["rows"] for file in manifest["files"].values()]
         return int(rows[0]), int(rows[-1])
     except (OSError, ValueError, LookupError, TypeError, AttributeError):

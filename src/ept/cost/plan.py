@@ -1,6 +1,5 @@
 """What `ept plan` prints before anything starts: memory, steps and hours of a configuration."""
 
-import json
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from ept.cost.estimate import PackCost, backbone_shape, pack_cost
 from ept.cost.hardware import CPU_THREAD, GIB, GPUS, LAUNCH_SECONDS, PRECISIONS, UTILIZATION, Device, with_rates
 from ept.cost.resources import JobResources
 from ept.errors import InputError
+from ept.files import parse_json
 from ept.methods.registry import get_method
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
@@ -82,13 +82,15 @@ def measured(packs: Sequence[Priced]) -> tuple[Device, ...]:
     rates: dict[str, dict[str, list[float]]] = {}
     memory: dict[str, float] = {}
     for found in packs:
-        path = found.pack.folder / "runs.json"
-        if path.is_file():
-            record = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            record = parse_json((found.pack.folder / "runs.json").read_text(encoding="utf-8"))
             device, rate = record["device"], found.cost.training_flops / record["train_seconds"] / 1e12
-            rates.setdefault(device, {}).setdefault(found.cost.precision, []).append(rate)
-            if size := record.get("device_memory_bytes"):
-                memory[device] = size / GIB
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError):
+            # Not trained yet, or damaged: tables say so.
+            continue
+        rates.setdefault(device, {}).setdefault(found.cost.precision, []).append(rate)
+        if size := record.get("device_memory_bytes"):
+            memory[device] = size / GIB
     return tuple(
         Device(f"{name} (measured)", memory.get(name), *(_median(found, precision) for precision in PRECISIONS))
         for name, found in rates.items()

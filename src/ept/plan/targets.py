@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import IO
 
 from ept.config.configuration import write_resolved
 from ept.config.settings import SOURCE
-from ept.files import digest, write_text
+from ept.files import digest, parse_json, write_text
 from ept.plan import paths
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
@@ -189,6 +188,6 @@ def made_from(experiment: Experiment, name: str) -> list[str]:
 def parts_in_settings(path: Path) -> list[str] | None:
     """What the settings file of a finished table says that it was made from; None if there is none or it is damaged."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        settings = json.loads(path.read_bytes())
+        settings = parse_json(path.read_bytes())
         return settings["made_from"] if "made_from" in settings else [run["folder"] for run in settings["runs"]]
     return None

@@ -1,7 +1,6 @@
 """Read the records behind a table; refuse those of other settings, other data, and damaged ones."""
 
 import csv
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 
 from ept.errors import InputError
 from ept.evaluation.metrics import References
-from ept.files import DIGESTS, digest, sha256_file
+from ept.files import DIGESTS, digest, parse_json, sha256_file
 from ept.plan.experiment import Experiment
 from ept.plan.pack import DIVERGED, Pack
 from ept.plan.paths import table_file
@@ -258,7 +257,7 @@ def _read_predictions(path: Path) -> pa.Table:
 
 def _read_json(path: Path) -> dict:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {_reason(error)}; {AGAIN}") from error
     if not isinstance(found, dict):
@@ -322,7 +321,7 @@ def read_table(path: Path) -> WrittenTable:
 def read_table_settings(path: Path) -> dict:
     """Read the settings file of a table, a summary or figures. Raises InputError if it is missing or damaged."""
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = parse_json(path.read_text(encoding="utf-8"))
         own = settings.pop(OWN_DIGEST)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is missing or damaged; make the table again") from error

@@ -1,6 +1,5 @@
 """What is measured of a machine: how many positions a pass should have, and memory."""
 
-import json
 import resource
 import sys
 import time
@@ -10,7 +9,7 @@ import torch
 from filelock import FileLock
 
 from ept.backbones.backbone import Backbone, is_out_of_memory
-from ept.files import write_json
+from ept.files import parse_json, write_json
 
 LENGTH = 128
 FEWEST_ROWS = 4
@@ -95,7 +94,7 @@ def _pass_seconds(backbone: Backbone, rows: int) -> float:
 
 def _read(file: Path) -> dict:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) and isinstance(found.get("positions"), int) else {}

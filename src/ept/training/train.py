@@ -1,7 +1,6 @@
 """One job: train a pack, choose its learning rates on validation, report on test, record everything."""
 
 import contextlib
-import json
 import shutil
 import sys
 import time
@@ -16,7 +15,7 @@ from filelock import FileLock
 
 from ept.config.settings import steps_for
 from ept.evaluation.score import predict_split, references, score
-from ept.files import DIGESTS, sha256_file
+from ept.files import DIGESTS, parse_json, sha256_file
 from ept.methods.base import MethodModule
 from ept.methods.mpt import SharedPrompt
 from ept.methods.prompt import PromptOutput
@@ -152,7 +151,7 @@ def is_finished(pack: Pack) -> bool:
         return False
     for folder in (pack.prompts, pack.folder):
         try:
-            stored = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+            stored = parse_json((folder / "settings.json").read_text(encoding="utf-8"))
             digests = {name: sha256_file(folder / name) for name in stored[DIGESTS]}
             names = {file.name for file in pack.files if file.parent == folder} - {"settings.json"}
             if stored["hash"] != pack.hash or stored[DIGESTS] != digests or digests.keys() != names:
