@@ -189,7 +189,9 @@ def test_text_of_results_is_text_in_every_form(place):
     texts = {"head": "method", "cell": "text", "note": "A note.", place: HOSTILE}
     layout = Layout([texts["head"], "b"], [[Cell(texts["cell"]), Cell("1")]], [texts["note"]])
     page = table_page("title", to_markdown(layout))
-    assert "<script" not in page.lower() and page.count("<a ") == page.count("<em>") == page.count("<code>") == 0
+    # The page's own script sorts the table.
+    assert page.lower().count("<script") == 1 and "alert(1)" not in page[page.index("<script>") :]
+    assert page.count("<a ") == page.count("<em>") == page.count("<code>") == 0
     assert "alert(1)" in page and "&amp;lt;" in page
     assert page.count("<td") == 2 and page.count("<th ") + page.count("<th>") == 2
     assert "\\input" not in to_latex(layout) and r"\textbackslash{}input" in to_latex(layout)

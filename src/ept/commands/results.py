@@ -21,6 +21,10 @@ def add_verbs(verbs: Verbs) -> None:
     tracing.add_argument("--task", help="a task or an average as in the table, for example rte; all if left out")
     for name in ("regime", "start", "metric", "variant"):
         tracing.add_argument(f"--{name}", help="only that one")
+    comparing = verbs.add(compare)
+    comparing.add_argument("first", help="a configuration, for example config/config.yaml, or a table's CSV file")
+    comparing.add_argument("second", help="the other one")
+    comparing.add_argument("--table", help="the configurations' table, for example fewshot_k16 (main)")
 
 
 def table(options: argparse.Namespace) -> None:
@@ -83,3 +87,14 @@ def trace(options: argparse.Namespace) -> None:
 
     wanted = {name: getattr(options, name) for name in ("method", "task", "regime", "start", "metric", "variant")}
     print("\n".join(trace(Path(options.table), Cell(**wanted))))
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Print two configurations or tables side by side: scores, paired tests, settings that differ."""
+    from ept.results.compare import compare
+    from ept.results.render import to_text
+
+    layout, differences = compare(Path(options.first), Path(options.second), options.table)
+    print(to_text(layout))
+    print("Settings that differ (A | B):" if differences else "All settings are the same.")
+    print("".join(f"  {line}\n" for line in differences), end="")
