@@ -184,3 +184,17 @@ def test_settings_that_lie_about_themselves_go(experiment, tmp_path):
     values = json.loads(settings.read_text())
     settings.write_text(json.dumps(values | {"digest": "01234567"}))
     assert mend() == 0 and not settings.exists()
+
+
+@pytest.mark.parametrize("named", ["{outside}", "../../../../../../mine.txt", "..", "runs.json/../../mine", ["mine"]])
+def test_a_listing_never_names_files_elsewhere(experiment, tmp_path, named):
+    outside = tmp_path / "mine.txt"
+    outside.write_text("mine")
+    pack = experiment.packs[0]
+    write_pack(pack)
+    listing = pack.folder / "settings.json"
+    digests = named if isinstance(named, list) else {named.format(outside=outside): "0" * 64}
+    write_json(listing, {"hash": pack.hash, DIGESTS: digests})
+    assert mend() == 0
+    assert outside.read_text() == "mine"
+    assert not listing.exists() and (pack.folder / "runs.json").exists()

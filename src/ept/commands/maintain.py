@@ -145,9 +145,14 @@ def _damaged_listing(listing: Path) -> Iterator[tuple[Path, str]]:
     if (own := values.pop(OWN_DIGEST, None)) is not None and own != digest(values):
         yield listing, "its content differs from its digest"
         return
-    for name, recorded in values.get(DIGESTS, {}).items():
+    recorded = values.get(DIGESTS, {})
+    # Files next to it: a damaged listing must not name a person's file elsewhere.
+    if not isinstance(recorded, dict) or any(Path(name).name != name for name in recorded):
+        yield listing, "it names files in other folders"
+        return
+    for name, sha256 in recorded.items():
         path = listing.parent / name
-        if path.is_file() and sha256_file(path) != recorded:
+        if path.is_file() and sha256_file(path) != sha256:
             yield path, f"it differs from what {listing.name} says"
 
 
