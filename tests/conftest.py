@@ -1,6 +1,7 @@
 """Fixtures that several rooms' tests share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,11 @@ import torch
 
 from hub_stand_in import serving
 from workflow_runner import Workflow
+
+# A shell that starts the suite in the background lets it ignore SIGINT, and every program that a test starts would
+# inherit that. With a handler here they start as from a terminal.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 

@@ -129,7 +129,7 @@ def test_rows_are_variants_with_their_averages(tmp_path, monkeypatch):
 
 BAD = [
     ({"tasks": ["rtee"]}, ["my.yaml", "ablation.tasks", "rtee"]),
-    ({"tasks": ["rte", "rte"]}, ["my.yaml, key ablation", "rte is listed more than once"]),
+    ({"tasks": ["rte", "rte"]}, ["my.yaml", "rte is listed more than once"]),
     ({"tasks": ["rte"], "spaces": [2, 0]}, ["ablation.spaces.1", "found 0"]),
     ({"tasks": ["rte"], "short_lengths": [30]}, ["'s = 30' cannot be built", "choose it below prompt.length, 24"]),
     ({"tasks": ["rte"], "short_length": [20]}, ["my.yaml: unknown key ablation.short_length"]),

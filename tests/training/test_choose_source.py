@@ -163,7 +163,7 @@ def test_a_source_alone_has_the_score_that_it_has_among_all(project, choose_by):
     _, among = starting_prompts(load_job(experiment, experiment.pack("spot", "rte", "k4", "source"), 1), [0, 1])
     assert among.by == choose_by
     for task in among.mean_scores:
-        pack = experiment.pack("spot", "rte", "k4", "source", source=task)
+        pack = experiment.pack("spot", "rte", "k4", "source", source_task=task)
         assert [candidate.task for candidate in pack.candidates] == [task]
         prompts, alone = starting_prompts(load_job(experiment, pack, 1), [0, 1])
         for seed in (0, 1):
