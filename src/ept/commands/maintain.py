@@ -147,7 +147,7 @@ def _damaged_listing(listing: Path) -> Iterator[tuple[Path, str]]:
         return
     recorded = values.get(DIGESTS, {})
     # Files next to it: a damaged listing must not name a person's file elsewhere.
-    if not isinstance(recorded, dict) or any(Path(name).name != name for name in recorded):
+    if not isinstance(recorded, dict) or any(name == ".." or Path(name).name != name for name in recorded):
         yield listing, "it names files in other folders"
         return
     for name, sha256 in recorded.items():
