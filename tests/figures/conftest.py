@@ -95,6 +95,7 @@ def average(table, method, start, number, regime="full"):
 def write_rows(table, rows, output="results"):
     """Write a table; where it has averages, a row of a task that must not show in any figure stands before them."""
     others = [rows[0] | {"task": "rte", "metric": "accuracy", "mean": 1}] if "mean" in rows[0] else []
+    Path(output).mkdir(exist_ok=True)
     with open(f"{output}/{table}.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, kind_of(table).columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
