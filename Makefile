@@ -60,7 +60,7 @@ $(VENV)/.installed-remotes: $(INSTALLED) requirements/remotes.txt
 LOCK_OPTIONS :=
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock" $(LOCK_OPTIONS)
-LOCKED_EXTRAS := data workflow quantized lora report gguf test lint docs release
+LOCKED_EXTRAS := data workflow quantized lora report gguf serve test lint docs release
 
 lock: env
 	$(LOCK) pyproject.toml $(LOCKED_EXTRAS:%=--extra %) --output-file requirements/cuda.txt
@@ -78,9 +78,13 @@ lock: env
 # On a full disk not even the log of a job can say so. --look removes nothing: jobs may still run.
 OR_SAY_WHY = || { ept mend --config $(QUOTED_CONFIG) --look; exit 1; }
 
+# The report lies in the configuration's output folder. The default profile's logger would name every file of it.
+REPORT = snakemake --workflow-profile none --cores 1 --rerun-incomplete --quiet all \
+	--report "$$(ept show --config $(QUOTED_CONFIG) --folder)/report.zip" --configfile $(QUOTED_CONFIG)
+
 run: env
 	snakemake --cores all all --configfile $(QUOTED_CONFIG) $(OR_SAY_WHY)
-	snakemake --quiet all --report report.zip --configfile $(QUOTED_CONFIG)
+	$(REPORT)
 	@ept show --config $(QUOTED_CONFIG)
 
 # After a crash or a kill: remove damaged files, unlock and continue. It refuses to start while a workflow runs here.
@@ -89,12 +93,12 @@ resume: env
 	ept mend --config $(QUOTED_CONFIG)
 	snakemake --unlock --configfile $(QUOTED_CONFIG)
 	snakemake --cores all all data experiments --configfile $(QUOTED_CONFIG) $(OR_SAY_WHY)
-	snakemake --quiet all --report report.zip --configfile $(QUOTED_CONFIG)
+	$(REPORT)
 	@ept show --config $(QUOTED_CONFIG)
 
-# Of a finished run: unpack report.zip and open report/report.html.
+# Of a finished run: unpack <output>/report.zip and open report/report.html.
 report: env
-	snakemake --report report.zip --configfile $(QUOTED_CONFIG)
+	$(REPORT)
 
 # Data, prompts and results to and from a DVC remote (docs/dvc.md). DVC does not keep the modification times that
 # Snakemake compares, so everything that was pulled is touched in order.

@@ -227,6 +227,10 @@ def test_the_summary_holds_what_the_tables_say_and_no_times(experiment):
                     assert found["trained_parameters"] == 1000 and found["stored_parameters"] == 900
                     assert summary[regime]["majority_baseline"][name] == 50.0
     assert "second" not in json.dumps(summary)
+    headline = json.loads(Path("results/headline.json").read_text())
+    assert (headline.pop("runs"), headline.pop("diverged_runs")) == (summary["runs"], 1)
+    for regime, methods in headline.items():
+        assert methods == {method: numbers["average"] for method, numbers in summary[regime].items()}
 
 
 def test_the_summary_refuses_a_table_of_other_settings(experiment, capsys):
@@ -235,4 +239,4 @@ def test_the_summary_refuses_a_table_of_other_settings(experiment, capsys):
         write_runs(pack, (100, 100))
     error = _refusal(capsys, "summary", "--config", "other.yaml")
     assert "results/main.csv" in error and "ept table --table main" in error
-    assert not Path("results/summary.json").exists()
+    assert not Path("results/summary.json").exists() and not Path("results/headline.json").exists()

@@ -14,7 +14,7 @@ def add_verbs(verbs: Verbs) -> None:
     verbs.add_with_config(figures)
     verbs.add_with_config(report_pages, "report-pages")
     add_threads(verbs.add_with_config(zero_shot, "zero-shot"))
-    verbs.add_with_config(show)
+    verbs.add_with_config(show).add_argument("--folder", action="store_true", help="print only the output folder")
     tracing = verbs.add(trace)
     tracing.add_argument("table", help="a table's CSV file, for example results/main.csv")
     tracing.add_argument("--method", required=True, help="for example ept")
@@ -69,9 +69,13 @@ def zero_shot(options: argparse.Namespace) -> None:
 
 def show(options: argparse.Namespace) -> None:
     """Print the configuration's main table and the paths of all tables."""
+    experiment = experiment_of(options)
+    if options.folder:
+        print(experiment.config.output)
+        return
     from ept.results.render import show_tables
 
-    show_tables(experiment_of(options))
+    show_tables(experiment)
 
 
 def summary(options: argparse.Namespace) -> None:

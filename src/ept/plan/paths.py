@@ -62,8 +62,13 @@ def table_file(output: str, table: str) -> Path:
 
 
 def summary_file(output: str) -> Path:
-    """The headline numbers."""
+    """The averages with their intervals and parameters."""
     return Path(output) / "summary.json"
+
+
+def headline_file(output: str) -> Path:
+    """One number for each method and regime: few enough for `dvc metrics show`."""
+    return Path(output) / "headline.json"
 
 
 def table_settings_file(output: str, table: str) -> Path:

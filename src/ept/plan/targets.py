@@ -77,8 +77,9 @@ class Targets:
 
     @property
     def summary(self) -> list[Path]:
-        """The headline numbers and their settings file."""
-        return [paths.summary_file(self.output), paths.table_settings_file(self.output, SUMMARY)]
+        """The headline numbers, long and short, and their settings file."""
+        files = [paths.summary_file(self.output), paths.headline_file(self.output)]
+        return [*files, paths.table_settings_file(self.output, SUMMARY)]
 
     @property
     def summarized_tables(self) -> list[Path]:

@@ -216,7 +216,7 @@ def show_tables(experiment: Experiment) -> None:
         print(f"  {paths.table_file(output, name)}")
     print(f"Headline numbers: {paths.summary_file(output)}")
     print(f"Where a number comes from: ept trace {table} --method METHOD --task TASK")
-    print(f"Figures: {output}/figures/   Report of all of it: report.zip (unpack it and open report.html)")
+    print(f"Figures: {output}/figures/   Report of all of it: {output}/report.zip (unpack it and open report.html)")
     print(f"Prompts: prompts/{experiment.config.backbone.name}/   Runs: {paths.RUNS}/")
 
 

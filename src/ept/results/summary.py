@@ -1,10 +1,10 @@
-"""summary.json: the headline numbers, flat enough for `dvc metrics`, without times."""
+"""summary.json and headline.json: the averages of the main and few-shot tables, without times."""
 
 from ept.files import write_json
 from ept.methods.registry import METHODS
 from ept.plan.experiment import Experiment
 from ept.plan.pack import DIVERGED
-from ept.plan.paths import summary_file
+from ept.plan.paths import headline_file, summary_file
 from ept.plan.tables import SUMMARY, headline_tables
 from ept.results.records import read_own_table, read_record
 from ept.results.statistics import AVERAGES
@@ -16,7 +16,8 @@ BASELINE = "majority_baseline"
 def write_summary(experiment: Experiment) -> None:
     """Write the averages of the main table and of the few-shot ones, and how many of their runs diverged.
 
-    Keys are <regime>.<method> and <regime>.<method>_from_source. Raises InputError where a table or a record is missing
+    Keys are <regime>.<method> and <regime>.<method>_from_source. The headline has the average over all tasks alone, for
+    `dvc metrics show`. Raises InputError where a table or a record is missing
     or of another configuration.
     """
     packs = experiment.packs_behind(SUMMARY)
@@ -26,9 +27,15 @@ def write_summary(experiment: Experiment) -> None:
         for row in read_own_table(experiment, table).rows:
             if row["task"] in AVERAGES:
                 _add(summary.setdefault(row["regime"], {}), row)
-    path = summary_file(experiment.config.output)
-    write_json(path, summary)
-    write_table_settings(experiment, SUMMARY, [path])
+    headline = {
+        name: {method: numbers["average"] for method, numbers in values.items()} if isinstance(values, dict) else values
+        for name, values in summary.items()
+    }
+    output = experiment.config.output
+    files = {summary_file(output): summary, headline_file(output): headline}
+    for path, numbers in files.items():
+        write_json(path, numbers)
+    write_table_settings(experiment, SUMMARY, list(files))
 
 
 def _add(regime: dict[str, dict], row: dict[str, str]) -> None:
