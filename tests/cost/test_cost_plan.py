@@ -1,7 +1,5 @@
 """`ept plan` against numbers computed by hand for T5-base (768 hidden units, 12 heads of 64, 3072, 12 + 12 layers)."""
 
-import json
-
 import pytest
 
 from ept.cli import main
@@ -11,6 +9,7 @@ from ept.cost.hardware import GPUS, with_rates
 from ept.cost.plan import plan_text, priced
 from ept.errors import InputError
 from ept.plan.experiment import Experiment
+from results.records import write_runs
 
 D, FF, HEADS, LAYERS, VOCABULARY = 768, 3072, 12, 12, 32128
 TRAINING = {"steps": 1000, "warmup_steps": 10, "evaluate_every": 500, "validation_rows": 100}
@@ -160,13 +159,11 @@ def test_rates_of_this_machine_come_from_what_it_has_trained(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     plan = experiment()
     (pack,) = [pack for pack in plan.packs if pack.method == "pt"]
-    pack.folder.mkdir(parents=True)
     weights, scores = pass_by_hand(182, 3, 3)
     unneeded = 3 * 6 * D * D + 2 * 2 * D * 9 + HEADS * D * 3 * 182
     flops = 4 * 1000 * 16 * 2 * (2 * weights + 3 * scores - unneeded)
     # Two TFLOP/s.
-    record = {"device": "Card X", "train_seconds": flops / 2e12}
-    (pack.folder / "runs.json").write_text(json.dumps(record))
+    write_runs(pack, [100], device="Card X", train_seconds=flops / 2e12)
     text = plan_text(plan)
     assert "Card X (measured)" in text
     assert row(text, "PT")[-1] == f"{measured_by_hand(PT, 2e12):.2f}"
@@ -180,9 +177,8 @@ def test_measured_rates_are_those_of_their_precision_and_the_card_has_its_memory
     plan = experiment()
 
     def record(found, rate, gib):
-        found.pack.folder.mkdir(parents=True, exist_ok=True)
-        values = {"device": "Card X", "train_seconds": found.cost.training_flops / rate}
-        (found.pack.folder / "runs.json").write_text(json.dumps(values | {"device_memory_bytes": gib * 2**30}))
+        seconds = found.cost.training_flops / rate
+        write_runs(found.pack, [100], device="Card X", train_seconds=seconds, device_memory_bytes=gib * 2**30)
 
     for found in priced(plan, backbone_shape(plan), gpu=True):
         record(found, {"pt": 2e12, "fine_tuning": 1e12}[found.pack.method], gib=8)
@@ -196,6 +192,10 @@ def test_measured_rates_are_those_of_their_precision_and_the_card_has_its_memory
     text = plan_text(plan)
     assert row(text, "Fine-tuning")[-2:] == ["no", "room"]
     assert "no room on Card X (measured) (4 GiB)" in text
+    for pack in plan.packs:
+        path = pack.folder / "runs.json"
+        path.write_text(path.read_text().replace('"train_seconds": ', '"train_seconds": 9'))
+    assert "Card X" not in plan_text(plan)
 
 
 def test_the_demonstration_is_planned_for_a_cpu(project, capsys, monkeypatch):

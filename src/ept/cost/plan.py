@@ -10,10 +10,10 @@ from ept.cost.estimate import PackCost, backbone_shape, pack_cost
 from ept.cost.hardware import CPU_THREAD, GIB, GPUS, LAUNCH_SECONDS, PRECISIONS, UTILIZATION, Device, with_rates
 from ept.cost.resources import JobResources
 from ept.errors import InputError
-from ept.files import parse_json
 from ept.methods.registry import get_method
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
+from ept.results.records import read_record
 from ept.results.render import aligned
 
 HEAD = ["method", "jobs", "runs", "steps", "trained", "least", "batch"]
@@ -83,11 +83,11 @@ def measured(packs: Sequence[Priced]) -> tuple[Device, ...]:
     memory: dict[str, float] = {}
     for found in packs:
         try:
-            record = parse_json((found.pack.folder / "runs.json").read_text(encoding="utf-8"))
-            device, rate = record["device"], found.cost.training_flops / record["train_seconds"] / 1e12
-        except (OSError, ValueError, LookupError, TypeError, ArithmeticError):
+            record = read_record(found.pack.folder, found.pack.hash)
+        except InputError:
             # Not trained yet, or damaged: tables say so.
             continue
+        device, rate = record["device"], found.cost.training_flops / record["train_seconds"] / 1e12
         rates.setdefault(device, {}).setdefault(found.cost.precision, []).append(rate)
         if size := record.get("device_memory_bytes"):
             memory[device] = size / GIB
