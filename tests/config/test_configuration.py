@@ -239,8 +239,8 @@ def test_output_is_a_folder_of_its_own(folder):
 def test_no_source_is_needed_where_nothing_starts_from_one():
     values = {"tasks": {"target": ["rte"]}, "methods": ["dept"]}
     with pytest.raises(InputError, match="tasks.source"):
-        parse_configuration(values)
-    for few_shot in ({"k": []}, {"initialize_from": ["scratch"]}):
+        parse_configuration(values | {"few_shot": {"initialize_from": ["source"]}})
+    for few_shot in ({}, {"k": []}, {"initialize_from": ["scratch"]}):
         assert parse_configuration(values | {"few_shot": few_shot}).tasks.source == []
 
 

@@ -107,6 +107,17 @@ class Configuration(Section):
     rate_study: RateStudySettings = RateStudySettings()
     """More learning rates on some tasks."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _starts_need_sources(cls, values: Any) -> Any:
+        """Without source tasks few-shot runs start from scratch, unless the configuration says otherwise."""
+        if not isinstance(values, dict):
+            return values
+        tasks, few_shot = (values.get(key, {}) for key in ("tasks", "few_shot"))
+        if not isinstance(tasks, dict) or not isinstance(few_shot, dict) or tasks.get("source"):
+            return values
+        return {**values, "few_shot": {"initialize_from": ["scratch"], **few_shot}}
+
     @field_validator("methods")
     @classmethod
     def _methods_are_known(cls, names: list[str]) -> list[str]:

@@ -5,7 +5,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ept.config.settings import FULL, MULTITASK, SOURCE, LearningRates, check_regime
 from ept.config.yaml_file import check_values, read_yaml
@@ -143,7 +152,12 @@ def _definition(values: Any) -> Any:
     if not isinstance(found, dict):
         raise ValueError(f"{values} must be a mapping with files, template and label; docs/own-data.md shows one")
     check_values(found)
-    return at_folder(found, Path(values).parent)
+    try:
+        return TaskDefinition.model_validate(at_folder(found, Path(values).parent))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        key, message = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{values}{', key ' if key else ''}{key}: {message[0].lower()}{message[1:]}") from error
 
 
 Definition = Annotated[TaskDefinition, BeforeValidator(_definition, json_schema_input_type=TaskDefinition | str)]
@@ -201,6 +215,11 @@ class TaskSettings(Section):
     def own(self) -> list[str]:
         """Those of the target and source tasks that the configuration defines."""
         return [name for name in dict.fromkeys(self.target + self.source) if name in self.define]
+
+    @property
+    def shipped(self) -> list[str]:
+        """Those of the target and source tasks that the package knows."""
+        return [name for name in dict.fromkeys(self.target + self.source) if name not in self.define]
 
 
 Regimes = Annotated[list[str], Field(max_length=20)]

@@ -78,7 +78,8 @@ class FewShotSettings(TrainingSettings):
     initialize_from: Annotated[list[Literal["scratch", "source"]], Len(1, 2)] = field(
         default_factory=lambda: ["source"]
     )
-    """Where prompts start: `scratch`, a `source` prompt, or both. PT always starts from scratch, SPoT never."""
+    """Where prompts start: `scratch`, a `source` prompt, or both; left out, from scratch where `tasks.source` names no
+    task. PT always starts from scratch, SPoT never."""
     source: str = "auto"
     """The source task whose prompt is the start; `auto` takes the one that fits the k examples best. ATTEMPT and
     MPT use all source tasks."""

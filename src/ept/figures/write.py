@@ -64,12 +64,14 @@ def caption(kind: FigureKind, experiment: Experiment) -> str:
 def conditions(experiment: Experiment) -> str:
     """Which backbone and which data every number is about, and that generated data are a demonstration."""
     config = experiment.config
-    data = {
+    published = {
         "demo": f"a benchmark generated with seed {config.data.seed} (a demonstration, not science)",
         "hub": "the published data sets from the Hugging Face hub",
         "local": "data from a local folder",
     }[config.data.source]
-    return f"Backbone: {config.backbone.public_name}; data: {data}."
+    data = [published] * bool(config.tasks.shipped)
+    data += [f"the configuration's own rows of {', '.join(config.tasks.own)}"] * bool(config.tasks.own)
+    return f"Backbone: {config.backbone.public_name}; data: {' and '.join(data)}."
 
 
 def _counted(noun: str, names: Iterable[Any]) -> str:

@@ -21,7 +21,7 @@ def overview(experiment: Experiment) -> str:
     """What was run, on what, how much of it, and what was left out and why."""
     config = experiment.config
     lines = [conditions(experiment), ""]
-    if config.data.source == "demo":
+    if config.data.source == "demo" and config.tasks.shipped:
         lines += [DEMONSTRATION, ""]
     lines += [f"- {name}: {text}" for name, text in _facts(experiment).items()]
     missing = _missing_tables(experiment)

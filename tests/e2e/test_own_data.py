@@ -1,0 +1,101 @@
+"""A user's own CSV file: to the first table in five lines of YAML, and through every method, few-shot and transfer."""
+
+import csv
+import json
+import random
+import time
+
+import pytest
+
+from ept.methods.registry import METHODS
+
+pytestmark = pytest.mark.long
+
+GOOD, BAD = ["great", "lovely", "superb"], ["awful", "broken", "rude"]
+FIVE_LINES = """\
+tasks:
+  define: {reviews: {files: {train: reviews.csv}, template: "text: {text}", label: verdict, labels: [bad, good]}}
+  target: [reviews]
+methods: [pt, ept]
+training: {steps: 100, warmup_steps: 10, evaluate_every: 25}
+"""
+
+
+def _write_reviews(path, rows):
+    random_ = random.Random(0)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "verdict"])
+        for number in range(rows):
+            verdict = ["bad", "good"][number % 2]
+            word = random_.choice(GOOD if verdict == "good" else BAD)
+            writer.writerow([f"The {random_.choice(['parcel', 'meal'])} was {word}, order {number}", verdict])
+
+
+def _rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_from_a_csv_file_to_the_first_table(workflow):
+    assert len(FIVE_LINES.splitlines()) == 5
+    folder = workflow.folder
+    _write_reviews(folder / "reviews.csv", 3000)
+    (folder / "own.yaml").write_text(FIVE_LINES)
+    before = time.monotonic()
+    workflow.run("results/main.csv", config=folder / "own.yaml")
+    seconds = time.monotonic() - before
+    rows = _rows(folder / "results/main.csv")
+    assert {row["method"] for row in rows} == {"pt", "ept"}
+    assert [row["metric"] for row in rows if row["task"] == "reviews"] == ["accuracy", "macro_f1"] * 2
+    # Half of the rows are good.
+    assert all(float(row["majority_baseline"]) == 50.0 for row in rows if row["metric"] == "accuracy")
+    assert all(float(row["mean"]) > 60.0 for row in rows if row["metric"] == "accuracy")
+    record = json.loads(next(folder.glob("results/runs/demo-t5/pt/reviews/full/*/runs.json")).read_text())
+    # A quarter of 3,000 rows each for test and validation.
+    assert (record["train_rows"], record["test_rows"]) == (1500, 750)
+    assert record["split_rule"] == "carved test and validation"
+    assert record["shared_rows"] == {"reviews": {"exact": 0, "nearly": 0}}
+    print(f"{seconds:.0f} s")
+    assert seconds < 180
+    # Another row trains again; nothing else does.
+    assert workflow.planned("results/main.csv", config=folder / "own.yaml") == {}
+    _write_reviews(folder / "reviews.csv", 3002)
+    planned = workflow.planned("results/main.csv", config=folder / "own.yaml")
+    assert planned == {"fetch": 1, "tokenize": 1, "train": 2, "table": 1}
+
+
+def test_every_method_few_shot_and_transfer(workflow):
+    folder = workflow.folder
+    _write_reviews(folder / "reviews.csv", 200)
+    definition = {
+        "files": {"train": "reviews.csv"},
+        "template": "text: {text}",
+        "label": "verdict",
+        "labels": {"bad": "negative", "good": "positive"},
+        "metrics": ["macro_f1"],
+    }
+    short = {"steps": 2, "warmup_steps": 1, "evaluate_every": 2, "batch_size": 2}
+    rates = {name: {group: [0.1] for group in record.rates} for name, record in METHODS.items()}
+    config = workflow.configure(
+        {
+            "tasks": {"define": {"reviews": definition}, "target": ["reviews"], "source": ["mnli", "sst2"]},
+            "methods": list(METHODS),
+            "seeds": [0],
+            "prompt": {"length": 24, "short_length": 10, "reference_length": 64},
+            "data": {"source_length": {"default": 64}},
+            "baselines": {"adapterdrop_layers": 1},
+            "training": short | {"learning_rates": rates},
+            "few_shot": short | {"k": [4], "initialize_from": ["scratch", "source"]},
+            "transfer": {"methods": ["ept"], "every_source": ["k4"], "chosen_source": []},
+        }
+    )
+    workflow.run(config=config)
+    for table in ("main", "fewshot_k4"):
+        found = {row["method"] for row in _rows(folder / f"results/{table}.csv") if row["task"] == "reviews"}
+        assert found == set(METHODS), table
+    transferred = [row for row in _rows(folder / "results/transfer.csv") if row["metric"] == "macro_f1"]
+    assert [(row["task"], row["source"]) for row in transferred] == [("reviews", "mnli"), ("reviews", "sst2")]
+    # The package's demonstration is not what these numbers are about.
+    caption = (folder / "results/figures/parameters.txt").read_text()
+    assert "reviews" in caption
