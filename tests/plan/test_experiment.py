@@ -198,3 +198,12 @@ def test_a_job_finds_its_pack_without_making_the_others(project, path):
         assert "packs" not in vars(plan) or pack.task == MULTITASK
         # Wrong names find it too, only later.
         assert plan.find(pack.hash, "bitfit", "cb") == pack
+
+
+def test_all_missing_local_folders_are_named_at_once(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load_configuration(project / "config/local.yaml")
+    with pytest.raises(InputError) as error:
+        Experiment(config)
+    for words in (config.backbone.id, "backbone.id", config.data.path, "data.path"):
+        assert words in str(error.value)

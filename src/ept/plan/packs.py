@@ -27,10 +27,14 @@ RESULTS_VERSION = 2
 
 
 class Packs:
-    """The packs of one configuration: which runs train together, from which files, under which hash."""
+    """The packs of one configuration: which runs train together, from which files, under which hash.
+
+    Raises InputError where the configuration names several local folders that do not exist.
+    """
 
     def __init__(self, config: Configuration):
         self.config = config
+        check_local_folders(config)
         self.data = DataSource(kind=config.data.source, path=config.data.path, seed=config.data.seed)
         # Made once each: many rows of tables and all starts from sources ask for the same ones.
         self._plain_packs: dict[tuple[str, str, str, str], Pack] = {}
@@ -227,6 +231,17 @@ class Packs:
         if METHODS[method].start_from == "distilled" and packs:
             return (self._distilled_pack(method, packs),)
         return packs
+
+
+def check_local_folders(config: Configuration) -> None:
+    """Raise InputError where both local folders are missing. What one of them lacks is said when it is read."""
+    local = {
+        "backbone.id": (config.backbone.source, config.backbone.id),
+        "data.path": (config.data.source, config.data.path),
+    }
+    missing = [f"{path} ({key})" for key, (kind, path) in local.items() if kind == "local" and not Path(path).is_dir()]
+    if len(missing) > 1:
+        raise InputError(f"these folders do not exist: {', '.join(missing)}; put your files there, or correct the keys")
 
 
 def backbone_settings(backbone: BackboneSettings, identity: str, float32: bool = False) -> dict[str, str | bool]:
