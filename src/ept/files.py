@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from ept.errors import InputError
+from ept.errors import InputError, shortened
 
 # The key in settings.json under which the SHA-256 of files that were written with it stand by their names.
 DIGESTS = "sha256"
@@ -182,6 +182,30 @@ def sha256_file(path: str | Path) -> str:
     """The SHA-256 of a file's content in hexadecimal, read now; `content_digest` remembers it."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# In the form of the program sha256sum: what a folder for other programs holds, which may have no other digests.
+SUMS_FILE = "SHA256SUMS"
+
+
+def write_sums(folder: Path) -> None:
+    """Write `SHA256SUMS` with the digests of a folder's files (`sha256sum --check SHA256SUMS` compares them)."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    write_text(folder / SUMS_FILE, "".join(f"{sha256_file(path)}  {path.name}\n" for path in files))
+
+
+def check_sums(folder: Path) -> None:
+    """Raise InputError for a file of a folder that is not the one that its SHA256SUMS names; without that, for none."""
+    path = folder / SUMS_FILE
+    if not path.is_file():
+        return
+    remedy = f"copy the folder again, or remove {path} if you changed a file yourself"
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        found = re.fullmatch(r"([0-9a-f]{64})  ([^/\0]+)", line)
+        if not found:
+            raise InputError(f"{path} is damaged: {shortened(repr(line), 80)} is not a digest and a name; {remedy}")
+        if not (folder / found[2]).is_file() or sha256_file(folder / found[2]) != found[1]:
+            raise InputError(f"{folder / found[2]} is not the file that {SUMS_FILE} names; {remedy}")
 
 
 # Bytes. Smaller files are read again every time: that takes a millisecond.

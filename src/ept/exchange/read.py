@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ept.backbones.torch_file import holds_its_numbers, read_torch_file
 from ept.errors import InputError, reason_of
+from ept.files import check_sums
 
 CONFIG_FILE = "adapter_config.json"
 SAFETENSORS_FILE = "adapter_model.safetensors"
@@ -48,6 +49,7 @@ class AdapterFolder:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise InputError(f"there is no adapter folder {folder}; check --from, or download the adapter first")
+        check_sums(self.folder)
         self.config_path = self.folder / CONFIG_FILE
         self.config = _read_config(self.config_path)
         found = self.config.get("peft_type")

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from ept.backbones.load import load_backbone
 from ept.demo.identity import BACKBONE_FOLDER
 from ept.errors import InputError
-from ept.files import write_folder_atomically, write_text
+from ept.files import write_folder_atomically, write_sums, write_text
 from ept.methods.build import prompt_class
 from ept.methods.prompt import PromptOutput
 from ept.methods.prompt_file import SavedPrompt
@@ -65,7 +65,7 @@ if __name__ == "__main__":
 
 
 def write(folder: Path, prompt: SavedPrompt, origin: str, backbone: str | None) -> None:
-    """Write `prompt.safetensors`, `embedding.safetensors` and `client.py` as one new folder.
+    """Write prompt.safetensors, embedding.safetensors, client.py and SHA256SUMS as one new folder.
 
     Args:
         folder: The new folder.
@@ -104,3 +104,4 @@ def write(folder: Path, prompt: SavedPrompt, origin: str, backbone: str | None) 
         save_file(tensors, temporary / "prompt.safetensors")
         save_file({"embedding": embedding.detach().contiguous().clone()}, temporary / "embedding.safetensors")
         write_text(temporary / "client.py", CLIENT.format(cue=cue))
+        write_sums(temporary)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ept.errors import InputError
 from ept.exchange.read import CONFIG_FILE
-from ept.files import write_folder_atomically, write_json
+from ept.files import write_folder_atomically, write_json, write_sums
 from ept.methods.prompt_file import SavedPrompt
 
 # No program can take this for a model: brackets and blanks are forbidden in names on the hub.
@@ -39,7 +39,7 @@ def base_model(prompt: SavedPrompt, backbone: str | None) -> dict[str, Any]:
 def write_adapter(
     folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], save: Callable[[dict[str, Tensor], Path], None]
 ) -> None:
-    """Write adapter_config.json, and with `save` the weights into the folder that it gets, as one new folder.
+    """Write adapter_config.json, weights (by `save`, into the folder that it gets) and SHA256SUMS as one new folder.
 
     Raises InputError where there is something at `folder` already, or nothing can be written there.
     """
@@ -49,6 +49,7 @@ def write_adapter(
         with write_folder_atomically(folder) as temporary:
             write_json(temporary / CONFIG_FILE, dict(sorted(config.items())))
             save({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+            write_sums(temporary)
     except OSError as error:
         raise InputError(
             f"cannot write the folder {folder} ({error.strerror or error}); name another with --to"
