@@ -84,7 +84,7 @@ REPORT = snakemake --workflow-profile none --cores 1 --rerun-incomplete --quiet 
 
 run: env
 	snakemake --cores all all --configfile $(QUOTED_CONFIG) $(OR_SAY_WHY)
-	$(REPORT)
+	@$(REPORT)
 	@ept show --config $(QUOTED_CONFIG)
 
 # After a crash or a kill: remove damaged files, unlock and continue. It refuses to start while a workflow runs here.
@@ -93,12 +93,12 @@ resume: env
 	ept mend --config $(QUOTED_CONFIG)
 	snakemake --unlock --configfile $(QUOTED_CONFIG)
 	snakemake --cores all all data experiments --configfile $(QUOTED_CONFIG) $(OR_SAY_WHY)
-	$(REPORT)
+	@$(REPORT)
 	@ept show --config $(QUOTED_CONFIG)
 
 # Of a finished run: unpack <output>/report.zip and open report/report.html.
 report: env
-	$(REPORT)
+	@$(REPORT)
 
 # Data, prompts and results to and from a DVC remote (docs/dvc.md). DVC does not keep the modification times that
 # Snakemake compares, so everything that was pulled is touched in order.

@@ -7,14 +7,14 @@ import pytest
 from ept.cli import main
 from ept.config.configuration import load_configuration, parse_configuration
 from ept.errors import InputError
-from ept.figures.registry import FIGURES, asked_for, left_out
+from ept.figures.registry import FIGURES, LEAST_POINTS, asked_for, left_out
 from ept.figures.write import caption, write_figures
 from ept.files import DIGESTS
 from ept.plan.experiment import Experiment
 from results.records import write_record
 
 ALL = {kind.name for kind in FIGURES} - {"transfer"}
-ALWAYS = {"parameters", "training_time", "validation"}
+ALWAYS = {"validation"}
 
 
 def _written(folder):
@@ -48,6 +48,14 @@ def test_what_the_configuration_does_not_ask_for_is_left_out_with_a_reason():
     assert reasons["Ablation of EPT"] == "ablation.tasks names no task"
     assert reasons["Gate weights of EPT"] == "methods lacks ept, or EPT has one space"
     assert len(reasons) == len(FIGURES) - len(ALWAYS)
+
+
+@pytest.mark.parametrize("number", [LEAST_POINTS - 1, LEAST_POINTS])
+def test_figures_of_one_point_a_method_need_several_methods(number):
+    values = {"tasks": {"target": ["rte"], "source": []}, "methods": ["pt", "dept", "ept", "bitfit"][:number]}
+    experiment = Experiment(parse_configuration(values | {"few_shot": {"initialize_from": ["scratch"]}}))
+    points = {"parameters", "training_time"}
+    assert points & {kind.name for kind in asked_for(experiment)} == (points if number == LEAST_POINTS else set())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ept.figures.data import PackRecord, Results, mean_curve
 from ept.figures.style import SERIES, SMALL, legend_below, new_figure
@@ -44,5 +45,6 @@ def draw_fusion(results: Results) -> Figure:
         steps, ratios = mean_curve((entry["step"], entry["fusion_ratio"]) for entry in entries)
         axes.plot(steps, ratios, label=record.pack.record.title, **SERIES[number % len(SERIES)])
     axes.set(xlabel="step", ylabel="‖$F$‖ / ‖$P_s$‖", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(figure, 4)
     return figure

@@ -13,6 +13,9 @@ from ept.plan.tables import ABLATION, EFFICIENCY, LEARNING_RATES, MAIN, TRANSFER
 INTERVALS = "Bars are 95 % intervals over seeds and test examples"
 BASELINE = "the dashed line is the majority baseline"
 
+# One point a method makes a figure from this many on.
+LEAST_POINTS = 4
+
 
 def _nothing(experiment: Experiment) -> str:
     return ""
@@ -39,6 +42,11 @@ def _without_fusion(experiment: Experiment) -> str:
 def _without_sweep(experiment: Experiment) -> str:
     ablation = experiment.config.ablation
     return "" if max(len(ablation.spaces), len(ablation.short_lengths)) > 1 else "ablation compares no numbers"
+
+
+def _of_few_methods(experiment: Experiment) -> str:
+    number = len(experiment.config.methods)
+    return "" if number >= LEAST_POINTS else f"methods names fewer than {LEAST_POINTS}; the main table says the same"
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,7 @@ FIGURES = (
         "Average test score of each method against the number of its trained parameters (logarithmic), full data. "
         "Methods with the same number stand side by side, a little to the right of it. "
         f"{INTERVALS}; {BASELINE}.",
+        left_out=_of_few_methods,
     ),
     FigureKind(
         "few_shot",
@@ -104,6 +113,7 @@ FIGURES = (
         "Average test score of each method against the time that one run trains (seconds of all runs of all tasks, "
         f"divided by their number), full data. {INTERVALS}; {BASELINE}. Times depend on the machine and on what else "
         "it did.",
+        left_out=_of_few_methods,
     ),
     FigureKind(
         "ablation",

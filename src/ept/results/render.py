@@ -1,6 +1,7 @@
 """A table as people read it: in Markdown, LaTeX, HTML, and as plain text in a terminal."""
 
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape, unescape
@@ -34,6 +35,8 @@ _LATEX = str.maketrans(
 )
 # What a note says of the marks of a column, and what it says where text has no typefaces.
 MARKS, PLAIN_MARKS = "Best in bold, second underlined", "* best, + second"
+# Characters: notes in a terminal are at least so wide.
+LEAST_WIDTH = 80
 _MARK = {"bold": "*", "underlined": "+"}
 
 
@@ -86,8 +89,9 @@ def to_latex(layout: Layout) -> str:
 def to_text(layout: Layout) -> str:
     """An aligned table for a terminal; the two best cells of a column are marked by signs. Notes follow."""
     rows = [list(layout.head), *([_plain(cell) for cell in line] for line in layout.lines)]
-    notes = [note.replace(MARKS, PLAIN_MARKS) for note in layout.notes]
     head, *lines = aligned(rows)
+    width = max(len(head), LEAST_WIDTH)
+    notes = [textwrap.fill(note.replace(MARKS, PLAIN_MARKS), width) for note in layout.notes]
     return "\n".join([head, "-" * len(head), *lines, *[""] * bool(notes), *notes]) + "\n"
 
 
