@@ -3,6 +3,8 @@
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
+from ept.devices import cpu_bfloat16
+
 # T5's vocabulary, padded as in its released checkpoints.
 VOCABULARY = 32_128
 SHAPES = {
@@ -20,16 +22,16 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def dtype() -> torch.dtype:
-    """Of every variant's backbone: bfloat16 on a GPU, float32 on a CPU."""
-    return torch.bfloat16 if device() == "cuda" else torch.float32
+def has_bfloat16() -> bool:
+    """Whether bfloat16 is fast here: on a GPU, and on a CPU with instructions for it."""
+    return device() == "cuda" or cpu_bfloat16() is not None
 
 
-def make_t5(shape: str) -> T5ForConditionalGeneration:
+def make_t5(shape: str, dtype: str = "float32") -> T5ForConditionalGeneration:
     """A T5 of this shape, always with the same weights, without dropout (which only the others would pay for)."""
     torch.manual_seed(0)
     config = T5Config(vocab_size=VOCABULARY, dropout_rate=0.0, decoder_start_token_id=0, **SHAPES[shape])
-    return T5ForConditionalGeneration(config).to(device(), dtype())
+    return T5ForConditionalGeneration(config).to(device(), getattr(torch, dtype))
 
 
 def synchronize() -> None:

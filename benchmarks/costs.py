@@ -57,7 +57,8 @@ def bare_step(pack: Pack, batch) -> None:
         pack.backbone.token_losses(inputs, mask, text.target_ids).sum().backward()
 
 
-def seconds_of(call) -> float:
+def seconds_of(call: Callable[[], None]) -> float:
+    """Seconds of one call."""
     synchronize()
     started = time.perf_counter()
     call()

@@ -19,6 +19,8 @@ LENGTHS = Path(__file__).with_name("lengths.json")
 SOURCE_LENGTH = 256
 QUANTILES = 101
 SPLITS = ("train", "validation")
+# Steps among which those to be timed are chosen.
+CANDIDATES = 100
 # Enough for an epoch of many batches, whatever is timed.
 SYNTHETIC_ROWS = {"train": 2400, "validation": 400}
 # T5's sentinels begin at 32,000; </s> is 1.
@@ -106,3 +108,24 @@ def open_task(name: str, folder: Path, label_ids: list[list[int]]) -> TaskData:
     """A task whose splits were tokenized into `folder`."""
     train, validation = (TokenizedSplit(folder / f"{split}.arrow") for split in SPLITS)
     return TaskData(name, folder, train, validation, label_ids)
+
+
+def mean_block(lengths: np.ndarray, rows: int) -> np.ndarray:
+    """`rows` neighbors by length, as a prediction of the whole split has them in a batch, of a mean longest length."""
+    order = np.argsort(lengths, kind="stable")
+    if len(order) < rows:
+        return np.resize(order, rows)
+    blocks = order[: len(order) // rows * rows].reshape(-1, rows)
+    (block,) = representative(lengths[blocks].max(1), 1)
+    return blocks[block]
+
+
+def representative(lengths: np.ndarray, count: int) -> list[int]:
+    """`count` positions in `lengths` whose mean length is close to that of all.
+
+    Sorted and cut into `count` equal parts; of each the one closest to the part's mean. A few steps taken at random
+    would say little of an epoch, whose batches are bucketed by length.
+    """
+    parts = np.array_split(np.argsort(lengths, kind="stable"), min(count, len(lengths)))
+    chosen = [int(part[np.abs(lengths[part] - lengths[part].mean()).argmin()]) for part in parts]
+    return [chosen[position % len(chosen)] for position in range(count)]

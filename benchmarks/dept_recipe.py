@@ -1,4 +1,4 @@
-"""DePT (Shi & Lipani, ICLR 2024) as research code runs it: one run, every text padded to the source length."""
+"""DePT (Shi & Lipani, ICLR 2024) as research code runs it, one run at a time."""
 
 import math
 
@@ -9,7 +9,7 @@ from transformers import T5ForConditionalGeneration
 
 
 class DeptRecipe(nn.Module):
-    """A short prompt before the padded text and γ A B added to all of its positions, γ = 8 / sqrt(rank).
+    """A short prompt before the padded text and γ A B added to its positions, γ = 8 / sqrt(rank).
 
     Written from the paper's formula on transformers' T5, with the interface that its Trainer wants.
     """
@@ -28,7 +28,7 @@ class DeptRecipe(nn.Module):
         self.scale = 8 / math.sqrt(rank)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor):
-        """The T5's output, with the loss; `input_ids` and `attention_mask` [rows, source_length]."""
+        """The T5's output, with the loss; `input_ids` and `attention_mask` [rows, length], at most source_length."""
         return self.model(**self._inputs(input_ids, attention_mask), labels=labels)
 
     def generate(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None, **options):
@@ -42,7 +42,7 @@ class DeptRecipe(nn.Module):
 
     def _inputs(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         embeddings = self.model.shared(input_ids)
-        text = embeddings + self.scale * (self.A @ self.B)
+        text = embeddings + self.scale * (self.A[: embeddings.shape[1]] @ self.B)
         prompt = self.prompt.expand(len(text), -1, -1)
         mask = attention_mask.new_ones(prompt.shape[:2])
         return {

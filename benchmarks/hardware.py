@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.backbones import device, dtype, synchronize
+from benchmarks.backbones import device, synchronize
+from ept.devices import cpu_bfloat16
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy")
 # 2048^3: large enough for the full rate, a fraction of a second on two cores.
@@ -29,6 +30,7 @@ def describe() -> dict:
         "cpu": _processor(),
         "cores": cores(),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        "bfloat16": "cuda" if gpu else cpu_bfloat16(),
         "gpu": torch.cuda.get_device_name() if gpu else None,
         "gpu_memory_gib": round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1) if gpu else None,
         "system": f"{platform.system()} {platform.machine()}",
@@ -37,10 +39,10 @@ def describe() -> dict:
     }
 
 
-def matrix_rate() -> float:
-    """Floating-point operations per second of a large matrix product in the backbone's type: the median of five."""
+def matrix_rate(dtype: str = "float32") -> float:
+    """Floating-point operations per second of a large matrix product: the median of five."""
     size = MATRIX_SIZE[device()]
-    first, second = (torch.randn(size, size, device=device()).to(dtype()) for _ in range(2))
+    first, second = (torch.randn(size, size, device=device()).to(getattr(torch, dtype)) for _ in range(2))
     rates = []
     for _ in range(MATRIX_ROUNDS + 1):
         started = time.perf_counter()

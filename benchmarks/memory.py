@@ -24,7 +24,8 @@ from transformers import (
 )
 
 from benchmarks.data import TaskData
-from benchmarks.plan import OURS, RUN_BY_RUN, Plan
+from benchmarks.plan import RUN_BY_RUN, VARIANTS, Plan
+from benchmarks.rates import measured_variants
 from benchmarks.subjects import Subjects
 from benchmarks.theirs import quieten
 from ept.backbones.backbone import Backbone
@@ -111,7 +112,9 @@ def measure_memory(plan: Plan, task: TaskData, threads: int, grids: tuple[int, .
     Ours: the step with the longest text of many, in which memory peaks. On a CPU the resident memory of the
     process (libraries included), on a GPU what torch allocated. `plan.positions` must be known: measuring needs memory.
     """
-    subjects = [(variant, 1) for variant in RUN_BY_RUN] + [(variant, runs) for runs in grids for variant in OURS]
+    subjects = [
+        (variant, runs) for variant in measured_variants() for runs in (grids if VARIANTS[variant].ours else (1,))
+    ]
     context = multiprocessing.get_context("forkserver")
     # Libraries are imported once, before the fork; no thread of them has started by then.
     context.set_forkserver_preload([__name__])

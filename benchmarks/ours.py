@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from benchmarks.backbones import synchronize
-from benchmarks.data import SOURCE_LENGTH, TaskData
+from benchmarks.data import CANDIDATES, SOURCE_LENGTH, TaskData, mean_block, representative
 from benchmarks.plan import Plan
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.config.settings import EptSettings, PromptSettings
@@ -24,8 +24,6 @@ RATES = {"prompt": 0.3, "low_rank": 5e-3}
 CLIP_NORM = 1.0
 # A grid is three seeds of each pair of learning rates.
 SEEDS = 3
-# Steps among which those to be timed are chosen.
-CANDIDATES = 100
 
 
 @dataclass(frozen=True)
@@ -124,16 +122,9 @@ class Pack:
         return time.perf_counter() - started
 
     def evaluate(self, rows: int) -> float:
-        """Seconds until all runs have predicted `rows` validation rows.
-
-        Neighbors by length, as `predict_split` would put into one batch out of a whole split, and of those the ones
-        whose length is nearest to the mean.
-        """
+        """Seconds until all runs have predicted `rows` validation rows, neighbors by length (`mean_block`)."""
         split = self.task.validation
-        order = np.argsort(split.lengths, kind="stable")
-        blocks = order[: len(order) // rows * rows].reshape(-1, rows)
-        (block,) = representative(split.lengths[blocks].max(1), 1)
-        chosen = blocks[block]
+        chosen = mean_block(split.lengths, rows)
         synchronize()
         started = time.perf_counter()
         self.predict(split, chosen)
@@ -145,14 +136,3 @@ class Pack:
         with torch.inference_mode():
             output = self.prompts()
         return predict_split(self.backbone, output, split, rows, self.answers, self.size.positions)
-
-
-def representative(lengths: np.ndarray, count: int) -> list[int]:
-    """`count` positions in `lengths` whose mean length is close to that of all.
-
-    Sorted and cut into `count` equal parts; of each the one closest to the part's mean. A few steps taken at random
-    would say little of an epoch, whose batches are bucketed by length.
-    """
-    parts = np.array_split(np.argsort(lengths, kind="stable"), min(count, len(lengths)))
-    chosen = [int(part[np.abs(lengths[part] - lengths[part].mean()).argmin()]) for part in parts]
-    return [chosen[position % len(chosen)] for position in range(count)]

@@ -3,12 +3,14 @@
 import time
 from dataclasses import dataclass, field
 
+from benchmarks.backbones import has_bfloat16
 from benchmarks.data import TaskData
-from benchmarks.plan import OURS, RUN_BY_RUN, Plan
+from benchmarks.plan import VARIANTS, Plan
 from benchmarks.subjects import Subjects
 from benchmarks.theirs import EVALUATION_BATCH
 
-# Validation rows that one run of ours predicts in one slice; with more runs, each predicts fewer.
+# Validation rows that one run predicts in one slice; with more runs, each predicts fewer. Padded ones are slow, and
+# equal in length.
 EVALUATION_ROWS = 128
 MOST_STEPS = 40
 
@@ -39,8 +41,9 @@ def measure_rates(plan: Plan, subjects: Subjects, tasks: list[TaskData], say) ->
     further round is begun that would end after `plan.rounds_seconds`. `say` is called with a line per round.
     """
     started = time.perf_counter()
-    names = [(variant, 1) for variant in RUN_BY_RUN]
-    names += [(variant, runs) for runs in plan.grids for variant in OURS]
+    names = [
+        (variant, runs) for variant in measured_variants() for runs in (plan.grids if VARIANTS[variant].ours else (1,))
+    ]
     step_seconds: dict[tuple[str, str], float] = {}
     slices = [Slice(plan, subjects, task, variant, runs, step_seconds) for task in tasks for variant, runs in names]
     for number in range(plan.rounds):
@@ -54,6 +57,11 @@ def measure_rates(plan: Plan, subjects: Subjects, tasks: list[TaskData], say) ->
     return [rate for part in slices for rate in (part.training, part.evaluation)]
 
 
+def measured_variants() -> list[str]:
+    """The variants that this machine can run at a useful speed: without bfloat16 those in float32."""
+    return [name for name, variant in VARIANTS.items() if variant.dtype == "float32" or has_bfloat16()]
+
+
 class Slice:
     """One variant, number of runs and task: what is timed at a stretch."""
 
@@ -63,7 +71,8 @@ class Slice:
         self.step_seconds = step_seconds
         self.training = Rate(variant, task.name, runs, "training")
         self.evaluation = Rate(variant, task.name, runs, "evaluation")
-        self.rows = max(EVALUATION_BATCH, EVALUATION_ROWS // runs) if variant in OURS else EVALUATION_BATCH
+        rows = EVALUATION_BATCH if VARIANTS[variant].padded else EVALUATION_ROWS
+        self.rows = max(EVALUATION_BATCH, rows // runs)
 
     def measure(self) -> None:
         """One slice of training, of as many steps as fill `plan.slice_seconds`, and one of evaluation."""

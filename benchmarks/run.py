@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import hardware, report, sweeps
-from benchmarks.backbones import device, dtype
+from benchmarks.backbones import device, has_bfloat16
 from benchmarks.costs import beside_prompt_tuning, over_bare_backbone
 from benchmarks.data import TaskData, load_tasks
 from benchmarks.memory import measure_memory
@@ -60,7 +60,7 @@ def measure(plan: Plan, race: Race, full: bool, threads: int, folder: Path) -> t
     backbone = subjects.backbone()
     say(f"{data} data of {', '.join(plan.tasks)} ready")
     plan = replace(plan, positions=backbone.size.positions)
-    memory = measure_memory(plan, tasks[-1], threads, plan.grids if full else plan.grids[:-1])
+    memory = measure_memory(plan, tasks[-1], threads, plan.grids)
     say("memory done")
     rates = measure_rates(plan, subjects, tasks, say)
     costs = _costs(plan, backbone, tasks)
@@ -78,7 +78,11 @@ def measure(plan: Plan, race: Race, full: bool, threads: int, folder: Path) -> t
         "hardware": hardware.describe(),
         "threads": threads,
         "device": device(),
-        "dtype": str(dtype()).removeprefix("torch."),
+        "matrix_gflops": {
+            dtype: hardware.matrix_rate(dtype) / 1e9
+            for dtype in ("float32", "bfloat16")
+            if dtype == "float32" or has_bfloat16()
+        },
         "data": data,
         "plan": asdict(plan),
         "backbone": {"shape": plan.shape, "parameters": sum(p.numel() for p in backbone.backbone.model.parameters())},

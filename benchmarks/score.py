@@ -13,7 +13,7 @@ from benchmarks import backbones
 from benchmarks.data import TaskData, open_task
 from benchmarks.ours import SEEDS, Pack, SizedBackbone, sized
 from benchmarks.plan import Plan
-from benchmarks.theirs import PaddedRows, make_trainer, peft_prompt_tuning
+from benchmarks.theirs import GROUPED, Rows, make_trainer, pad, peft_prompt_tuning
 from ept.backbones.load import load_backbone
 from ept.data.fetch import fetch
 from ept.data.prepare import tokenize_task
@@ -46,18 +46,17 @@ class Race:
 
 
 def time_to_score(race: Race) -> dict:
-    """Seconds until three seeds of one learning rate have all arrived, with the whole grid trained as long.
+    """Seconds until three seeds of one learning rate have all arrived, with the whole grid trained as long, in float32.
 
-    `peft_pt`: the three seeds are run one after another, each until it arrives, and the sum is multiplied by
+    `peft_pt_grouped`: the three seeds are run one after another, each until it arrives, and the sum is multiplied by
     runs / 3. `pt`, `ept`: the pack of all runs, until the last of the three arrives. None where one never did.
     """
     with tempfile.TemporaryDirectory(prefix="ept-bench-") as folder:
         task = _demo_task(race.task, Path(folder))
         rows = np.random.default_rng(0).permutation(len(task.validation))[: race.validation_rows]
         alone = [_peft_arrival(race, task, rows, seed, folder) for seed in range(SEEDS)]
-        arrivals = {"peft_pt": _summary(alone, race.runs / SEEDS)}
-        dtype = str(backbones.dtype()).removeprefix("torch.")
-        backbone = sized(load_backbone(BACKBONE_FOLDER, dtype=dtype, device=backbones.device()), race.positions)
+        arrivals = {"peft_pt_grouped": _summary(alone, race.runs / SEEDS)}
+        backbone = sized(load_backbone(BACKBONE_FOLDER, dtype="float32", device=backbones.device()), race.positions)
         for method in ("pt", "ept"):
             arrivals[method] = _pack_arrival(race, backbone, method, task, rows)
     return {**{name: getattr(race, name) for name in ("task", "score", "runs")}, "arrivals": arrivals}
@@ -98,16 +97,17 @@ def _accuracy(prediction) -> dict[str, float]:
 
 def _peft_arrival(race: Race, task: TaskData, rows: np.ndarray, seed: int, folder: str) -> tuple:
     torch.manual_seed(seed)
-    model = T5ForConditionalGeneration.from_pretrained(BACKBONE_FOLDER, dtype=backbones.dtype())
+    model = T5ForConditionalGeneration.from_pretrained(BACKBONE_FOLDER, dtype=torch.float32)
     arrival = _Arrival(race.score)
     trainer = make_trainer(
         peft_prompt_tuning(model, race.length),
-        PaddedRows(task.train, np.arange(len(task.train)), race.padding),
+        Rows(task.train, np.arange(len(task.train))),
         folder,
         race.steps,
         race.batch_size,
-        dict(seed=seed, warmup_steps=race.warmup, eval_strategy="steps", eval_steps=race.evaluate_every),
-        eval_dataset=PaddedRows(task.validation, rows, race.padding),
+        dict(seed=seed, warmup_steps=race.warmup, eval_strategy="steps", eval_steps=race.evaluate_every, **GROUPED),
+        eval_dataset=Rows(task.validation, rows[np.argsort(task.validation.lengths[rows], kind="stable")]),
+        data_collator=pad,
         compute_metrics=_accuracy,
         callbacks=[arrival],
     )

@@ -5,7 +5,7 @@ from typing import Protocol
 from benchmarks.backbones import make_t5
 from benchmarks.data import TaskData
 from benchmarks.ours import Pack, SizedBackbone, sized
-from benchmarks.plan import RUN_BY_RUN, Plan
+from benchmarks.plan import VARIANTS, Plan
 from benchmarks.theirs import RunByRun, make_model
 from ept.backbones.encoder_decoder import EncoderDecoder
 
@@ -31,14 +31,15 @@ class Subjects:
 
     def make(self, variant: str, runs: int, task: TaskData) -> Subject:
         """A fresh start of a variant of VARIANTS on a task; run-by-run variants have one run whatever `runs` says."""
-        if variant in RUN_BY_RUN:
-            if variant not in self._models:
-                self._models[variant] = make_model(variant, make_t5(self.plan.shape), self.plan)
-            return RunByRun(self._models[variant], task, self.plan, self.folder)
-        return Pack(self.backbone(), variant, runs, task, self.plan)
+        record = VARIANTS[variant]
+        if record.ours:
+            return Pack(self.backbone(record.dtype), record.method, runs, task, self.plan)
+        if variant not in self._models:
+            self._models[variant] = make_model(record.method, make_t5(self.plan.shape, record.dtype), self.plan)
+        return RunByRun(self._models[variant], task, self.plan, self.folder, record.padded)
 
-    def backbone(self) -> SizedBackbone:
-        """The backbone that ours share."""
-        if "ours" not in self._models:
-            self._models["ours"] = sized(EncoderDecoder(make_t5(self.plan.shape)), self.plan.positions)
-        return self._models["ours"]
+    def backbone(self, dtype: str = "float32") -> SizedBackbone:
+        """The backbone that ours share, one for each precision."""
+        if dtype not in self._models:
+            self._models[dtype] = sized(EncoderDecoder(make_t5(self.plan.shape, dtype)), self.plan.positions)
+        return self._models[dtype]

@@ -286,7 +286,7 @@ def speed() -> str:
     machine = hardware["gpu"] or f"{hardware['cpu']}, {hardware['cores']} cores, no GPU"
     return (
         f"A grid of {grid} EPT runs in one pack trains {training_best:.1f} and evaluates {evaluation_best:.1f} times "
-        "as many examples per second as PEFT's prompt tuning under the Hugging Face Trainer, configured as well as we can "
+        "as many examples per second as PEFT's prompt tuning under the Hugging Face Trainer, configured well "
         f"(grouped by length, bfloat16 where the machine has it). As released, padded to {plan['padding']} tokens in "
         f"float32, the ratios are {training_old:.1f} and {evaluation_old:.1f} ({machine}; a T5 of {size:.1f} M "
         "parameters)."

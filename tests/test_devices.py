@@ -12,7 +12,16 @@ from collections import defaultdict
 import pytest
 import torch
 
-from ept.devices import THREAD_VARIABLES, free_gpus, limit_threads, lock_folder, set_tf32, taken, visible_gpus
+from ept.devices import (
+    THREAD_VARIABLES,
+    cpu_bfloat16,
+    free_gpus,
+    limit_threads,
+    lock_folder,
+    set_tf32,
+    taken,
+    visible_gpus,
+)
 from ept.errors import InputError
 
 # Takes a device, writes when it had it, and holds it for a while.
@@ -188,3 +197,19 @@ def test_a_link_in_the_place_of_a_lock_file_is_not_written_through(tmp_path):
     with contextlib.suppress(OSError, InputError), taken(["0"], 1, folder):
         pass
     assert precious.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16 amx_bf16 amx_tile\n", "amx_bf16"),
+        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16\n", "avx512_bf16"),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16 sve\n", "bf16"),
+        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16_more\n", None),
+        ("", None),
+    ],
+)
+def test_bfloat16_instructions_of_the_cpu(tmp_path, text, found):
+    (tmp_path / "cpuinfo").write_text(text)
+    assert cpu_bfloat16(tmp_path / "cpuinfo") == found
+    assert cpu_bfloat16(tmp_path / "missing") is None

@@ -1,5 +1,6 @@
 """Our blocks against transformers': position buckets, configurations, cross-attention, modules that are shared."""
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -8,10 +9,11 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from tiny_t5 import VERSIONS, make_t5
 from torch import nn
+from torch.nn import functional
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from ept.backbones.encoder_decoder import EncoderDecoder
-from ept.backbones.t5 import ACTIVATIONS, T5, Attention, FrozenNorm, LayerCache, position_buckets
+from ept.backbones.t5 import ACTIVATIONS, T5, Attention, FrozenNorm, LayerCache, Norm, position_buckets
 from ept.backbones.t5_config import T5Config
 
 DISTANCES = torch.arange(-600, 601)
@@ -267,3 +269,57 @@ def test_the_gradient_of_the_frozen_norm_is_the_true_one():
     expected = hidden / (hidden.square().mean(-1, keepdim=True) + 1e-3).sqrt() * weight
     torch.testing.assert_close(FrozenNorm.apply(hidden, weight, 1e-3), expected)
     assert torch.autograd.gradcheck(lambda x: FrozenNorm.apply(x, weight, 1e-3), hidden.requires_grad_())
+
+
+def _attention_in_float64(queries, keys, values, bias, gradient):
+    """Outputs and the gradients of queries, keys and values, by the textbook."""
+    queries, keys, values, bias, gradient = (part.double().numpy() for part in (queries, keys, values, bias, gradient))
+    scores = queries @ keys.swapaxes(-1, -2) + bias
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    inner = gradient @ values.swapaxes(-1, -2)
+    inner = weights * (inner - (inner * weights).sum(-1, keepdims=True))
+    return weights @ values, inner @ keys, inner.swapaxes(-1, -2) @ queries, weights.swapaxes(-1, -2) @ gradient
+
+
+@pytest.mark.parametrize("length", [3, 50, 150])
+def test_attention_in_bfloat16_is_as_exact_as_the_fused_one(length):
+    torch.manual_seed(length)
+    attention = Attention(T5Config.of(make_t5("v1.0").config.to_dict())).bfloat16()
+    attention.o = nn.Identity()
+    heads, width = 4, attention.width
+    parts = [torch.randn(2, heads, length, width).bfloat16().requires_grad_() for _ in range(3)]
+    gradient = torch.randn(2, length, heads * width).bfloat16()
+    bias = torch.randn(2, heads, length, length).bfloat16()
+    bias[0, :, :, length // 2 :] = torch.finfo(torch.bfloat16).min
+    truth = _attention_in_float64(
+        *(part.detach() for part in parts), bias, gradient.unflatten(-1, (heads, width)).transpose(1, 2)
+    )
+
+    def errors(output):
+        found = output.unflatten(-1, (heads, width)).transpose(1, 2)
+        gradients = torch.autograd.grad(output, parts, gradient)
+        pairs = zip((found.detach(), *gradients), truth, strict=True)
+        return [np.abs(one.double().numpy() - other).max() / np.abs(other).max() for one, other in pairs]
+
+    fused = functional.scaled_dot_product_attention(*parts, attn_mask=bias, scale=1.0).transpose(1, 2).flatten(2)
+    for own, other in zip(errors(attention._attend(*parts, bias)), errors(fused), strict=True):
+        assert own < max(1.5 * other, 2**-7)
+
+
+def test_the_frozen_norm_in_bfloat16_rounds_once():
+    torch.manual_seed(0)
+    norm = Norm(64, 1e-6).requires_grad_(False)
+    norm.weight.copy_(torch.randn(64).bfloat16())
+    hidden = (5 * torch.randn(3, 7, 64)).bfloat16()
+    gradient = torch.randn(3, 7, 64).bfloat16()
+    found = {}
+    for dtype in (torch.bfloat16, torch.float64):
+        inputs = hidden.to(dtype).requires_grad_()
+        weight = norm.weight.to(dtype)
+        # The definition in float64; the product with the weight in bfloat16 rounds a second time.
+        exact = inputs / (inputs.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight
+        output = FrozenNorm.apply(inputs, weight, 1e-6) if dtype == torch.bfloat16 else exact
+        found[dtype] = [part.double() for part in (output, *torch.autograd.grad(output, inputs, gradient.to(dtype)))]
+    for own, exact in zip(found[torch.bfloat16], found[torch.float64], strict=True):
+        assert ((own - exact).abs() <= 2**-7 * exact.abs() + 2**-8 * exact.abs().max()).all()

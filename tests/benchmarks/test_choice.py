@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from benchmarks import costs
 from benchmarks.backbones import make_t5
-from benchmarks.ours import Pack, representative, sized
+from benchmarks.data import representative
+from benchmarks.ours import Pack, sized
 from ept.backbones.encoder_decoder import EncoderDecoder
 
 

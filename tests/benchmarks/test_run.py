@@ -5,6 +5,8 @@ import json
 import pytest
 
 from benchmarks import run
+from benchmarks.plan import VARIANTS
+from benchmarks.rates import measured_variants
 
 pytestmark = pytest.mark.long
 
@@ -18,13 +20,14 @@ def test_all_files_and_fields(tmp_path, monkeypatch):
     result = json.loads(text)
     assert result["mode"] == "bench-full" and result["data"] == "synthetic"
     assert set(result) == {
-        *("mode", "date", "hardware", "threads", "device", "dtype", "data", "plan", "backbone", "notes"),
+        *("mode", "date", "hardware", "threads", "device", "matrix_gflops", "data", "plan", "backbone", "notes"),
         *("rates", "memory", "costs", "time_to_score", "targets", "sweeps", "seconds"),
     }
     assert set(result["hardware"]["versions"]) == {"torch", "transformers", "peft", "accelerate", "numpy"}
     assert all(rate["median"] > 0 for rate in result["rates"])
-    # Two run-by-run variants and three of ours with two grids, on two tasks, training and evaluation.
-    assert len(result["rates"]) == (2 + 3 * 2) * 2 * 2
+    # Run-by-run variants have one grid and ours two, on two tasks, training and evaluation.
+    counts = [2 if VARIANTS[variant].ours else 1 for variant in measured_variants()]
+    assert len(result["rates"]) == sum(counts) * 2 * 2
     assert {row["sweep"] for row in result["sweeps"]["rows"]} == {
         *("pack size", "text length", "short length", "backbone")
     }

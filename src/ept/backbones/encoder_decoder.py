@@ -224,7 +224,8 @@ class PositionBias:
         if self._table is None or self._table.shape[-1] < length:
             # Outside of inference mode: a later training step could not use an inference tensor.
             with torch.inference_mode(False), torch.no_grad():
-                self._table = self._stack.position_bias(length).to(self._device)
+                # Contiguous: additions of the embedding's own layout, heads last, take several times as long.
+                self._table = self._stack.position_bias(length).to(self._device).contiguous()
         return self._table[:, :, :length, :length]
 
 

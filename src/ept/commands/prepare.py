@@ -45,10 +45,14 @@ def add_verbs(verbs: Verbs) -> None:
 
 def check(options: argparse.Namespace) -> None:
     """Check a configuration and list the tables and trainings that it asks for."""
+    from ept.devices import cpu_bfloat16
+
     experiment = experiment_of(options)
     runs = sum(pack.number_of_runs for pack in experiment.packs)
     tables = {name: experiment.tables[name] for name in experiment.default_tables}
     print(f"{options.config}: {len(tables)} tables from {len(experiment.packs)} packs of {runs} runs in all")
+    dtype, instructions = experiment.config.backbone.used_dtype(), cpu_bfloat16()
+    print(f"  backbone in {dtype}; bfloat16 instructions of this CPU: {instructions or 'none'}")
     for name, packs in tables.items():
         print(f"  {name}: {len(packs)} packs, methods {', '.join(dict.fromkeys(pack.method for pack in packs))}")
 
@@ -56,10 +60,9 @@ def check(options: argparse.Namespace) -> None:
 def fetch(options: argparse.Namespace) -> None:
     """Copy or download a task's published splits into data/raw and check them."""
     from ept.data.fetch import fetch
-    from ept.tasks.registry import get_task
 
     experiment = experiment_of(options)
-    fetch(get_task(options.task), experiment.data, experiment.raw_folder(options.task))
+    fetch(experiment.config.tasks.record(options.task), experiment.data, experiment.raw_folder(options.task))
 
 
 def tokenize(options: argparse.Namespace) -> None:
