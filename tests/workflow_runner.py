@@ -23,13 +23,13 @@ class Workflow:
         path.write_text(yaml.safe_dump(values))
         return path
 
-    def run(self, *arguments: str, config: Path | None, check: bool = True) -> str:
+    def run(self, *arguments: str, config: Path | None, check: bool = True, profile: str | Path = "default") -> str:
         """Call snakemake and return what it printed.
 
         --configfile takes all words after it, so it comes last; without one it is config/config.yaml of the folder, or
         else of the project.
         """
-        process = self.start(*arguments, config=config)
+        process = self.start(*arguments, config=config, profile=profile)
         output = process.communicate()[0]
         if check:
             assert process.returncode == 0, output[-4000:] + self._logs()
@@ -65,6 +65,16 @@ class Workflow:
         # The logger of the default profile prints blanks instead of underscores.
         rows = re.findall(r"^ ?(\w+(?: \w+)*) +(\d+) *$", text, re.M)
         return Counter({name.replace(" ", "_"): int(count) for name, count in rows if name != "total"})
+
+    def explained(self, *targets: str, config: Path | None) -> str:
+        """What a dry run prints with Snakemake's own logger: a block for each job, with its inputs and outputs."""
+        profile = yaml.safe_load((self.project / "profiles/default/profile.yaml").read_text())
+        folder = self.folder / "plain"
+        folder.mkdir(exist_ok=True)
+        (folder / "profile.yaml").write_text(
+            yaml.safe_dump({key: value for key, value in profile.items() if key != "logger"})
+        )
+        return self.run(*targets, "--dry-run", config=config, profile=folder)
 
     def _logs(self) -> str:
         logs = sorted(self.folder.glob("logs/**/*.log"), key=lambda path: path.stat().st_mtime)

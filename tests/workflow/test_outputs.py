@@ -23,7 +23,7 @@ def jobs_of(text):
 def test_every_output_is_covered(workflow, project):
     config = project / "config/config.yaml"
     targets = ("all", "data", "experiments", "source_prompts", "results/zero_shot.csv", "results/comparison.csv")
-    jobs = list(jobs_of(workflow.run(*targets, "--dry-run", config=config)))
+    jobs = list(jobs_of(workflow.explained(*targets, config=config)))
     expected = {"fetch", "tokenize", "train", "train_source", "table", "summary", "zero_shot", "figures"}
     assert {rule for rule, _, _ in jobs} >= expected | {"report_pages", "source_prompts"}
     for rule, inputs, outputs in jobs:
@@ -37,6 +37,6 @@ def test_every_output_is_covered(workflow, project):
 def test_the_identity_of_a_backbone_is_covered(workflow, project):
     """Its file is named by the backbone's identity."""
     experiment = Experiment(load_configuration(project / "config/config.yaml"))
-    text = workflow.run("backbone_identity", "--dry-run", config=project / "config/config.yaml")
+    text = workflow.explained("backbone_identity", config=project / "config/config.yaml")
     ((_, _, (path,)),) = jobs_of(text)
     assert path.endswith(f"-{digest(experiment.backbone_identity)}.txt")
