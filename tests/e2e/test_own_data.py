@@ -17,7 +17,7 @@ tasks:
   define: {reviews: {files: {train: reviews.csv}, template: "text: {text}", label: verdict, labels: [bad, good]}}
   target: [reviews]
 methods: [pt, ept]
-training: {steps: 100, warmup_steps: 10, evaluate_every: 25}
+training: {steps: 100, warmup_steps: 10, evaluate_every: 25, learning_rates: {ept: {prompt: [0.3], low_rank: [0.005]}}}
 """
 
 
@@ -51,7 +51,7 @@ def test_from_a_csv_file_to_the_first_table(workflow):
     # Half of the rows are good.
     assert all(float(row["majority_baseline"]) == 50.0 for row in rows if row["metric"] == "accuracy")
     assert all(float(row["mean"]) > 60.0 for row in rows if row["metric"] == "accuracy")
-    record = json.loads(next(folder.glob("results/runs/demo-t5/pt/reviews/full/*/runs.json")).read_text())
+    record = json.loads(next(folder.rglob("pt/reviews/full/*/runs.json")).read_text())
     # A quarter of 3,000 rows each for test and validation.
     assert (record["train_rows"], record["test_rows"]) == (1500, 750)
     assert record["split_rule"] == "carved test and validation"

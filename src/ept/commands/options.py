@@ -41,6 +41,7 @@ class Verbs:
         parser.add_argument(
             "--config", "--configfile", default="config/config.yaml", help="configuration file (%(default)s)"
         )
+        parser.add_argument("--allow-code", action="store_true", help="run the Python code of the key `plugins`")
         return parser
 
     @property
@@ -61,7 +62,7 @@ def experiment_of(options: argparse.Namespace) -> Experiment:
     """Return the experiment that --config describes. Raises InputError for an invalid configuration."""
     from ept.config.configuration import load_configuration
 
-    return Experiment(load_configuration(options.config))
+    return Experiment(load_configuration(options.config, options.allow_code))
 
 
 def add_task(parser: argparse.ArgumentParser) -> None:

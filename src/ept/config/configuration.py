@@ -43,7 +43,9 @@ from ept.config.variants import AblationSettings, variants
 from ept.config.yaml_file import check_values, read_yaml, write_yaml
 from ept.errors import InputError, shortened
 from ept.files import digest, write_text
-from ept.methods.registry import METHODS, get_method
+from ept.methods.registry import METHODS, get_method, register_method
+from ept.tasks.plugins import load_plugin
+from ept.tasks.registry import register_task
 
 # The backbone of the published numbers (src/ept/results/published.csv).
 PUBLISHED_BACKBONE = "t5-base"
@@ -60,7 +62,10 @@ class Configuration(Section):
     """One experiment."""
 
     output: str = "results"
-    """Folder of runs and tables, relative or absolute; give each configuration its own to keep them side by side."""
+    """Folder of tables and figures, relative or absolute; one for each configuration keeps them side by side."""
+    plugins: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field([], max_length=20)
+    """Python files with methods and tasks of one's own, or names of entry points of installed packages
+    (docs/own-data.md). They run only with `--allow-code` or EPT_ALLOW_CODE=1."""
     backbone: BackboneSettings = BackboneSettings()
     """The frozen language model."""
     data: DataSettings = DataSettings()
@@ -212,26 +217,65 @@ class Configuration(Section):
         return lengths.get(task, lengths.get("default", self.tasks.record(task).source_length))
 
 
-def load_configuration(path: str | Path) -> Configuration:
-    """Read and check a YAML file. Raises InputError with one sentence that names the file and the key."""
-    return parse_configuration(read_yaml(path), str(path))
+def load_configuration(path: str | Path, allow_code: bool = False) -> Configuration:
+    """Read and check a YAML file. Raises InputError with one sentence that names the file and the key.
+
+    `allow_code`: its `plugins` may run.
+    """
+    return parse_configuration(read_yaml(path), str(path), allow_code)
 
 
-def parse_configuration(values: Any, origin: str = "the configuration") -> Configuration:
-    """Check settings that are already read. `origin` names their file in error sentences."""
+def parse_configuration(values: Any, origin: str = "the configuration", allow_code: bool = False) -> Configuration:
+    """Check settings that are already read.
+
+    Args:
+        values: The settings.
+        origin: Their file, for error sentences.
+        allow_code: Whether `plugins` may run; EPT_ALLOW_CODE=1 in the environment allows it too.
+
+    Raises:
+        InputError: A setting is unknown, of a wrong type or impossible; the sentence names its key.
+    """
     if values is None:
         raise InputError(f"{origin} is empty; write settings there ({KEYS})")
     if not isinstance(values, dict):
         raise InputError(f"{origin} must be a mapping of settings, found {type(values).__name__}; {KEYS}")
     try:
         check_values(values)
+        codes = _register_plugins(values.get("plugins"), allow_code)
         config = Configuration.model_validate(values)
         _refuse_booleans(values, config.model_dump())
+        _check_codes(config, codes)
     except ValidationError as error:
         raise InputError(f"{origin}{_sentence(error, values)}") from error
     except InputError as error:
         raise InputError(f"{origin}, {error}") from error
     return config
+
+
+def _register_plugins(names: Any, allow_code: bool) -> set[str]:
+    """Load plugins, register their methods and tasks and return the digests of their code."""
+    codes = set()
+    for name in names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []:
+        plugin = load_plugin(name, allow_code)
+        codes.add(plugin.digest)
+        try:
+            for method in plugin.methods:
+                register_method(method, plugin.digest)
+            for task in plugin.tasks:
+                register_task(task, plugin.digest)
+        except InputError as error:
+            raise InputError(f"key plugins: {name}: {error}") from error
+    return codes
+
+
+def _check_codes(config: Configuration, codes: set[str]) -> None:
+    """Raise InputError for a method or task of a plugin that another configuration of this process has loaded."""
+    used = {name: METHODS[name].code for name in config.methods}
+    used |= {name: config.tasks.record(name).code for name in config.tasks.target + config.tasks.source}
+    for name, code in used.items():
+        if code and code not in codes:
+            raise InputError(f"{name} is unknown; name the plugin that defines it in plugins")
 
 
 def _refuse_booleans(values: Any, checked: Any, key: str = "") -> None:

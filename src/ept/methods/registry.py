@@ -79,6 +79,8 @@ class Method:
     not counted."""
     adapter_format: str = ""
     """The adapter format of another program whose prompts are this method's (ept.exchange)."""
+    code: str = ""
+    """Digest of the plugin that defines the method, set when it is registered; it enters the hashes."""
 
     def __post_init__(self) -> None:
         if self.few_shot_rates is None:
@@ -473,6 +475,18 @@ def get_method(name: str) -> Method:
     if name not in METHODS:
         raise InputError(unknown("method", name, METHODS))
     return METHODS[name]
+
+
+def register_method(record: Any, code: str) -> None:
+    """Add the record of a plugin whose code has this digest.
+
+    Raises InputError for something that is not a Method, and for the name of a method of this package.
+    """
+    if not isinstance(record, Method):
+        raise InputError(f"METHODS contains {type(record).__name__}; list records of ept.methods.registry.Method")
+    if record.name in METHODS and not METHODS[record.name].code:
+        raise InputError(f"METHODS contains {record.name}, the name of a method of this package; choose another")
+    METHODS[record.name] = replace(record, code=code)
 
 
 def count_parameters(method: str, sizes: Sizes) -> int:

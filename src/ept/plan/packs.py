@@ -95,8 +95,10 @@ class Packs:
         record = {
             key: value
             for key, value in dataclasses.asdict(self.config.tasks.record(task)).items()
-            if not callable(value) and key not in ("metrics", "title", "source_length", "sets", "own")
+            if not callable(value) and key not in ("metrics", "title", "source_length", "sets", "own", "code")
         }
+        if code := self.config.tasks.record(task).code:
+            record["code"] = code
         hash_ = digest([self.data_identity(task), record, self.config.source_length(task), self.backbone_identity])
         return paths.tokenized_folder(self.config.backbone.name, task, hash_)
 
@@ -169,6 +171,7 @@ class Packs:
             "source_length": config.source_length(task),
             "training": training_settings(config, method, regime, learning_rates),
             **method_settings(config, method, variant),
+            **({"code": get_method(method).code} if get_method(method).code else {}),
             **choice_settings(config.few_shot, method, initialize_from),
         }
         hash_ = digest(settings)

@@ -81,6 +81,8 @@ class Task:
     """Makes the columns of the template (and `answers`) out of a published row."""
     own: OwnData | None = None
     """The rows of a task that a configuration defines; None for a task that the package knows."""
+    code: str = ""
+    """Digest of the plugin that defines the task, set when it is registered; it enters the hashes."""
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """The tasks. A new one is one record in one of the lists below."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 from ept.errors import InputError, unknown
 from ept.tasks.glue import GLUE
@@ -21,6 +23,18 @@ def get_task(name: str, others: Iterable[str] = ()) -> Task:
     if name not in TASKS:
         raise InputError(unknown("task", name, [*others, *TASKS, *task_sets()]))
     return TASKS[name]
+
+
+def register_task(record: Any, code: str) -> None:
+    """Add the record of a plugin whose code has this digest.
+
+    Raises InputError for something that is not a Task, and for the name of a task of this package.
+    """
+    if not isinstance(record, Task):
+        raise InputError(f"TASKS contains {type(record).__name__}; list records of ept.tasks.record.Task")
+    if record.name in TASKS and not TASKS[record.name].code:
+        raise InputError(f"TASKS contains {record.name}, the name of a task of this package; choose another")
+    TASKS[record.name] = replace(record, code=code)
 
 
 def title_of(name: str) -> str:

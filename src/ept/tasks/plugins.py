@@ -1,0 +1,95 @@
+"""Methods and tasks of one's own in Python: files and entry points that a configuration names in `plugins`.
+
+Such code runs only where the user allows it, with `--allow-code` or EPT_ALLOW_CODE=1: a configuration may be somebody
+else's.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ept.errors import InputError, reason_of, shortened
+
+ALLOW = "EPT_ALLOW_CODE"
+# Groups of entry points, and the names of a file's lists of records.
+GROUPS = {"ept.methods": "METHODS", "ept.tasks": "TASKS"}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """The records that a file or an installed package defines, and the digest of its code, which enters hashes."""
+
+    name: str
+    methods: tuple[Any, ...]
+    tasks: tuple[Any, ...]
+    digest: str
+
+
+def load_plugin(name: str, allow_code: bool = False) -> Plugin:
+    """Run the code of a plugin and return its records. A file that was run before in this process is not run again.
+
+    Args:
+        name: A Python file with lists METHODS and TASKS (either may be missing), or the name of an entry point of an
+            installed package in the group `ept.methods` or `ept.tasks`.
+        allow_code: Whether the user allows code; EPT_ALLOW_CODE=1 in the environment allows it too.
+
+    Raises:
+        InputError: Code is not allowed, the file or entry point does not exist, or its code fails.
+    """
+    shown = shortened(ascii(name), 100)
+    if not allow_code and os.environ.get(ALLOW) != "1":
+        raise InputError(
+            f"plugins contains {shown}, which is Python code; a configuration alone runs no code: if you trust it, add "
+            f"--allow-code or set {ALLOW}=1"
+        )
+    try:
+        return _of_file(name) if name.endswith(".py") else _of_entry_points(name)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"plugins: {shown} cannot be read ({error.strerror}); check the path") from error
+    except Exception as error:  # whatever that code raises
+        raise InputError(f"plugins: {shown} failed with {type(error).__name__}: {reason_of(error)}") from error
+
+
+def _of_file(path: str) -> Plugin:
+    content = Path(path).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    # Records name their classes by the module's name: of equal files there is one module.
+    name = f"ept_plugin_{digest[:16]}"
+    if name not in sys.modules:
+        module = ModuleType(name)
+        module.__file__ = path
+        sys.modules[name] = module
+        try:
+            exec(compile(content, path, "exec"), module.__dict__)  # noqa: S102 - allowed by the user
+        except BaseException:
+            del sys.modules[name]
+            raise
+    methods, tasks = (tuple(getattr(sys.modules[name], listed, ())) for listed in GROUPS.values())
+    return Plugin(path, methods, tasks, digest)
+
+
+def _of_entry_points(name: str) -> Plugin:
+    found = {group: importlib.metadata.entry_points(group=group, name=name) for group in GROUPS}
+    if not any(found.values()):
+        raise InputError(
+            f"plugins contains {shortened(ascii(name), 100)}, neither a Python file (.py) nor an entry point of "
+            f"an installed package in the groups {' and '.join(GROUPS)}"
+        )
+    digest = hashlib.sha256()
+    records: dict[str, list[Any]] = {group: [] for group in GROUPS}
+    for group, points in found.items():
+        for point in points:
+            value = point.load()
+            records[group] += value if isinstance(value, Sequence) else [value]
+            digest.update(Path(str(sys.modules[point.module].__file__)).read_bytes())
+            digest.update(f"{point.dist.name}=={point.dist.version}".encode() if point.dist else b"")
+    methods, tasks = (tuple(found) for found in records.values())
+    return Plugin(name, methods, tasks, digest.hexdigest())
