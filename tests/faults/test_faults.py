@@ -42,7 +42,9 @@ CONFIGURATION = {
 }
 KILLS = 50
 # Records of times and memory, what is drawn from them or holds their digest, and what names the time of its making.
-NOT_COMPARED = ("efficiency.*", "runs.json", "training_time.*", "costs.html", "figures/settings.json", ".*")
+NOT_COMPARED = ("efficiency.*", "runs.json", "training_time.*", "costs.html", "figures/settings.json", "report.zip", ".*")
+# What a run leaves.
+FOLDERS = ("results", "runs", "prompts")
 
 
 class Clone:
@@ -94,7 +96,7 @@ class Clone:
 
     def results(self) -> dict[str, bytes]:
         """Tables, figures, predictions and prompts, by their paths."""
-        paths = [path for name in ("results", "prompts") for path in (self.folder / name).rglob("*") if path.is_file()]
+        paths = [path for name in FOLDERS for path in (self.folder / name).rglob("*") if path.is_file()]
         kept = [path for path in paths if not any(path.match(pattern) for pattern in NOT_COMPARED)]
         return {
             str(path.relative_to(self.folder)): path.read_bytes()
@@ -124,7 +126,7 @@ def test_killed_at_random_moments_and_with_torn_files_it_ends_the_same(project, 
             tear(clone, random)
         assert clone.finish(), clone.said
         assert clone.results() == undisturbed
-        assert not list(clone.folder.glob("results/**/.*")) and not list(clone.folder.glob("prompts/**/.*"))
+        assert not [path for name in FOLDERS for path in clone.folder.glob(f"{name}/**/.*")]
         shutil.rmtree(clone.folder)
         episode += 1
     # Jobs, the workflow's own process, and all at once.
@@ -167,7 +169,7 @@ def tear(clone: Clone, random: np.random.Generator) -> None:
     endings = (".parquet", ".arrow", ".safetensors", ".json", ".csv", ".md")
     files = [
         path
-        for name in ("data", "results", "prompts")
+        for name in ("data", *FOLDERS)
         for path in sorted((clone.folder / name).rglob("*"))
         if path.suffix in endings
     ]
