@@ -74,7 +74,7 @@ def test_dvc_shows_headline_numbers_and_averages(finished):
     (plot,) = re.findall(r"var spec = (.*);\n *vegaEmbed\('#results_main_csv'", page)
     rows = json.loads(plot)["data"]["values"]
     averages = {row["method"]: float(row["mean"]) for row in rows if row["task"] == "average"}
-    assert averages == {"spot": spot["average"]}
+    assert averages == {"spot": full["spot"]}
     assert "<DVC" not in plot
     assert json.loads(plot)["transform"][0] == {"filter": "datum.task == 'average'"}
     assert finished.run("git", "status", "--porcelain") == ""

@@ -42,7 +42,16 @@ CONFIGURATION = {
 }
 KILLS = 50
 # Records of times and memory, what is drawn from them or holds their digest, and what names the time of its making.
-NOT_COMPARED = ("efficiency.*", "runs.json", "training_time.*", "costs.html", "figures/settings.json", "report.zip", ".*")
+NOT_COMPARED = (
+    "efficiency.*",
+    "runs.json",
+    "training_time.*",
+    "costs.html",
+    "figures/settings.json",
+    "runs/*/*/*/*/*/settings.json",
+    ".*",
+    "report.zip",
+)
 # What a run leaves.
 FOLDERS = ("results", "runs", "prompts")
 
