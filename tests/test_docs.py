@@ -62,8 +62,8 @@ def test_the_readme_takes_four_columns_of_the_main_table(fill, tmp_path, monkeyp
     assert table[2:] == ["| PT | **2.0 ± 0.1** | 3.0 | 4.0 |"]
     # An average over one task is left out.
     (tmp_path / "results/main.md").write_text(
-        "| method | GLUE | CB acc. | All | invalid |\n| --- | ---: | ---: | ---: | ---: |\n"
-        "| PT | 2.0 | 3.0 | 4.0 | 0.1 |\n"
+        "| method | All | GLUE | RTE acc. | CB acc. | invalid |\n| --- | ---: | ---: | ---: | ---: | ---: |\n"
+        "| PT | 4.0 | 2.0 | 1.0 | 3.0 | 0.1 |\n"
     )
     assert fill.filled(text).splitlines()[2] == "| method | GLUE | CB acc. | All |"
     assert fill.filled(text).splitlines()[4] == "| PT | 2.0 | 3.0 | 4.0 |"
