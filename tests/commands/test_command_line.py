@@ -161,3 +161,10 @@ def test_a_shell_may_close_the_standard_streams(tmp_path, closed):
     assert sound.stderr == "" and bool(sound.stdout) != (">&-" in closed.split())
     assert missing.stdout == "" and ("missing.yaml" in missing.stderr) != ("2>&-" in closed)
     assert missing.stderr.count("\n") <= 1
+
+
+def test_show_names_the_output_folder_for_scripts(tmp_path, capsys):
+    path = tmp_path / "my.yaml"
+    path.write_text(yaml.safe_dump({**SMALL, "output": "my results"}))
+    assert main(["show", "--config", str(path), "--folder"]) == 0
+    assert capsys.readouterr().out == "my results\n"
