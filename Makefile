@@ -13,7 +13,7 @@ CONFIG := config/config.yaml
 QUOTED_CONFIG = '$(subst ','\'',$(CONFIG))'
 
 .PHONY: env run resume report test test-long coverage lint structure docs documents dist lock \
-	push pull clean-room reference bench bench-full
+	push pull clean-room reference bench bench-full gpu-check
 
 # Snakemake keeps a cache in the home folder and ends with a traceback if it cannot write there.
 ifneq ($(shell test -w "$$HOME" && echo yes),yes)
@@ -172,6 +172,11 @@ bench: env
 
 bench-full: env
 	$(BIN)/python -m benchmarks.run --full
+
+# On a machine with a GPU, at most 8 minutes: the same gradients as on a CPU, determinism, memory, rates; writes
+# gpu_check.json after each part.
+gpu-check: env
+	$(BIN)/python -m benchmarks.gpu_check
 
 # The picture in the README, from the embedded default.
 docs/few_shot.svg: results/figures/few_shot.svg
