@@ -13,8 +13,8 @@ from ept.files import NO_SPACE, sha256_file
 
 # Section of the configuration that names the repository -> keys to check there.
 _KEYS = {"data": "", "backbone": "backbone.id, backbone.revision, "}
-# User name and password in a URL.
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+# User name and password in a URL, also in one without its scheme; and its query, which may hold a token.
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@|(?<![^\s('\"])[^\s/:@]+:[^\s/]*@|\?[^\s/?=]+=[^\s/]*")
 
 
 class HubRepository:
@@ -36,7 +36,8 @@ class HubRepository:
     @property
     def where(self) -> str:
         """The repository's page, for messages; without a password in HF_ENDPOINT."""
-        return f"{without_credentials(self._api.endpoint)}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
+        endpoint = without_credentials(self._api.endpoint).rstrip("/")
+        return f"{endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
 
     @property
     def names(self) -> list[str]:
@@ -121,7 +122,7 @@ class HubRepository:
 
 
 def without_credentials(text: str) -> str:
-    """`text` without user names and passwords in URLs."""
+    """`text` without user names, passwords and queries in URLs."""
     return _CREDENTIALS.sub("", text)
 
 

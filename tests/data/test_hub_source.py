@@ -180,3 +180,21 @@ def test_identity_is_the_revision():
     assert {identity(DataSource("hub"), TASKS[name]) for name in ("cola", "mnli")} == {"hub-bcdcba79"}
     assert identity(DataSource("hub"), TASKS["wic"]) == "hub-3de24cf8"
     assert identity(DataSource("hub"), TASKS["squad"]) == "hub-7b6d24c4"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://joe:word@127.0.0.1:1",
+        "joe:word@127.0.0.1",
+        "http://127.0.0.1:1/?token=word",
+        "http://127.0.0.1:1?a=b&token=word",
+        "http://:word@127.0.0.1:1/",
+    ],
+)
+def test_no_secret_of_the_endpoint_is_printed(tmp_path, monkeypatch, endpoint):
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(InputError) as caught:
+        fetch(TASKS["rte"], DataSource("hub"), tmp_path / "raw")
+    assert "word" not in str(caught.value) and "HF_ENDPOINT" in str(caught.value)
+    assert not (tmp_path / "raw").exists()

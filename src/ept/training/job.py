@@ -236,7 +236,7 @@ def read_sources(pack: Pack) -> Sources:
         method = pack.candidates[0].method
         raise InputError(
             f"{pack.method} {pack.title} {pack.regime}: every source prompt diverged ({', '.join(diverged)}); lower "
-            f"training.learning_rates.{method}"
+            f"learning_rates.{method} in source_training, or in training where the configuration has no source_training"
         )
     return Sources(usable, diverged)
 
