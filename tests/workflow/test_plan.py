@@ -56,7 +56,7 @@ def test_sources_that_are_used_together_are_trained_before(workflow):
 
 
 def test_one_few_shot_table_trains_no_other_k(workflow, project):
-    text = workflow.run("results/fewshot_k16.csv", "--dry-run", config=project / "config/config.yaml")
+    text = workflow.explained("results/fewshot_k16.csv", config=project / "config/config.yaml")
     assert "/k16/" in text
     assert not any(f"/{regime}/" in text for regime in ("k4", "k32", "full"))
 
@@ -75,7 +75,7 @@ def test_the_table_of_ablations_trains_each_variant_once(workflow, project):
 def test_the_comparison_needs_full_data_alone_and_is_no_default_of_the_demonstration(workflow, project):
     config = project / "config/config.yaml"
     assert workflow.planned("results/comparison.csv", config=config)["train"] == 3 * 4
-    assert "comparison.csv" not in workflow.run("all", "--dry-run", config=config)
+    assert "comparison.csv" not in workflow.explained("all", config=config)
 
 
 def test_every_shipped_configuration_resolves_the_same_alone_and_through_snakemake(workflow, project, monkeypatch):
