@@ -3,13 +3,17 @@
 import csv
 import json
 import random
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from ept.cli import main
+from ept.config.configuration import load_configuration
 from ept.data.prepare import permutation
 from ept.methods.registry import METHODS
+from ept.plan.experiment import Experiment
 
 pytestmark = pytest.mark.long
 
@@ -45,9 +49,10 @@ def test_from_a_csv_file_to_the_first_table(workflow):
     folder = workflow.folder
     _write_reviews(folder / "reviews.csv", 3000)
     (folder / "own.yaml").write_text(FIVE_LINES)
-    before = time.monotonic()
     workflow.run("results/main.csv", config=folder / "own.yaml")
-    seconds = time.monotonic() - before
+    # Processor time of all jobs, which does not depend on what else runs: less than three minutes of one core.
+    jobs = [list(csv.DictReader(path.open(), delimiter="\t")) for path in folder.glob("logs/benchmarks/**/*.tsv")]
+    assert sum(float(row["cpu_time"]) for rows in jobs for row in rows) < 180
     rows = _rows(folder / "results/main.csv")
     assert {row["method"] for row in rows} == {"pt", "ept"}
     assert [row["metric"] for row in rows if row["task"] == "reviews"] == ["accuracy", "macro_f1"] * 2
@@ -61,8 +66,6 @@ def test_from_a_csv_file_to_the_first_table(workflow):
     assert (record["train_rows"], record["test_rows"]) == (1500, 750)
     assert record["split_rule"] == "carved test and validation"
     assert record["shared_rows"] == {"reviews": {"exact": 0, "nearly": 0}}
-    print(f"{seconds:.0f} s")
-    assert seconds < 180
     # Another row trains again; nothing else does.
     assert workflow.planned("results/main.csv", config=folder / "own.yaml") == {}
     _write_reviews(folder / "reviews.csv", 3002)
@@ -70,9 +73,9 @@ def test_from_a_csv_file_to_the_first_table(workflow):
     assert planned == {"fetch": 1, "tokenize": 1, "train": 2, "table": 1}
 
 
-def test_every_method_few_shot_and_transfer(workflow):
-    folder = workflow.folder
-    _write_reviews(folder / "reviews.csv", 200)
+def test_every_method_few_shot_and_transfer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _write_reviews(tmp_path / "reviews.csv", 60)
     definition = {
         "files": {"train": "reviews.csv"},
         "template": "text: {text}",
@@ -80,27 +83,34 @@ def test_every_method_few_shot_and_transfer(workflow):
         "labels": {"bad": "negative", "good": "positive"},
         "metrics": ["macro_f1"],
     }
-    short = {"steps": 2, "warmup_steps": 1, "evaluate_every": 2, "batch_size": 2}
-    rates = {name: {group: [0.1] for group in record.rates} for name, record in METHODS.items()}
-    config = workflow.configure(
-        {
-            "tasks": {"define": {"reviews": definition}, "target": ["reviews"], "source": ["mnli", "sst2"]},
-            "methods": list(METHODS),
-            "seeds": [0],
-            "prompt": {"length": 24, "short_length": 10, "reference_length": 64},
-            "data": {"source_length": {"default": 64}},
-            "baselines": {"adapterdrop_layers": 1},
-            "training": short | {"learning_rates": rates},
-            "few_shot": short | {"k": [4], "initialize_from": ["scratch", "source"]},
-            "transfer": {"methods": ["ept"], "every_source": ["k4"], "chosen_source": []},
-        }
-    )
-    workflow.run(config=config)
+    short = {"steps": 2, "warmup_steps": 1, "evaluate_every": 2, "batch_size": 2, "validation_rows": 10}
+    rates = {name: {group: [0.01] for group in record.rates} for name, record in METHODS.items()}
+    values = {
+        "tasks": {"define": {"reviews": definition}, "target": ["reviews"], "source": ["mnli", "sst2"]},
+        "methods": list(METHODS),
+        "seeds": [0],
+        "prompt": {"length": 24, "short_length": 10, "reference_length": 64},
+        "data": {"source_length": {"default": 64}},
+        "baselines": {"adapterdrop_layers": 1},
+        "training": short | {"learning_rates": rates},
+        "few_shot": short | {"k": [4], "initialize_from": ["scratch", "source"], "probe_steps": 1},
+        "transfer": {"methods": ["ept"], "every_source": ["k4"], "chosen_source": []},
+    }
+    Path("own.yaml").write_text(yaml.safe_dump(values))
+    experiment = Experiment(load_configuration("own.yaml"))
+    for task in experiment.tasks:
+        for verb in ("fetch", "tokenize"):
+            assert main([verb, "--config", "own.yaml", "--task", task]) == 0
+    for pack in experiment.packs:
+        assert main(["train", "--config", "own.yaml", "--hash", pack.hash]) == 0, (pack.method, pack.regime)
+    for table in experiment.default_tables:
+        assert main(["table", "--config", "own.yaml", "--table", table]) == 0
+    for verb in ("summary", "figures", "report-pages"):
+        assert main([verb, "--config", "own.yaml"]) == 0
+    results = tmp_path / "results"
     for table in ("main", "fewshot_k4"):
-        found = {row["method"] for row in _rows(folder / f"results/{table}.csv") if row["task"] == "reviews"}
+        found = {row["method"] for row in _rows(results / f"{table}.csv") if row["task"] == "reviews"}
         assert found == set(METHODS), table
-    transferred = [row for row in _rows(folder / "results/transfer.csv") if row["metric"] == "macro_f1"]
+    transferred = [row for row in _rows(results / "transfer.csv") if row["metric"] == "macro_f1"]
     assert [(row["task"], row["source"]) for row in transferred] == [("reviews", "mnli"), ("reviews", "sst2")]
-    # The package's demonstration is not what these numbers are about.
-    caption = (folder / "results/figures/parameters.txt").read_text()
-    assert "reviews" in caption
+    assert "reviews" in (results / "report/overview.rst").read_text()
