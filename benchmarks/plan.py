@@ -68,6 +68,8 @@ class Plan:
     backbones: tuple[str, ...] = ("t5-15m", "t5-small", "t5-base")
     """Shapes that `make bench-full` compares."""
     positions: int | None = None
-    """Positions (prompt and text) of one pass of ours; None measures, as training does."""
+    """Positions (prompt and text) of one pass of ours in float32; None measures, as training does."""
+    positions_bfloat16: int | None = None
+    """The same in bfloat16."""
     recipe_rank: int = 30
     """Rank of the DePT recipe; ours takes what fits the budget at the backbone's hidden size."""

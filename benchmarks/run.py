@@ -33,6 +33,7 @@ MINIATURE = Plan(
     slice_seconds=0.01,
     backbones=("tiny",),
     positions=2048,
+    positions_bfloat16=2048,
 )
 MINIATURE_RACE = Race(score=0.0, runs=3, steps=4, warmup=1, evaluate_every=2, validation_rows=8, positions=2048)
 HERE = Path(__file__).parent
@@ -60,6 +61,8 @@ def measure(plan: Plan, race: Race, full: bool, threads: int, folder: Path) -> t
     backbone = subjects.backbone()
     say(f"{data} data of {', '.join(plan.tasks)} ready")
     plan = replace(plan, positions=backbone.size.positions)
+    if has_bfloat16():
+        plan = replace(plan, positions_bfloat16=subjects.backbone("bfloat16").size.positions)
     memory = measure_memory(plan, tasks[-1], threads, plan.grids)
     say("memory done")
     rates = measure_rates(plan, subjects, tasks, say)

@@ -41,5 +41,6 @@ class Subjects:
     def backbone(self, dtype: str = "float32") -> SizedBackbone:
         """The backbone that ours share, one for each precision."""
         if dtype not in self._models:
-            self._models[dtype] = sized(EncoderDecoder(make_t5(self.plan.shape, dtype)), self.plan.positions)
+            positions = self.plan.positions if dtype == "float32" else self.plan.positions_bfloat16
+            self._models[dtype] = sized(EncoderDecoder(make_t5(self.plan.shape, dtype)), positions)
         return self._models[dtype]

@@ -18,6 +18,7 @@ def plan() -> Plan:
         slice_seconds=0.01,
         batch_size=4,
         positions=2048,
+        positions_bfloat16=2048,
     )
 
 
