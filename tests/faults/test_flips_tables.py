@@ -21,7 +21,7 @@ READERS = {
     "summary of main": ("out/main.csv", ["summary", *CONFIG], ["out/summary.json"]),
     "summary of few-shot": ("out/fewshot_k4.csv", ["summary", *CONFIG], ["out/summary.json"]),
     "summary by settings": ("out/main.settings.json", ["summary", *CONFIG], ["out/summary.json"]),
-    "figures of main": ("out/main.csv", ["figures", *CONFIG], ["out/figures/*"]),
+    "figures of records": ("**/runs/*/ept/rte/full/*/runs.json", ["figures", *CONFIG], ["out/figures/*"]),
     "show": ("out/main.md", ["show", *CONFIG], []),
     "trace of a table": ("out/main.csv", ["trace", *CELL], []),
     "trace by settings": ("out/main.settings.json", ["trace", *CELL], []),
