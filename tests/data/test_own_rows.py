@@ -1,6 +1,8 @@
 """Rows of a task of one's own: every format, bad files, carved splits, shared rows, data sets of the Hub."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,6 @@ from ept.data.dataset import TokenizedSplit
 from ept.data.fetch import fetch, read_raw
 from ept.data.prepare import CARVED_ROWS, permutation, split
 from ept.data.source import DataSource, identity
-from ept.errors import InputError
 from ept.tasks.define import TaskDefinition
 
 DEMO = DataSource("demo")
@@ -197,32 +198,40 @@ def _hub_task(**values):
 
 
 @pytest.fixture
-def dataset(hub, tmp_path, monkeypatch):
-    """A data set on a stand-in of the Hub, with a cache of its own; class numbers in its training split."""
+def fetch_from_hub(hub, tmp_path, monkeypatch):
+    """Fetches a data set on a stand-in of the Hub, in a process of its own: libraries read HF_ENDPOINT on import."""
     datasets = pytest.importorskip("datasets")
-    huggingface = pytest.importorskip("huggingface_hub")
-    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.endpoint)
-    monkeypatch.setattr(huggingface.constants, "ENDPOINT", hub.endpoint)
-    files = {}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    files = {"README.md": b"---\n---\n"}
+    features = datasets.Features({"text": datasets.Value("string"), "verdict": datasets.ClassLabel(names=WORDS)})
+    rows = [{**row, "verdict": WORDS.index(row["verdict"])} for row in ROWS]
     for name in ("train", "test"):
-        features = datasets.Features({"text": datasets.Value("string"), "verdict": datasets.ClassLabel(names=WORDS)})
-        rows = [{**row, "verdict": WORDS.index(row["verdict"])} for row in ROWS]
-        datasets.Dataset.from_list(rows, features=features).to_parquet(tmp_path / f"{name}.parquet")
-        files[f"data/{name}-00000-of-00001.parquet"] = (tmp_path / f"{name}.parquet").read_bytes()
-    hub.publish("me/reviews", REVISION, {**files, "README.md": b"---\n---\n"})
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    return hub
+        datasets.Dataset.from_list(rows, features=features).to_parquet(f"{name}.parquet")
+        files[f"data/{name}-00000-of-00001.parquet"] = Path(f"{name}.parquet").read_bytes()
+    hub.publish("me/reviews", REVISION, files)
+
+    def run(**values):
+        _configure(None, hub={"id": "me/reviews", "revision": REVISION, "test": "test", **values})
+        command = [sys.executable, "-m", "ept.cli", "fetch", "--config", "own.yaml", "--task", "reviews"]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    return run
 
 
-def test_a_data_set_of_the_hub_is_read_with_its_class_names(dataset, tmp_path):
-    found = _fetched(_hub_task(), tmp_path / "raw")
+def test_a_data_set_of_the_hub_is_read_with_its_class_names(fetch_from_hub):
+    done = fetch_from_hub()
+    assert done.returncode == 0, done.stderr
+    (folder,) = Path("data/raw").glob("*/reviews")
     expected = [{"text": row["text"], "label": WORDS.index(row["verdict"])} for row in ROWS]
+    found = {name: table.to_pylist() for name, table in read_raw(_hub_task(), folder).items()}
     assert found == {"train": expected, "test": expected}
     assert len({identity(DEMO, _hub_task()), identity(DEMO, _hub_task(revision="0" * 40))}) == 2
 
 
-def test_a_split_that_the_hub_lacks_is_one_sentence(dataset, tmp_path):
-    with pytest.raises(InputError) as error:
-        _fetched(_hub_task(validation="dev"), tmp_path / "raw")
-    assert all(word in str(error.value) for word in ("me/reviews", REVISION[:8], "dev"))
-    assert not (tmp_path / "raw").exists()
+def test_a_split_that_the_hub_lacks_is_one_sentence(fetch_from_hub):
+    done = fetch_from_hub(validation="dev")
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert all(word in last for word in ("me/reviews", REVISION[:8], "dev"))
+    assert not Path("data").exists()
