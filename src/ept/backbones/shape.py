@@ -129,12 +129,12 @@ class Shape:
     def kept_bytes(self, dtype: str) -> int:
         """Bytes that one layer keeps of one position for its backward pass.
 
-        They are the inputs of both norms (in bfloat16 a float32 copy too), queries, keys, values and their mixture, and
-        what is between the matrices of the feed-forward layer.
+        They are the inputs of both norms (in bfloat16 a float32 copy too, except of a T5), queries, keys, values and
+        their mixture, and what is between the matrices of the feed-forward layer.
         """
         between = 3 if self.matrices == 3 else 1
         numbers = 2 * self.hidden_size + 2 * (self.inner + self.key_inner) + between * self.feed_forward
-        copies = 2 * self.hidden_size * BYTES["float32"] if dtype == "bfloat16" else 0
+        copies = 2 * self.hidden_size * BYTES["float32"] if dtype == "bfloat16" and not self.encoder_layers else 0
         return numbers * BYTES[dtype] + copies
 
 

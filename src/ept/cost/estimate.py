@@ -156,7 +156,7 @@ def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> Pa
     passes = math.ceil(runs / together)
     of_a_step = launches(record, shape)
     held = weights + COPIES * BYTES["float32"] * trained * together
-    graph = graph_bytes(shape, prompt + longest, dtype, config.backbone.gradient_checkpointing)
+    graph = graph_bytes(shape, prompt + longest, dtype, config.backbone.gradient_checkpointing, gpu=gpu)
     graph += UNDER_WAY * (prompt + longest) * shape.kept_bytes(dtype)
     least, whole = held + graph, held + batch * graph
     return PackCost(
@@ -205,16 +205,19 @@ def row_flops(task: Task, shape: Shape, positions: int) -> int:
     return shape.prediction_flops(1, positions, max(LEAST_PREFIXES, len(task.labels)))
 
 
-def graph_bytes(shape: Shape, positions: int, dtype: str, checkpointing: bool = False) -> int:
+def graph_bytes(shape: Shape, positions: int, dtype: str, checkpointing: bool = False, gpu: bool = True) -> int:
     """What the backward pass keeps of one row, in bytes.
 
     Its positions in every layer of the stack that reads the text, its part of the position bias, and the output head's
-    logits (float32, with their gradient and a copy).
+    logits (float32, with their gradient and a copy). A T5 in bfloat16 on a CPU keeps attention weights instead of the
+    position bias.
     """
     layers = shape.encoder_layers or shape.decoder_layers
     kept = shape.kept_bytes(dtype)
     of_layers = layers * shape.hidden_size * BYTES[dtype] + kept if checkpointing else layers * kept
     bias = shape.heads * positions**2 * BYTES[dtype] if shape.encoder_layers else 0
+    if dtype == "bfloat16" and not gpu:
+        bias *= 1 if checkpointing else layers
     return positions * of_layers + bias + 3 * LABEL_PIECES * shape.vocabulary * BYTES["float32"]
 
 
