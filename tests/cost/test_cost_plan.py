@@ -142,9 +142,9 @@ def test_memory_is_that_computed_by_hand_and_what_does_not_fit_is_said():
     pt = row(text, "PT")
     weights = 2 * 2_851_598_336
     trained = 5 * 4 * 4 * 100 * 1024
-    # 356 positions in 24 layers, and 2 under way: two norms with a float32 copy, queries, keys, values and mixture of
-    # 4096, one feed-forward of 16384; bias; logits.
-    layer = 2 * (2 * 1024 + 4 * 4096 + 16384) + 4 * 2 * 1024
+    # 356 positions in 24 layers, and 2 under way: two norms, queries, keys, values and mixture of 4096, one
+    # feed-forward of 16384; bias; logits.
+    layer = 2 * (2 * 1024 + 4 * 4096 + 16384)
     graph = 356 * (24 + 2) * layer + 2 * 32 * 356**2 + 3 * 3 * 32128 * 4
     assert pt[4] == f"{(weights + trained + graph) / 2**30:.1f}"
     assert pt[5] == f"{(weights + trained + 16 * graph) / 2**30:.1f}"
