@@ -18,22 +18,23 @@ PAPER_TARGETS = 13
 # Fine-tuning, Adapter, AdapterDrop, BitFit, LoRA, LST.
 INSIDE_BACKBONE = 6
 # Tasks of the paper's ablations, and their variants beside EPT itself that are trainings of their own: three parts left
-# out (one of them also N = 1), N = 2, 6, 8, s = 20, 40, 80, a matched budget, and four other readings.
-ABLATED, VARIANTS = 9, 3 + 3 + 3 + 1 + 4
+# out (one of them also N = 1), N = 2, 6, 8, s = 20, 40, 80, a matched budget, and nine other readings.
+ABLATED, VARIANTS = 9, 3 + 3 + 3 + 1 + 9
 
 
 def test_paper_configuration_shows_the_full_grid_without_downloading(workflow, project):
-    # all twelve methods on full data: spot, attempt and mpt from sources, the others from scratch
-    full = (6 + INSIDE_BACKBONE) * PAPER_TARGETS
-    # the same, but dept and ept from both, for three k
-    few_shot = 3 * (1 + 3 + 2 + 2 + INSIDE_BACKBONE) * PAPER_TARGETS
+    # all methods on full data: spot, attempt and mpt from sources, the others from scratch
+    full = 7 * PAPER_TARGETS
+    # the same, but dept, ept and EPT (matched) from both, for three k
+    few_shot = 3 * (1 + 3 + 2 + 2 + 2) * PAPER_TARGETS
     # SPoT, DePT and EPT with k = 16 from each of five sources, three of which are targets too; and DePT and EPT on full
     # data from the chosen source, from which the other three start anyway
     transfer = 3 * (5 * PAPER_TARGETS - 3) + 2 * PAPER_TARGETS
     planned = workflow.planned("all", config=project / "config/paper.yaml")
     assert planned["train"] == full + few_shot + ABLATED * VARIANTS + transfer
-    # pt, dept and ept on each source; mpt from all five, and without mnli, qqp or sst2, which are targets too
-    assert planned["train_source"] == 3 * 5 + 4
+    assert planned["train_weights"] == (1 + 3) * INSIDE_BACKBONE * PAPER_TARGETS
+    # pt, dept, ept and EPT (matched) on each source; mpt from all five, and without mnli, qqp or sst2, also targets
+    assert planned["train_source"] == 4 * 5 + 4
     assert planned["fetch"] == planned["tokenize"] == 15
     assert planned["download_backbone"] == 1
     # main, three k, significance, efficiency, gains of transfer, its matrix, ablation, learning rates, comparison
@@ -74,7 +75,7 @@ def test_the_table_of_ablations_trains_each_variant_once(workflow, project):
 
 def test_the_comparison_needs_full_data_alone_and_is_no_default_of_the_demonstration(workflow, project):
     config = project / "config/config.yaml"
-    assert workflow.planned("results/comparison.csv", config=config)["train"] == 3 * 4
+    assert workflow.planned("results/comparison.csv", config=config)["train"] == 4 * 4
     assert "comparison.csv" not in workflow.explained("all", config=config)
 
 
