@@ -15,6 +15,7 @@ from ept.plan.experiment import Experiment
 from ept.plan.tables import MAIN, SUMMARY, ZERO_SHOT
 from ept.plan.targets import FIGURES, PAGES, SPLITS, Targets, lock_workflow
 from ept.results.tables.registry import caption_of, numbered_title
+from ept.tasks.registry import TASKS
 
 
 def resolve_configuration():
@@ -54,7 +55,7 @@ LOCK = lock_workflow()
 wildcard_constraints:
     backbone=r"[^/]+",
     method="|".join(METHODS),
-    task="|".join([*EXPERIMENT.tasks, MULTITASK]),
+    task="|".join(dict.fromkeys([*TASKS, *EXPERIMENT.tasks, MULTITASK])),
     regime=r"full|k\d+",
     hash=r"[0-9a-f]{8}",
     table=rf"(?!{SUMMARY}|{ZERO_SHOT})[a-z]+(_[a-z0-9]+)*",
