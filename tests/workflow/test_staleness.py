@@ -39,7 +39,9 @@ def finished(shared_workflow):
 @pytest.fixture
 def again(finished, project, tmp_path):
     """A copy of it as others get it, from an archive or a remote: no .snakemake, every file of the same time."""
-    names = [name for name in ("data", "prompts", "runs", "results", "a.yaml", "b.yaml") if (finished.folder / name).exists()]
+    names = [
+        name for name in ("data", "prompts", "runs", "results", "a.yaml", "b.yaml") if (finished.folder / name).exists()
+    ]
     for name in names:
         path = finished.folder / name
         shutil.copytree(path, tmp_path / name) if path.is_dir() else shutil.copy(path, tmp_path / name)
