@@ -83,7 +83,7 @@ REPORT = snakemake --workflow-profile none --cores 1 --rerun-incomplete --quiet 
 	--report "$$(ept show --config $(QUOTED_CONFIG) --folder)/report.zip" --configfile $(QUOTED_CONFIG)
 
 run: env
-	snakemake --cores all all --configfile $(QUOTED_CONFIG) $(OR_SAY_WHY)
+	snakemake $$(test -t 1 && echo --logger rich) --cores all all --configfile $(QUOTED_CONFIG) $(OR_SAY_WHY)
 	@$(REPORT)
 	@ept show --config $(QUOTED_CONFIG)
 
