@@ -6,11 +6,10 @@ import inspect
 import math
 from collections.abc import Callable
 
+from ept.devices import MOST_THREADS
 from ept.plan.experiment import Experiment
 
 Verb = Callable[[argparse.Namespace], None]
-# More CPU threads than any machine has; far more make libraries crash.
-MAX_THREADS = 1024
 
 
 class Verbs:
@@ -77,7 +76,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 def gpu_count(text: str) -> int:
     """Parse a number of GPUs, for argparse."""
-    return _number(text, "GPUs", 0, MAX_THREADS)
+    return _number(text, "GPUs", 0, MOST_THREADS)
 
 
 def seconds(text: str) -> float:
@@ -89,7 +88,7 @@ def seconds(text: str) -> float:
 
 
 def _threads(text: str) -> int:
-    return _number(text, "threads", 1, MAX_THREADS)
+    return _number(text, "threads", 1, MOST_THREADS)
 
 
 def _number(text: str, what: str, least: int, most: int) -> int:
