@@ -6,6 +6,9 @@ rows of your own. Importing this package loads no torch: the names are loaded wh
 
 import importlib
 
+# What the package is called where it is installed from; `ept` belongs to another project there.
+DISTRIBUTION = "ept-prompt-tuning"
+
 __all__ = ["Prompt", "Prompted", "__version__", "train"]
 
 _HOMES = {"Prompt": "ept.api.prompt", "Prompted": "ept.api.prompted", "train": "ept.api.train"}
@@ -16,7 +19,7 @@ def __getattr__(name: str) -> object:
     if name == "__version__":
         from importlib.metadata import version
 
-        return version("ept-prompt-tuning")
+        return version(DISTRIBUTION)
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'ept' has no attribute {name!r}")

@@ -4,4 +4,5 @@ from ept.api.train import train as train
 
 __all__ = ["Prompt", "Prompted", "__version__", "train"]
 
+DISTRIBUTION: str
 __version__: str

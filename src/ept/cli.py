@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
+from ept import DISTRIBUTION
 from ept.errors import InputError, unknown
 
-DISTRIBUTION = "ept-prompt-tuning"
 # Characters of the longest message; the end of a sentence says what to do, so the middle is cut.
 LONGEST_MESSAGE = 500
 

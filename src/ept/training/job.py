@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ept import DISTRIBUTION
 from ept.backbones.backbone import Backbone
 from ept.backbones.load import load_backbone
 from ept.config.configuration import Configuration
@@ -30,9 +31,6 @@ from ept.tasks.record import Task
 from ept.training.measure import forward_positions
 from ept.training.runs import DIVERGED, Run
 from ept.training.step import ForwardSize
-
-# What the package is called where it is installed from; `ept` belongs to another project there.
-DISTRIBUTION = "ept-prompt-tuning"
 
 
 @dataclass(frozen=True)
