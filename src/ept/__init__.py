@@ -1,7 +1,7 @@
 """Efficient prompt tuning: EPT, the methods it is compared with, and their prompts in use.
 
-`Prompt` is a trained prompt, `Prompted` a frozen backbone that answers with prompts, and `train` makes a prompt from
-rows of your own. Importing this package loads no torch: the names are loaded when they are first used.
+`Prompt` is a trained prompt, `Prompted` a frozen backbone that answers with prompts; `train` makes a prompt from rows
+of your own, and `evaluate` scores one. Importing this package loads no torch: the names are loaded on first use.
 """
 
 import importlib
@@ -9,9 +9,14 @@ import importlib
 # What the package is called where it is installed from; `ept` belongs to another project there.
 DISTRIBUTION = "ept-prompt-tuning"
 
-__all__ = ["Prompt", "Prompted", "__version__", "train"]
+__all__ = ["Prompt", "Prompted", "__version__", "evaluate", "train"]
 
-_HOMES = {"Prompt": "ept.api.prompt", "Prompted": "ept.api.prompted", "train": "ept.api.train"}
+_HOMES = {
+    "Prompt": "ept.api.prompt",
+    "Prompted": "ept.api.prompted",
+    "evaluate": "ept.api.evaluate",
+    "train": "ept.api.train",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -1,6 +1,6 @@
 """Scores of a prompt on labeled rows, with intervals over the rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from ept.api.prompt import Prompt
 from ept.api.prompted import Prompted
 from ept.errors import InputError
 from ept.evaluation import metrics
+from ept.tasks.record import Task
 
 DRAWS = 2000
 
@@ -23,69 +24,102 @@ class Score:
     high: float
 
 
-def evaluate_rows(
-    model: Prompted, prompt: Prompt, rows: Sequence[Mapping[str, Any]], label: str, batch_size: int = 32
+def evaluate(
+    rows: Iterable[Mapping[str, Any]], *, label: str, prompt: Prompt, model: Prompted, batch_size: int = 32
 ) -> dict[str, Score]:
     """The metrics of the prompt's task on labeled rows, scored as the result tables score (open decoding).
 
     Args:
-        model: The backbone.
+        rows: Labeled rows as dictionaries with the template's columns.
+        label: The column with the right answer: a label word, its number, a number (regression) or a text; for free
+            text also a list of texts, any of which is right.
         prompt: The prompt.
-        rows: Dictionaries with the template's columns and the label.
-        label: The column with the right answer: a label word, its number, a number (regression) or a text.
+        model: The backbone.
         batch_size: Rows in one pass.
 
     Returns:
-        Every metric with a 95 % percentile interval from 2,000 seeded resamples of the rows.
+        Every metric with a 95 % percentile interval from 2,000 seeded resamples of the rows. Rows that the task scores
+        together (the answers to one question) are resampled together.
 
     Raises:
-        InputError: There are no rows, or a label is missing or unknown.
+        InputError: There are no rows, a label is missing or unknown, or the prompt does not fit the backbone.
     """
-    if not rows:
+    given = [dict(row) for row in rows]
+    if not given:
         raise InputError("there are no rows to score")
     task = prompt.task
-    truth = [_truth(prompt, row, number, label) for number, row in enumerate(rows)]
-    answers = model.predict([dict(row) for row in rows], prompt, decoding="open", batch_size=batch_size)
+    truth = _references(prompt, given, label)
+    answers = model.predict(given, prompt, decoding="open", batch_size=batch_size)
     if task.kind == "extraction":
         predictions: np.ndarray = np.array(answers, dtype=object)
-        labels = np.full(len(rows), np.nan)
+    elif task.kind == "regression":
+        predictions = np.array(answers, dtype=np.float64)
     else:
         numbers = {word: number for number, word in enumerate(prompt.labels)}
-        found = [numbers.get(answer, -1) if task.kind == "classification" else answer for answer in answers]
-        predictions = np.array(found, dtype=np.int64 if task.kind == "classification" else np.float64)
-        labels = np.array(truth, dtype=np.float64)
-    texts = [[str(answer)] for answer in truth] if task.kind == "extraction" else []
-    groups = [str(number) for number in range(len(rows))]
-
-    def scored(places: np.ndarray) -> dict[str, float]:
-        references = metrics.References(
-            labels=labels[places],
-            groups=[groups[place] for place in places],
-            answers=[texts[place] for place in places] if texts else [],
-        )
-        return {name: metrics.compute(name, predictions[places], references, task) for name in task.metrics}
-
+        predictions = np.array([numbers.get(answer, metrics.INVALID) for answer in answers], dtype=np.int64)
+    clusters = metrics.clusters(truth)
+    everything, alone = np.concatenate(clusters), len(clusters) == len(given)
+    scorers = {name: metrics.scorer(name, [predictions], truth, task) for name in task.metrics}
+    drawn: dict[str, list[float]] = {name: [] for name in scorers}
     generator = np.random.default_rng(0)
-    whole = scored(np.arange(len(rows)))
-    draws = [scored(generator.integers(0, len(rows), len(rows))) for _ in range(DRAWS)]
+    for _ in range(DRAWS):
+        chosen = generator.integers(len(clusters), size=len(clusters))
+        places = everything[chosen] if alone else np.concatenate([clusters[cluster] for cluster in chosen])
+        for name, scored in scorers.items():
+            drawn[name].append(scored(0, places))
     result = {}
-    for name, value in whole.items():
-        low, high = np.nanpercentile([draw[name] for draw in draws], [2.5, 97.5])
-        result[name] = Score(value, float(low), float(high))
+    for name, scored in scorers.items():
+        low, high = np.nanpercentile(drawn[name], [2.5, 97.5])
+        result[name] = Score(scored(0, everything), float(low), float(high))
     return result
+
+
+def _references(prompt: Prompt, rows: list[dict[str, Any]], label: str) -> metrics.References:
+    """What was right for each row, and which rows are scored together."""
+    task = prompt.task
+    truth = [_truth(prompt, row, number, label) for number, row in enumerate(rows)]
+    groups = [_group(task, row, number) for number, row in enumerate(rows)]
+    if task.kind == "extraction":
+        return metrics.References(labels=np.full(len(rows), np.nan), groups=groups, answers=truth)
+    return metrics.References(labels=np.array(truth, dtype=np.float64), groups=groups)
 
 
 def _truth(prompt: Prompt, row: Mapping[str, Any], number: int, label: str) -> Any:
     if row.get(label) is None:
-        raise InputError(f"row {number} lacks the label column {label!r}; name it with --label")
+        raise InputError(f"row {number} lacks the label column {label!r}; name the column with the right answers")
     value, kind = row[label], prompt.task.kind
     if kind == "extraction":
-        return value
+        if isinstance(value, dict):
+            value = value.get("text")
+        answers = [str(answer) for answer in (value if isinstance(value, list) else [value]) if answer is not None]
+        if not answers:
+            raise InputError(f"row {number}: {label} holds no answer; give one or remove the row")
+        return answers
     if kind == "regression":
         try:
-            return float(value)
+            found = float(value)
         except (TypeError, ValueError) as error:
             raise InputError(f"row {number}: {label} is {value!r}, which is not a number") from error
+        if not np.isfinite(found):
+            raise InputError(f"row {number}: {label} is {value!r}; a finite number is needed")
+        return found
     if str(value) in prompt.labels:
         return prompt.labels.index(str(value))
+    # A column of class numbers, where the labels are words.
+    numbers = [str(number) for number in range(len(prompt.labels))]
+    if str(value) in numbers:
+        return numbers.index(str(value))
     raise InputError(f"row {number}: {label} is {value!r}; the prompt's labels are {', '.join(prompt.labels)}")
+
+
+def _group(task: Task, row: Mapping[str, Any], number: int) -> str:
+    """The group of a row of a task whose rows are scored in groups; empty for other tasks."""
+    if not task.groups:
+        return ""
+    idx = row.get("idx")
+    if not isinstance(idx, Mapping) or not all(field in idx for field in task.groups):
+        raise InputError(
+            f"row {number} lacks the column 'idx' with {' and '.join(task.groups)}, by which {task.title} scores rows "
+            "together; use jsonl or Parquet rows that hold it"
+        )
+    return "/".join(str(idx[field]) for field in task.groups)

@@ -12,6 +12,7 @@ from ept.errors import InputError
 from ept.files import parse_json, write_text
 from ept.methods.prompt_file import SavedPrompt, read_prompt, save_prompt
 from ept.methods.registry import get_method
+from ept.tasks.define import METRICS
 from ept.tasks.record import Row, Task
 from ept.tasks.registry import TASKS
 
@@ -97,6 +98,8 @@ class Prompt:
         if values["source_length"] is None:
             values["source_length"] = len(saved.collapsed["A"]) if "A" in saved.collapsed else 256
         missing = [key for key in ("template", "kind") if values[key] is None]
+        if values["kind"] is not None and values["kind"] not in METRICS:
+            raise InputError(f"{origin}: kind is {values['kind']!r}; use {', '.join(METRICS)}")
         if missing:
             raise InputError(
                 f"{origin} lacks {' and '.join(missing)}, which use needs; set them with "
@@ -262,7 +265,7 @@ def _task(name: str, known: Task | None, values: Mapping[str, Any]) -> Task:
         columns=dict.fromkeys(template_columns(values["template"]), "text"),
         template=values["template"],
         labels=labels,
-        metrics=("accuracy",),
+        metrics=METRICS[values["kind"]][:2],
         split="carve",
         cue=values["cue"] or Task.cue,
         source_length=int(values["source_length"]),

@@ -26,6 +26,7 @@ from ept.methods.base import MethodModule
 from ept.methods.build import build_prompt_module, build_weight_module
 from ept.methods.prompt_file import SavedPrompt
 from ept.methods.registry import get_method
+from ept.tasks.define import METRICS
 from ept.tasks.record import Task
 from ept.training.checkpoint import Checkpoint
 from ept.training.loop import Validate, label_loss, train_runs
@@ -35,11 +36,6 @@ from ept.training.step import ForwardSize
 
 LOG = logging.getLogger("ept")
 Kind = Literal["classification", "regression", "extraction"]
-METRICS = {
-    "classification": ("accuracy", "macro_f1"),
-    "regression": ("pearson", "spearman"),
-    "extraction": ("f1", "exact_match"),
-}
 # A prompt of a few hundred steps is a start that fits most tables of rows; `settings` changes it.
 STEPS, WARMUP, EVALUATE_EVERY = 600, 60, 100
 # The reference prompt is 100 tokens at hidden size 768 (Lester et al. 2021); smaller backbones get shorter ones.
@@ -181,6 +177,7 @@ _OF_RECORDS = {
     "initialize_from",
     "source_length",
     "source_choice",
+    "code",
 }
 
 
@@ -228,7 +225,7 @@ def _task(
         columns=dict.fromkeys(columns, "text"),
         template=template,
         labels=tuple(map(str, labels or ())),
-        metrics=METRICS[kind],
+        metrics=METRICS[kind][:2],
         split="carve",
         source_length=length,
     )
