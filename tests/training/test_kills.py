@@ -96,7 +96,7 @@ class Folder:
     def results(self):
         """The bytes of every file that a training leaves, but for times and memory."""
         found = {}
-        for path in sorted(self.path.glob("prompts/**/*")) + sorted(self.path.glob("results/**/*")):
+        for path in sorted(self.path.glob("prompts/**/*")) + sorted(self.path.glob("runs/**/*")):
             if path.is_dir() or path.name.startswith("."):
                 continue
             content = path.read_bytes()
