@@ -160,7 +160,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> tuple[_Parser, list[str]]:
     """The parser and the names of the verbs."""
     # Imported here, where Ctrl-C during the import is no traceback.
-    from ept.commands import exchange, maintain, prepare, results, train, use
+    from ept.commands import maintain, prepare, results, train, use
     from ept.commands.options import Verbs
 
     parser = _Parser(
@@ -173,7 +173,7 @@ def _parser() -> tuple[_Parser, list[str]]:
     parser.add_argument("--version", action="version", version=_version())
     verbs = Verbs(parser, _Parser)
     # In the order of `ept --help`.
-    for group in (prepare, train, results, use, exchange, maintain):
+    for group in (prepare, train, results, use, maintain):
         group.add_verbs(verbs)
     parser.epilog = f"{verbs.overview()}\n{SESSION}"
     return parser, verbs.names

@@ -26,7 +26,7 @@ from ept.backbones.quantize import quantized_linear, weight_of
 from ept.config.settings import BaselineSettings, EptSettings, PromptSettings
 from ept.demo.identity import BACKBONE_FOLDER
 from ept.methods.build import build_prompt_module, build_weight_module
-from ept.methods.combine import combine
+from ept.methods.prompt import combine
 from ept.methods.prompt_file import read_prompt, save_prompt
 
 

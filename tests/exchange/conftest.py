@@ -13,7 +13,7 @@ from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.cli import main
 from ept.config.settings import EptSettings, PromptSettings
 from ept.methods.build import build_prompt_module
-from ept.methods.combine import combine
+from ept.methods.prompt import combine
 from ept.methods.prompt_file import read_prompt, save_prompt
 
 VOCABULARY, HIDDEN, LENGTH = 50, 16, 9

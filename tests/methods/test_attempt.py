@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ept.config.settings import AttemptSettings, EptSettings, MethodSettings, PromptSettings
 from ept.errors import InputError
 from ept.methods.build import build_prompt_module
-from ept.methods.combine import combine
+from ept.methods.prompt import combine
 from ept.methods.prompt_file import read_prompt, save_prompt
 
 HIDDEN = 12

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from ept.errors import InputError
-from ept.methods.combine import combine
-from ept.methods.prompt import PromptOutput
+from ept.methods.prompt import PromptOutput, combine
 
 
 def _output(runs=2, prompt=3, source=6, hidden=4):

@@ -7,7 +7,7 @@ import torch
 
 from ept.config.settings import EptSettings, PromptSettings
 from ept.methods.build import build_prompt_module
-from ept.methods.combine import combine
+from ept.methods.prompt import combine
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import torch
 from ept.config.settings import EptSettings, PromptSettings
 from ept.errors import InputError
 from ept.methods.build import build_prompt_module
-from ept.methods.combine import combine
+from ept.methods.prompt import combine
 
 
 def _softmax(scores):

@@ -8,7 +8,7 @@ import torch
 
 from ept.config.settings import AcceptSettings, AdeptSettings
 from ept.errors import InputError
-from ept.methods.combine import combine
+from ept.methods.prompt import combine
 
 HIDDEN = 12
 

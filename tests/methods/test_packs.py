@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ept.errors import InputError
-from ept.methods.combine import combine
+from ept.methods.prompt import combine
 
 
 def test_a_pack_of_ept_equals_its_runs_alone(small_pack, randomize, ept_options):

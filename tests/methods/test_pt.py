@@ -5,7 +5,7 @@ from peft import PromptTuningConfig, get_peft_model
 
 from ept.config.settings import EptSettings, PromptSettings
 from ept.methods.build import build_prompt_module
-from ept.methods.combine import combine
+from ept.methods.prompt import combine
 
 
 def test_loss_and_gradients_equal_peft(tiny_t5):

@@ -19,8 +19,7 @@ from ept.errors import InputError
 from ept.exchange.formats import FORMATS, export_prompt
 from ept.methods.base import MethodModule
 from ept.methods.build import build_prompt_module
-from ept.methods.combine import combine
-from ept.methods.prompt import PromptModule
+from ept.methods.prompt import PromptModule, combine
 from ept.methods.prompt_file import read_prompt, save_prompt
 from ept.methods.registry import METHODS, REFERENCE, SUBJECT, check_start, get_method
 from ept.methods.weights import WeightModule

@@ -9,7 +9,7 @@ from ept.config.configuration import load_configuration
 from ept.config.settings import SOURCE
 from ept.methods.registry import METHODS
 from ept.plan.experiment import Experiment
-from ept.report.overview import overview
+from ept.report.write import overview
 from ept.tasks.registry import get_task
 
 

@@ -10,7 +10,7 @@ from small_project import STEPS, make_project, train_all
 
 from ept.cli import main
 from ept.config.configuration import load_configuration
-from ept.methods.combine import combine
+from ept.methods.prompt import combine
 from ept.methods.prompt_file import read_prompt, save_prompt
 from ept.methods.registry import METHODS
 from ept.plan.experiment import Experiment

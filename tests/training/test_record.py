@@ -13,7 +13,7 @@ from ept.evaluation.metrics import compute
 from ept.evaluation.predict import score_candidates
 from ept.evaluation.score import references
 from ept.files import sha256_file
-from ept.methods.combine import combine
+from ept.methods.prompt import combine
 from ept.methods.prompt_file import read_prompt
 from ept.tasks.registry import get_task
 from ept.training.choose_source import build_runs

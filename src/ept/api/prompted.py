@@ -21,8 +21,7 @@ from ept.errors import InputError
 from ept.evaluation.predict import INVALID, generate, predict_labels, score_candidates
 from ept.evaluation.score import MAX_ANSWER_PIECES
 from ept.methods.build import build_weight_module, prompt_class
-from ept.methods.combine import combine
-from ept.methods.prompt import PromptOutput
+from ept.methods.prompt import PromptOutput, combine
 from ept.methods.registry import get_method
 from ept.tasks.record import Row
 

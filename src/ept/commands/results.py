@@ -80,7 +80,7 @@ def show(options: argparse.Namespace) -> None:
 
 def summary(options: argparse.Namespace) -> None:
     """Write the headline numbers (summary.json) from the main and few-shot tables."""
-    from ept.results.summary import write_summary
+    from ept.results.write import write_summary
 
     write_summary(experiment_of(options))
 

@@ -1,4 +1,4 @@
-"""Verbs that use a trained prompt: predict, evaluate, serve, share."""
+"""Verbs that use a trained prompt (predict, evaluate, serve, share) or exchange it with other programs."""
 
 import argparse
 import csv
@@ -11,13 +11,14 @@ from typing import Any
 
 from ept.commands.options import Verbs
 from ept.errors import InputError
+from ept.exchange.formats import FORMATS, IMPORTS
 
 PROMPT_COLUMN = "prompt"
 Write = Callable[[dict[str, Any]], None]
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add predict, evaluate, serve and share."""
+    """Add predict, evaluate, serve, share, import and export."""
     verbs.group("use a trained prompt")
     predicting = verbs.add(predict)
     _add_prompt(predicting)
@@ -42,6 +43,7 @@ def add_verbs(verbs: Verbs) -> None:
     sharing.add_argument("--prompt", required=True, help="prompt file or folder")
     sharing.add_argument("--to", required=True, help="hub:owner/name, or a new folder")
     sharing.add_argument("--private", action="store_true", help="make a new repository private")
+    _add_exchange_verbs(verbs)
 
 
 def _add_prompts(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +86,7 @@ def predict(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Score a trained prompt on labeled rows, with 95 % intervals over the rows."""
-    from ept.api.evaluate import evaluate_rows
+    from ept.api import evaluate as scoring
     from ept.data.rows import read_rows
 
     prompts = _prompts(options.prompt)
@@ -92,7 +94,9 @@ def evaluate(options: argparse.Namespace) -> None:
         raise InputError("evaluate takes one prompt; call it once for each")
     (prompt,) = prompts.values()
     rows = [row for chunk in read_rows(options.input, options.input_format) for row in chunk]
-    scores = evaluate_rows(_model(options, prompts), prompt, rows, options.label, options.batch_size)
+    scores = scoring.evaluate(
+        rows, label=options.label, prompt=prompt, model=_model(options, prompts), batch_size=options.batch_size
+    )
     print(f"{len(rows)} rows of {options.input}")
     for name, found in scores.items():
         print(f"{name}: {found.value:.1f} (95 % interval {found.low:.1f} to {found.high:.1f})")
@@ -185,3 +189,50 @@ def _writer(path: str) -> Iterator[Write]:
             table[0].writerow(row)
 
         yield write
+
+
+def _add_exchange_verbs(verbs: Verbs) -> None:
+    verbs.group("exchange prompts with other programs")
+    importing, exporting = verbs.add(import_prompt, "import"), verbs.add(export_prompt, "export")
+    for exchange, source, target in (
+        (importing, "adapter folder or hub:owner/name[@revision]", "prompt file"),
+        (exporting, "prompt file", "folder"),
+    ):
+        exchange.add_argument("--from", dest="origin", required=True, help=f"the {source} to read")
+        exchange.add_argument("--to", required=True, help=f"the new {target}")
+    importing.add_argument("--format", choices=IMPORTS, help="the other program's format (what the folder says)")
+    exporting.add_argument("--format", required=True, choices=FORMATS, help="the other program's format")
+    importing.add_argument("--backbone-folder", help="check that the prompt fits the backbone in this folder")
+    exporting.add_argument("--backbone", help="public name of the base model, for the folder's configuration")
+
+
+def import_prompt(options: argparse.Namespace) -> None:
+    """Convert another program's adapter folder (DePT's released code, PEFT) to a prompt file."""
+    from ept.exchange.adapter import format_of
+    from ept.exchange.formats import import_prompt
+
+    if options.origin.startswith("hub:"):
+        _import_from_hub(options)
+        return
+    options.format = options.format or format_of(Path(options.origin))
+    print("\n".join(import_prompt(options.format, options.origin, options.to, options.backbone_folder)))
+
+
+def export_prompt(options: argparse.Namespace) -> None:
+    """Convert a prompt file to an adapter folder of another program (DePT's code, PEFT)."""
+    from ept.exchange.formats import export_prompt
+
+    print("\n".join(export_prompt(options.format, options.origin, options.to, options.backbone)))
+
+
+def _import_from_hub(options: argparse.Namespace) -> None:
+    """Write the prompt of a Hub repository as a prompt file."""
+    from ept.api.prompt import Prompt
+    from ept.methods.prompt_file import save_prompt
+
+    repository, _, revision = options.origin.removeprefix("hub:").partition("@")
+    if Path(options.to).exists():
+        raise InputError(f"{options.to} exists already; name a new file with --to, or remove that one")
+    prompt = Prompt.from_pretrained(repository, revision=revision or None)
+    save_prompt(options.to, prompt.saved.tensors, prompt.saved.collapsed, prompt.metadata)
+    print(f"{options.to}: {prompt!r}")

@@ -20,9 +20,8 @@ from ept.config.settings import FULL, MULTITASK, SOURCE, LearningRates, check_re
 from ept.config.yaml_file import check_values, read_yaml
 from ept.errors import shortened
 from ept.tasks.define import Name, TaskDefinition, at_folder
-from ept.tasks.natural import in_words
 from ept.tasks.record import Task
-from ept.tasks.registry import TASKS, expand_sets, get_task, task_sets
+from ept.tasks.registry import TASKS, expand_sets, get_task, in_words, task_sets
 
 # Characters that no folder of a configuration may have: braces are Snakemake's wildcards, the others mean something
 # to a shell. Commands are quoted all the same.
@@ -178,7 +177,7 @@ class TaskSettings(Section):
     """Tasks whose prompts few-shot runs may start from; a target is never its own source."""
     wording: Literal["protocol", "natural"] = "protocol"
     """The protocol's templates with digits as labels, or natural questions and words, which language models answer
-    without training too (src/ept/tasks/natural.py; sst2, rte, cb, mnli, boolq)."""
+    without training too (src/ept/tasks/registry.py; sst2, rte, cb, mnli, boolq)."""
 
     @field_validator("define")
     @classmethod

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ept.demo import entailment, passages, senses, sentences, similarity
+from ept.demo import pairs, passages, sentences
 from ept.demo.identity import GENERATOR_VERSION
 from ept.demo.world import World
 from ept.errors import InputError
@@ -65,17 +65,17 @@ SCHEMAS: dict[str, pa.Schema] = {
 MAKERS: dict[str, Callable[[World], dict | list[dict]]] = {
     "cola": sentences.cola,
     "sst2": sentences.sst2,
-    "mrpc": similarity.mrpc,
-    "qqp": similarity.qqp,
-    "stsb": similarity.stsb,
-    "mnli": entailment.mnli,
-    "qnli": entailment.qnli,
-    "rte": entailment.rte,
+    "mrpc": pairs.mrpc,
+    "qqp": pairs.qqp,
+    "stsb": pairs.stsb,
+    "mnli": pairs.mnli,
+    "qnli": pairs.qnli,
+    "rte": pairs.rte,
     "boolq": passages.boolq,
-    "cb": entailment.cb,
+    "cb": pairs.cb,
     "multirc": passages.multirc,
-    "wic": senses.wic,
-    "wsc": senses.wsc,
+    "wic": sentences.wic,
+    "wsc": sentences.wsc,
     "record": passages.record,
     "squad": passages.squad,
 }

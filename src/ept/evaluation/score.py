@@ -13,8 +13,7 @@ from ept.data.tokenizer import Pieces
 from ept.evaluation import metrics
 from ept.evaluation.metrics import INVALID
 from ept.evaluation.predict import PrefixTree, generate, predict_both, predict_labels, score_candidates
-from ept.methods.combine import combine
-from ept.methods.prompt import PromptOutput
+from ept.methods.prompt import PromptOutput, combine
 from ept.tasks.record import Task
 
 _TYPES = {"classification": np.int64, "regression": np.float64, "extraction": object}

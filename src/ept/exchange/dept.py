@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from ept.errors import InputError
-from ept.exchange.read import PICKLE_FILE, PROMPT_KEY, AdapterFolder, ForeignPrompt
-from ept.exchange.write import base_model, write_adapter
+from ept.exchange.adapter import PICKLE_FILE, PROMPT_KEY, AdapterFolder, ForeignPrompt, base_model, write_adapter
 from ept.methods.prompt_file import SavedPrompt
 from ept.methods.registry import method_of_format
 

@@ -44,7 +44,7 @@ def export_prompt(format: str, file: str | Path, folder: str | Path, backbone: s
     be read, is damaged or cannot be said in this format, where there is something at `folder` already, or nothing can
     be written; then nothing is.
     """
-    from ept.exchange.write import UNNAMED, base_model
+    from ept.exchange.adapter import UNNAMED, base_model
     from ept.methods.prompt_file import read_prompt
 
     writer, prompt = _module(format), read_prompt(file)
@@ -101,6 +101,6 @@ def read_foreign(folder: str | Path) -> Any:
 
     Raises InputError where the folder is not such an adapter.
     """
-    from ept.exchange.read import format_of
+    from ept.exchange.adapter import format_of
 
     return _module(format_of(Path(folder))).read(folder)

@@ -6,8 +6,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ept.errors import InputError
-from ept.exchange.read import PROMPT_KEY, SAFETENSORS_FILE, AdapterFolder, ForeignPrompt
-from ept.exchange.write import base_model, write_adapter
+from ept.exchange.adapter import PROMPT_KEY, SAFETENSORS_FILE, AdapterFolder, ForeignPrompt, base_model, write_adapter
 from ept.methods.prompt_file import SavedPrompt
 from ept.methods.registry import method_of_format
 

@@ -95,7 +95,7 @@ FIGURES = (
     ),
     FigureKind(
         "few_shot",
-        "few_shot:draw",
+        "curves:draw_few_shot",
         "Few-shot curves",
         ("fewshot_k*",),
         "rows `average`",
@@ -179,7 +179,7 @@ FIGURES = (
     ),
     FigureKind(
         "validation",
-        "validation:draw",
+        "curves:draw_validation",
         "Validation curves",
         (MAIN,),
         "`validation_curve` of the runs",

@@ -1,4 +1,4 @@
-"""A table in all its forms: tidy CSV, Markdown, LaTeX and HTML for readers, and the hashes behind it."""
+"""A table in all its forms (CSV, Markdown, LaTeX, HTML, the hashes behind it), and the summary of all tables."""
 
 import csv
 import io
@@ -9,13 +9,19 @@ from typing import Any
 import ept
 from ept.config.configuration import write_resolved
 from ept.files import DIGESTS, digest, sha256_file, write_json, write_text
+from ept.methods.registry import METHODS
 from ept.plan import paths
 from ept.plan.experiment import Experiment
-from ept.plan.tables import ZERO_SHOT
+from ept.plan.pack import DIVERGED
+from ept.plan.paths import headline_file, summary_file
+from ept.plan.tables import SUMMARY, ZERO_SHOT, headline_tables
 from ept.plan.targets import made_from
-from ept.results.records import OWN_DIGEST, read_record, software
+from ept.results.records import OWN_DIGEST, read_own_table, read_record, software
 from ept.results.render import Layout, table_page, to_latex, to_markdown
+from ept.results.statistics import AVERAGES
 from ept.results.tables.registry import kind_of, title_of
+
+BASELINE = "majority_baseline"
 
 
 def write_table(experiment: Experiment, table: str) -> None:
@@ -86,3 +92,39 @@ def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.4f}"
     return value
+
+
+def write_summary(experiment: Experiment) -> None:
+    """Write the averages of the main table and of the few-shot ones, and how many of their runs diverged.
+
+    Keys are <regime>.<method> and <regime>.<method>_from_source. The headline has the average over all tasks alone, for
+    `dvc metrics show`. Raises InputError where a table or a record is missing
+    or of another configuration.
+    """
+    packs = experiment.packs_behind(SUMMARY)
+    runs = [run for pack in packs for run in read_record(pack.folder, pack.hash)["runs"]]
+    summary: dict = {"runs": len(runs), "diverged_runs": sum(run["status"] == DIVERGED for run in runs)}
+    for table in headline_tables(experiment.config):
+        for row in read_own_table(experiment, table).rows:
+            if row["task"] in AVERAGES:
+                _add(summary.setdefault(row["regime"], {}), row)
+    headline = {
+        name: {method: numbers["average"] for method, numbers in values.items()} if isinstance(values, dict) else values
+        for name, values in summary.items()
+    }
+    output = experiment.config.output
+    files = {summary_file(output): summary, headline_file(output): headline}
+    for path, numbers in files.items():
+        write_json(path, numbers)
+    write_table_settings(experiment, SUMMARY, list(files))
+
+
+def _add(regime: dict[str, dict], row: dict[str, str]) -> None:
+    """Add an average of a method, and that of the majority baseline."""
+    chosen = METHODS[row["method"]].start == "optional" and row["source"] == "source"
+    numbers = regime.setdefault(f"{row['method']}_from_source" if chosen else row["method"], {})
+    for column, ending in (("mean", ""), ("ci_low", "_ci_low"), ("ci_high", "_ci_high")):
+        numbers[row["task"] + ending] = float(row[column])
+    for column in ("trained_parameters", "stored_parameters"):
+        numbers[column] = int(row[column])
+    regime.setdefault(BASELINE, {})[row["task"]] = float(row[BASELINE])

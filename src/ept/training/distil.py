@@ -9,9 +9,8 @@ from torch import Tensor
 from ept.backbones.backbone import Backbone, LabelStates
 from ept.data.dataset import Batch, TokenizedSplit
 from ept.data.sampling import BatchOrder
-from ept.methods.combine import combine
 from ept.methods.mpt import SharedPrompt
-from ept.methods.prompt import PromptOutput
+from ept.methods.prompt import PromptOutput, combine
 from ept.training.choose_source import source_prompts
 from ept.training.job import Job
 from ept.training.step import ForwardSize, Piece, cut

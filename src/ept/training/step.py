@@ -13,8 +13,7 @@ from ept.backbones.backbone import Backbone
 from ept.data.dataset import Batch, TokenizedSplit
 from ept.data.sampling import BatchOrder
 from ept.methods.base import MethodModule
-from ept.methods.combine import combine
-from ept.methods.prompt import PromptOutput
+from ept.methods.prompt import PromptOutput, combine
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from backbones.tiny_t5 import make_t5
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.evaluation.predict import generate
-from ept.methods.combine import combine
+from ept.methods.prompt import combine
 from ept.methods.prompt_file import read_prompt, save_prompt
 from ept.methods.registry import METHODS
 

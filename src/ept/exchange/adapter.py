@@ -1,7 +1,7 @@
-"""Read an adapter folder as PEFT and DePT's released code write it: adapter_config.json and a file of tensors."""
+"""Read and write adapter folders as PEFT and DePT's released code do: adapter_config.json and a file of tensors."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ from torch import Tensor
 
 from ept.backbones.torch_file import holds_its_numbers, read_torch_file
 from ept.errors import InputError, reason_of
-from ept.files import check_sums
+from ept.files import check_sums, write_folder_atomically, write_json, write_sums
+from ept.methods.prompt_file import SavedPrompt
 
 CONFIG_FILE = "adapter_config.json"
 SAFETENSORS_FILE = "adapter_model.safetensors"
 PICKLE_FILE = "adapter_model.bin"
 PROMPT_KEY = "prompt_embeddings"
+# No program can take this for a model: brackets and blanks are forbidden in names on the hub.
+UNNAMED = "<name of the base model>"
 # What a configuration says of the base model; kept with an imported prompt, so that its export says the same.
 BASE_MODEL_KEYS = ("base_model_name_or_path", "revision", "num_layers", "num_attention_heads", "task_type")
 _FORMAT_OF = {"PROMPT_TUNING": "peft", "PROMPT_TUNING_LORA": "dept"}
@@ -188,3 +191,44 @@ def format_of(folder: Path) -> str:
     if not isinstance(found, str) or found not in _FORMAT_OF:
         raise InputError(f"{folder / CONFIG_FILE}: peft_type is {found!r}; only {' and '.join(_FORMAT_OF)} can be read")
     return _FORMAT_OF[found]
+
+
+def base_model(prompt: SavedPrompt, backbone: str | None) -> dict[str, Any]:
+    """What an adapter's configuration says of its base model.
+
+    That is `backbone` where given, else what the folder said from which the prompt was imported, else the backbone that
+    it was trained on, else a placeholder. It is an encoder-decoder unless the prompt says otherwise.
+    """
+    known = prompt.metadata.get("imported", {}).get("base_model", {})
+    if backbone is not None and backbone != known.get("base_model_name_or_path"):
+        # Layers and revision are another model's.
+        known = {key: known[key] for key in ("task_type",) if key in known}
+        known["base_model_name_or_path"] = backbone
+    return {
+        "base_model_name_or_path": prompt.metadata.get("backbone", UNNAMED),
+        "revision": None,
+        "num_layers": None,
+        "num_attention_heads": None,
+        "task_type": prompt.metadata.get("task_type", "SEQ_2_SEQ_LM"),
+        **known,
+    }
+
+
+def write_adapter(
+    folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], save: Callable[[dict[str, Tensor], Path], None]
+) -> None:
+    """Write adapter_config.json, weights (by `save`, into the folder that it gets) and SHA256SUMS as one new folder.
+
+    Raises InputError where there is something at `folder` already, or nothing can be written there.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"{folder} exists already; name a new folder with --to, or remove that one")
+    try:
+        with write_folder_atomically(folder) as temporary:
+            write_json(temporary / CONFIG_FILE, dict(sorted(config.items())))
+            save({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+            write_sums(temporary)
+    except OSError as error:
+        raise InputError(
+            f"cannot write the folder {folder} ({error.strerror or error}); name another with --to"
+        ) from error
