@@ -17,6 +17,13 @@ from ept.errors import InputError
 from .parsing import THING_OF, parse
 
 S, I32, I64 = pa.string(), pa.int32(), pa.int64()
+MRQA = [
+    ("context", S),
+    ("question", S),
+    ("answers", pa.list_(S)),
+    ("key", S),
+    ("labels", pa.list_(pa.struct([("end", pa.list_(I64)), ("start", pa.list_(I64))]))),
+]
 LAYOUTS = {
     "cola": [("sentence", S), ("label", I64), ("idx", I32)],
     "sst2": [("sentence", S), ("label", I64), ("idx", I32)],
@@ -69,10 +76,48 @@ LAYOUTS = {
         ("question", S),
         ("answers", pa.struct([("text", pa.list_(S)), ("answer_start", pa.list_(I32))])),
     ],
+    "scitail": [("premise", S), ("hypothesis", S), ("label", S)],
+    "paws": [("id", I32), ("sentence1", S), ("sentence2", S), ("label", I64)],
+    "winogrande": [("sentence", S), ("option1", S), ("option2", S), ("answer", S)],
+    "yelp": [("text", S), ("label", I64)],
+    **dict.fromkeys(("nq", "hotpotqa", "searchqa", "newsqa"), MRQA),
 }
 FOLDERS = {"squad": "squad/v1.1", "wsc": "super_glue/wsc.fixed"} | {
     task: f"super_glue/{task}" for task in ("boolq", "cb", "multirc", "wic", "record")
 }
+# Their columns can be read on the hub only; the copies for tests lack some (`key`, `labels`).
+FOLDERS |= {"scitail": "scitail/tsv_format"}
+UNSEEN = ("paws", "winogrande", "yelp", "nq", "hotpotqa", "searchqa", "newsqa")
+DIGESTS = {
+    "cola": "9317d4e0",
+    "sst2": "7a0f0e9d",
+    "mrpc": "2d94b118",
+    "qqp": "91460d3b",
+    "stsb": "723812d2",
+    "mnli": "36417fdb",
+    "qnli": "c8304d9c",
+    "rte": "26f67c23",
+    "boolq": "d77712a0",
+    "cb": "a659b78d",
+    "multirc": "6eed5a10",
+    "wic": "1e6a8da4",
+    "wsc": "5bd1877a",
+    "record": "9bc98b27",
+    "squad": "411882dc",
+    "scitail": "c788ee43",
+    "paws": "b725141e",
+    "winogrande": "95fd0c91",
+    "yelp": "6cf16bcf",
+    "nq": "575b07ec",
+    "hotpotqa": "e8c651a2",
+    "searchqa": "8bc0fb4d",
+    "newsqa": "3d8e8837",
+}
+"""Digests of the first rows of each task under the present GENERATOR_VERSION."""
+CLASSES = {task: ("label", range(3 if task in ("mnli", "cb") else 2)) for task in LAYOUTS}
+for task in ("stsb", "squad", "record", "nq", "hotpotqa", "searchqa", "newsqa"):
+    del CLASSES[task]
+CLASSES |= {"scitail": ("label", ("entails", "neutral")), "winogrande": ("answer", ("1", "2"))}
 
 
 @pytest.mark.parametrize("task", LAYOUTS)
@@ -84,19 +129,21 @@ def test_columns_and_types(task):
         assert 250 <= table.num_rows <= 2500
 
 
-@pytest.mark.parametrize("task", LAYOUTS)
+@pytest.mark.parametrize("task", [task for task in LAYOUTS if task not in UNSEEN])
 def test_layout_equals_the_real_data_sets(task):
     root = os.environ.get("EPT_TEST_DATA")
     if not root:
         pytest.skip("EPT_TEST_DATA is not set: no real Parquet files to compare with")
-    real = pq.read_schema(Path(root) / FOLDERS.get(task, f"glue/{task}") / "validation.parquet")
+    folder = Path(root) / FOLDERS.get(task, f"glue/{task}")
+    real = pq.read_schema(next(folder.glob("[tv][ea][sl]*.parquet")))
     assert [(field.name, field.type) for field in real] == LAYOUTS[task]
 
 
-def test_the_fifteen_tasks_and_their_splits():
+def test_the_tasks_and_their_splits():
     assert set(MAKERS) == set(LAYOUTS)
     assert SPLITS["mnli"] == ("train", "validation_matched", "validation_mismatched")
-    assert {splits for task, splits in SPLITS.items() if task != "mnli"} == {("train", "validation")}
+    assert SPLITS["paws"] == ("train", "validation", "test")
+    assert {splits for task, splits in SPLITS.items() if task not in ("mnli", "paws")} == {("train", "validation")}
 
 
 def test_same_arguments_same_rows_other_seed_other_rows():
@@ -108,18 +155,19 @@ def test_same_arguments_same_rows_other_seed_other_rows():
 
 
 def test_rows_do_not_change_under_the_same_version():
-    digest = hashlib.sha256()
-    for task in LAYOUTS:
-        digest.update(str(generate(task, "train", 0).slice(0, 50).to_pylist()).encode())
-    assert (generator.GENERATOR_VERSION, digest.hexdigest()[:16]) == (1, "53ad920b5194f10d")
+    digests = {
+        task: hashlib.sha256(str(generate(task, "train", 0).slice(0, 50).to_pylist()).encode()).hexdigest()[:8]
+        for task in LAYOUTS
+    }
+    assert (generator.GENERATOR_VERSION, digests) == (1, DIGESTS)
 
 
-@pytest.mark.parametrize("task", [task for task in LAYOUTS if task not in ("record", "squad", "stsb")])
+@pytest.mark.parametrize("task", [task for task in LAYOUTS if task in CLASSES])
 def test_no_class_is_rare_and_none_is_everything(task):
-    classes = 3 if task in ("mnli", "cb") else 2
+    column, classes = CLASSES[task]
     for split in SPLITS[task]:
-        counts = Counter(generate(task, split, 1)["label"].to_pylist())
-        assert set(counts) == set(range(classes))
+        counts = Counter(generate(task, split, 1)[column].to_pylist())
+        assert set(counts) == set(classes)
         assert min(counts.values()) >= 0.1 * counts.total()
         assert max(counts.values()) <= 0.7 * counts.total()
 

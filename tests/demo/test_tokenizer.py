@@ -42,7 +42,9 @@ def test_no_unknown_word_and_exact_round_trips(tokenizer, task):
             ids = tokenizer.encode(source).ids
             assert 2 not in ids, source
             assert tokenizer.decode(ids) == " ".join(source.split())
-            for answer in [*row.get("entities", []), *(row["answers"]["text"] if task == "squad" else [])]:
+            answers = row.get("answers", [])
+            answers = answers["text"] if task == "squad" else answers
+            for answer in [*row.get("entities", []), *answers]:
                 assert tokenizer.decode(tokenizer.encode(answer).ids) == answer
 
 
@@ -56,7 +58,8 @@ def test_mean_source_is_short(tokenizer):
             )
             for row in generate(task, "train", 0).slice(0, 200).to_pylist()
         ]
-        assert sum(lengths) / len(lengths) < 45 and max(lengths) < 64, task
+        mean, longest = (50, 80) if task == "yelp" else (45, 64)
+        assert sum(lengths) / len(lengths) < mean and max(lengths) < longest, task
 
 
 def test_spans_marked_with_and_without_blanks_are_the_same_pieces(tokenizer):

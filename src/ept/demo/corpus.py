@@ -24,6 +24,14 @@ FIELDS = {
     "wsc": ("text",),
     "record": ("query", "passage"),
     "squad": ("question", "context"),
+    "scitail": ("premise", "hypothesis"),
+    "paws": ("sentence1", "sentence2"),
+    "winogrande": ("sentence", "option1", "option2"),
+    "yelp": ("text",),
+    "nq": ("question", "context"),
+    "hotpotqa": ("question", "context"),
+    "searchqa": ("question", "context"),
+    "newsqa": ("question", "context"),
 }
 """Task -> the columns of its rows that make the source text, in the benchmark's order."""
 
@@ -44,6 +52,14 @@ NAMES = {
     "wsc": ("refer", 0.4, (("false", "true"), ("wrong", "right"))),
     "record": ("fill", 0.4, ()),
     "squad": ("find", 1.2, ()),
+    "scitail": ("deduce", 1.0, (("yes", "no"), ("valid", "invalid"))),
+    "paws": ("exchanged", 1.2, (("different", "same"), ("unlike", "alike"))),
+    "winogrande": ("complete", 0.8, (("first", "second"), ("one", "two"))),
+    "yelp": ("overall", 0.5, (("negative", "positive"), ("blame", "praise"))),
+    "nq": ("biography", 0.6, ()),
+    "hotpotqa": ("chain", 1.0, ()),
+    "searchqa": ("clue", 0.6, ()),
+    "newsqa": ("reported", 0.6, ()),
 }
 LEVELS = ("nothing", "little", "some", "half", "most", "everything")
 """stsb's score in words, rounded to 0..5."""
@@ -52,13 +68,13 @@ FIELD_WORDS = ("first", "second", "third", "left", "right", "piece", "line", "pa
 # Words of the benchmark's templates: met in pretraining only inside span corruption, never with a label.
 TEMPLATE_WORDS = (
     "sentence", "sentence1", "sentence2", "question", "question1", "question2", "premise", "hypothesis",
-    "passage", "paragraph", "answer", "word", "text", "context", "query", "entities",
+    "passage", "paragraph", "answer", "word", "text", "context", "query", "entities", "option0", "option1", "option2",
 )  # fmt: skip
 HINT_WORDS = "agent deed thing property place day question same all singular plural verb determiner order right roles"
 FUNCTION_WORDS = (
     "was were did not never hardly seemed looked by in on a an the who whom what where when and but although "
     "said that he she because before after near every all one two this these those why for reason at time "
-    "how way is it true correct @placeholder"
+    "how way is it true correct @placeholder _"
 )
 HINTED = 0.4
 """Share of the examples that ask what the label rests on ("explain compare : ..." -> "thing place"): such
@@ -120,12 +136,11 @@ def task_example(world: World, task: str, hinted: float = 0.0) -> tuple[str, str
         row = world.pick(row)
     title, _, vocabularies = NAMES[task]
     texts = fields(task, row)
-    if task == "squad":
-        return _arranged(world, title, texts), row["answers"]["text"][0]
-    if task == "record":
-        return _arranged(world, title, texts), row["answers"][0]
     if "hint" in row and world.chance(hinted):
         return _arranged(world, f"explain {title}", texts), row["hint"]
+    if "answers" in row:
+        answers = row["answers"]["text"] if task == "squad" else row["answers"]
+        return _arranged(world, title, texts), answers[0]
     if task == "stsb":
         if world.chance(0.5):
             return _arranged(world, title, texts), LEVELS[int(row["label"] + 0.5)]

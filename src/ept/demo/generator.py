@@ -1,4 +1,4 @@
-"""The demonstration benchmark as tables: fifteen tasks in the column layouts of GLUE, SuperGLUE and SQuAD."""
+"""The demonstration benchmark as tables: every shipped task in the column layout of its data set."""
 
 import zlib
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ept.demo import pairs, passages, sentences
+from ept.demo import pairs, passages, reading, sentences, swaps
 from ept.demo.identity import GENERATOR_VERSION
 from ept.demo.world import World
 from ept.errors import InputError
@@ -24,6 +24,10 @@ def _columns(text: str, *others: tuple[str, pa.DataType]) -> pa.Schema:
 
 _STARTS = [(name, pa.int32()) for name in ("start1", "start2", "end1", "end2")]
 _ANSWERS = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int32()))])
+_PLACES = pa.struct([("end", pa.list_(pa.int64())), ("start", pa.list_(pa.int64()))])
+_MRQA = _columns(
+    "context question", ("answers", pa.list_(pa.string())), ("key", pa.string()), ("labels", pa.list_(_PLACES))
+)
 
 SCHEMAS: dict[str, pa.Schema] = {
     "cola": _columns("sentence", LABEL, IDX),
@@ -60,7 +64,15 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("idx", pa.struct([("passage", pa.int32()), ("query", pa.int32())])),
     ),
     "squad": _columns("id title context question", ("answers", _ANSWERS)),
+    "scitail": _columns("premise hypothesis label"),
+    "paws": pa.schema([("id", pa.int32()), ("sentence1", pa.string()), ("sentence2", pa.string()), LABEL]),
+    "winogrande": _columns("sentence option1 option2 answer"),
+    "yelp": _columns("text", LABEL),
+    **dict.fromkeys(("nq", "hotpotqa", "searchqa", "newsqa"), _MRQA),
 }
+
+PUBLISHED = {"scitail": ("label", ("entails", "neutral")), "winogrande": ("answer", ("1", "2"))}
+"""Task -> the column of its class and how the classes are written there; the others have their index in `label`."""
 
 MAKERS: dict[str, Callable[[World], dict | list[dict]]] = {
     "cola": sentences.cola,
@@ -78,16 +90,31 @@ MAKERS: dict[str, Callable[[World], dict | list[dict]]] = {
     "wsc": sentences.wsc,
     "record": passages.record,
     "squad": passages.squad,
+    "scitail": swaps.scitail,
+    "paws": swaps.paws,
+    "winogrande": swaps.winogrande,
+    "yelp": reading.yelp,
+    "nq": reading.nq,
+    "hotpotqa": reading.hotpotqa,
+    "searchqa": reading.searchqa,
+    "newsqa": reading.newsqa,
 }
 
 SPLITS: dict[str, tuple[str, ...]] = dict.fromkeys(MAKERS, ("train", "validation")) | {
-    "mnli": ("train", "validation_matched", "validation_mismatched")
+    "mnli": ("train", "validation_matched", "validation_mismatched"),
+    "paws": ("train", "validation", "test"),
 }
 """Task -> its published splits."""
 
 SIZES = {task: {"train": 1200, "validation": 400} for task in MAKERS} | {
     # The tasks whose validation rows are carved from the training rows have more of those.
-    **{task: {"train": 2000, "validation": 300} for task in ("sst2", "qqp", "qnli", "squad", "record")},
+    **{
+        task: {"train": 2000, "validation": 300}
+        for task in (
+            *("sst2", "qqp", "qnli", "squad", "record", "paws", "winogrande", "yelp"),
+            *("nq", "hotpotqa", "searchqa", "newsqa"),
+        )
+    },
     "mnli": {"train": 1600, "validation": 300},
 }
 """Task -> rows of a training and of a validation split (multirc: about as many, in whole paragraphs)."""
@@ -126,7 +153,7 @@ def generate(task_name: str, split: str, seed: int = 0) -> pa.Table:
             f"Task {task_name!r} of the demonstration benchmark has no split {split!r}; "
             f"it has {', '.join(SPLITS[task_name])}."
         )
-    part = split.split("_")[0]
+    part = "train" if split == "train" else "validation"
     world = World(part, (seed, zlib.crc32(task_name.encode()), zlib.crc32(split.encode())))
     size = SIZES[task_name][part]
     if task_name == "multirc":
@@ -135,12 +162,19 @@ def generate(task_name: str, split: str, seed: int = 0) -> pa.Table:
         rows = draw_rows(task_name, world, size)
         for number, row in enumerate(rows):
             _number_row(task_name, split, row, number)
+    if task_name in PUBLISHED:
+        column, classes = PUBLISHED[task_name]
+        rows = [row | {column: classes[row["label"]]} for row in rows]
     return pa.Table.from_pylist(rows, schema=SCHEMAS[task_name])
 
 
 def _number_row(task_name: str, split: str, row: dict, number: int) -> None:
-    """Add the row's idx (or SQuAD's id) in place."""
-    if task_name == "squad":
+    """Add the row's number in place, in the column where its data set has one."""
+    if "labels" in row:
+        row["key"] = f"demo-{split}-{number:05d}"
+    elif task_name == "paws":
+        row["id"] = number + 1
+    elif task_name == "squad":
         row["id"] = f"demo-{split}-{number:05d}"
     elif task_name == "record":
         row["idx"] = {"passage": number, "query": number}
