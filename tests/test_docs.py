@@ -29,7 +29,8 @@ def fill(project):
 @pytest.fixture(scope="module")
 def documents(project) -> dict[str, str]:
     """The text of README.md and of every document in docs/, by its path in the project."""
-    paths = [project / "README.md", project / "CONTRIBUTING.md", *sorted((project / "docs").glob("*.md"))]
+    pages = [*sorted((project / "docs").glob("*.md")), *sorted((project / "docs/tutorials").glob("*.md"))]
+    paths = [project / "README.md", project / "CONTRIBUTING.md", *pages]
     return {str(path.relative_to(project)): path.read_text(encoding="utf-8") for path in paths}
 
 
