@@ -4,7 +4,8 @@ import json
 
 import pytest
 import torch
-from tiny_t5 import VERSIONS, make_inputs, make_t5
+
+from tiny_models import VERSIONS, make_t5, t5_inputs
 
 
 @pytest.fixture(params=VERSIONS)
@@ -14,7 +15,7 @@ def t5(request):
 
 @pytest.fixture
 def inputs():
-    return make_inputs()
+    return t5_inputs()
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
-from tiny_t5 import make_t5
 
 from ept.backbones import convert
 from ept.backbones.download import download_backbone
@@ -22,6 +21,7 @@ from ept.backbones.load import load_backbone
 from ept.cli import main
 from ept.errors import InputError
 from ept.hub import HubRepository
+from tiny_models import make_t5
 
 NAME = "someone/t5"
 REVISION = "0123456789abcdef0123456789abcdef01234567"

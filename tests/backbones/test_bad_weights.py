@@ -7,11 +7,8 @@ import tracemalloc
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_t5 import make_t5
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, BitsAndBytesConfig
-from transformers import T5Config as PublicT5Config
 
-from backbones.tiny_causal import FAMILIES, make_causal, make_wide_causal
 from ept.backbones.files import backbone_identity, check_weights, hidden_size, read_config
 from ept.backbones.load import load_backbone
 from ept.backbones.shape import shape_of
@@ -19,6 +16,7 @@ from ept.backbones.t5_config import T5Config
 from ept.backbones.tensors import Stored, check_tensors
 from ept.demo.identity import BACKBONE_FOLDER
 from ept.errors import InputError
+from tiny_models import FAMILIES, make_causal, make_t5, make_wide_causal
 
 # Of each family: the file's key of the number of layers, of the embeddings' rows, and one matrix of the blocks.
 KINDS = {
@@ -371,8 +369,7 @@ def test_a_backbone_of_the_default_size_need_not_say_it(tmp_path, kind):
     """T5 without d_model, GPT-2 without n_embd."""
     folder = tmp_path / "model"
     if kind == "t5":
-        shape = dict(vocab_size=40, d_kv=4, d_ff=24, num_layers=1, num_heads=2, decoder_start_token_id=0)
-        AutoModelForSeq2SeqLM.from_config(PublicT5Config(**shape)).save_pretrained(folder)
+        make_t5(std=None, d_model=512, num_layers=1, num_heads=2).save_pretrained(folder)
     else:
         shape = dict(vocab_size=40, n_layer=1, n_head=4, n_positions=16, eos_token_id=2, bos_token_id=1)
         AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", **shape)).save_pretrained(folder)

@@ -5,11 +5,11 @@ import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
 
-from backbones.tiny_causal import FAMILIES, HIDDEN, make_causal
 from ept.backbones.decoder_only import DecoderOnly
 from ept.methods.build import build_weight_module
 from ept.methods.prompt import PromptOutput
 from ept.training.step import pack_losses
+from tiny_models import FAMILIES, HIDDEN, make_causal
 from training.small_training import BASELINES, RATES, Run, accumulate, distance, make_grid, make_pack, make_split, train
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from backbones.tiny_causal import END, FAMILIES, HIDDEN, VOCABULARY, causal_inputs, make_causal
 from ept.backbones.decoder_only import DecoderOnly
 from ept.evaluation.predict import generate, predict_labels, score_candidates
+from tiny_models import END, FAMILIES, HIDDEN, VOCABULARY, causal_inputs, make_causal
 
 CLOSE = dict(atol=1e-5, rtol=1e-5)
 

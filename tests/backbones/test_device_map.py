@@ -11,15 +11,15 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from backbones.tiny_causal import FAMILIES, make_causal
 from ept.backbones.backbone import Form
 from ept.backbones.decoder_only import DecoderOnly, device_map
 from ept.backbones.encoder_decoder import EncoderDecoder, blocks_of
 from ept.backbones.load import spread
 from ept.backbones.t5 import T5
 from ept.backbones.t5_config import T5Config
+from tiny_models import FAMILIES, T5_SHAPE, make_causal
 
-SHAPE = dict(vocab_size=40, d_model=16, d_kv=4, d_ff=24, num_layers=3, num_decoder_layers=4, num_heads=4)
+SHAPE = T5_SHAPE | dict(num_layers=3, num_decoder_layers=4)
 
 
 def _model():

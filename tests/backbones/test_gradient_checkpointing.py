@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tiny_t5 import make_inputs, make_t5
 from torch.autograd.graph import saved_tensors_hooks
 
 from ept.backbones.encoder_decoder import EncoderDecoder
@@ -10,13 +9,14 @@ from ept.backbones.load import load_backbone
 from ept.config.settings import BaselineSettings
 from ept.demo.identity import BACKBONE_FOLDER
 from ept.methods.build import build_weight_module
+from tiny_models import make_t5, t5_inputs
 
 SMALL = BaselineSettings(adapter_reduction=4, adapterdrop_layers=1, lora_rank=2, lst_reduction=4, lst_skip_every=2)
 
 
 def _gradients(backbone, method=None):
     """Losses, the gradient of the input, and those of what `method` trains inside the backbone."""
-    embeddings, mask, targets = make_inputs()
+    embeddings, mask, targets = t5_inputs()
     embeddings.requires_grad_()
     pack = build_weight_module(method, backbone, SMALL, seed=0) if method else None
     trained = list(pack.parameters()) if pack else []

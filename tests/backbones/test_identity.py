@@ -4,13 +4,11 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
-from tiny_t5 import SHAPE, make_t5
-from transformers import T5Config, T5ForConditionalGeneration
 
 from ept.backbones.files import backbone_identity
 from ept.errors import InputError
+from tiny_models import make_t5
 
 
 @pytest.fixture
@@ -66,9 +64,7 @@ def _one_q_matrix(tensors):
 @pytest.mark.parametrize("change", [_layer_norms, _ten_embedding_rows, _position_biases, _one_q_matrix])
 def test_changes_with_few_numbers_of_a_file_that_is_remembered(tmp_path, write_backbone, change):
     """Of a file of some megabytes, where these are a thousandth."""
-    torch.manual_seed(0)
-    shape = SHAPE | {"vocab_size": 12000, "d_model": 64, "decoder_start_token_id": 0}
-    folder = write_backbone(T5ForConditionalGeneration(T5Config(**shape)))
+    folder = write_backbone(make_t5(std=None, vocab_size=12000, d_model=64))
     path = folder / "model.safetensors"
     assert path.stat().st_size > 2**21
     identity = backbone_identity(folder)

@@ -7,11 +7,11 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_t5 import SHAPE, VERSIONS, make_t5
 from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 from ept.backbones.load import load_backbone
 from ept.errors import InputError
+from tiny_models import T5_SHAPE, VERSIONS, make_t5
 
 
 @pytest.mark.parametrize("shards", [False, True])
@@ -101,7 +101,7 @@ def test_logits_and_gradients_are_those_of_transformers_for_every_family(tmp_pat
     model_type, values = FAMILIES[name]
     kinds = {"t5": (T5Config, T5ForConditionalGeneration), "mt5": (MT5Config, MT5ForConditionalGeneration)}
     config_class, model_class = kinds[model_type]
-    shape = SHAPE | dict(decoder_start_token_id=0) | values
+    shape = T5_SHAPE | dict(decoder_start_token_id=0) | values
     torch.manual_seed(0)
     original = model_class(config_class(**shape))
     if not values["tie_word_embeddings"]:
@@ -131,7 +131,7 @@ def test_logits_and_gradients_are_those_of_transformers_for_every_family(tmp_pat
 
 def test_mt5_without_a_head_of_its_own_is_tied_and_never_scaled(tmp_path, inputs):
     torch.manual_seed(0)
-    theirs = MT5ForConditionalGeneration(MT5Config(**SHAPE, decoder_start_token_id=0)).eval()
+    theirs = MT5ForConditionalGeneration(MT5Config(**T5_SHAPE, decoder_start_token_id=0)).eval()
     theirs.save_pretrained(tmp_path)
     embeddings, mask, targets = inputs
     with torch.no_grad():

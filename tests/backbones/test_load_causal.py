@@ -6,12 +6,12 @@ import pytest
 import torch
 from gguf import GGUFWriter, TokenType
 
-from backbones.tiny_causal import END, FAMILIES, HIDDEN, VOCABULARY, causal_inputs, make_causal
 from ept.backbones.convert import convert_gguf
 from ept.backbones.decoder_only import DecoderOnly
 from ept.backbones.load import load_backbone
 from ept.data.tokenizer import load_pieces
 from ept.errors import InputError
+from tiny_models import END, FAMILIES, HIDDEN, VOCABULARY, causal_inputs, make_causal
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from backbones.tiny_causal import make_wide_causal
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.backbones.load import load_backbone
 from ept.backbones.quantize import quantized_linear, weight_of
@@ -28,6 +27,7 @@ from ept.demo.identity import BACKBONE_FOLDER
 from ept.methods.build import build_prompt_module, build_weight_module
 from ept.methods.prompt import combine
 from ept.methods.prompt_file import read_prompt, save_prompt
+from tiny_models import make_wide_causal
 
 
 @pytest.fixture(scope="module", params=["t5", "llama", "gpt2"])

@@ -7,7 +7,6 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
-from tiny_t5 import VERSIONS, make_t5
 from torch import nn
 from torch.nn import functional
 from transformers.models.t5.modeling_t5 import T5Attention
@@ -15,6 +14,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.backbones.t5 import ACTIVATIONS, T5, Attention, FrozenNorm, LayerCache, Norm, position_buckets
 from ept.backbones.t5_config import T5Config
+from tiny_models import VERSIONS, make_t5
 
 DISTANCES = torch.arange(-600, 601)
 

@@ -3,11 +3,10 @@
 import shutil
 
 import pytest
-import torch
-from transformers import T5Config, T5ForConditionalGeneration
 
 from bad_input.cases import TRAIN, run
 from bad_input.spoil import prepared, settings, source_prompt, tokenizer
+from tiny_models import make_t5
 
 
 @pytest.fixture(scope="session")
@@ -17,11 +16,7 @@ def sound(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         settings()()
-        torch.manual_seed(0)
-        shape = T5Config(
-            vocab_size=16, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, decoder_start_token_id=0
-        )
-        T5ForConditionalGeneration(shape).save_pretrained("model")
+        make_t5(std=None, vocab_size=16, d_kv=8, num_layers=1, num_heads=2).save_pretrained("model")
         tokenizer()()
         for name in ("rte", "sst2"):
             prepared(name)()

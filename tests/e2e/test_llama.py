@@ -4,9 +4,9 @@ import csv
 
 import pytest
 
-from backbones.tiny_causal import save_byte_llama
 from data.task_rows import write_local
 from ept.tasks.registry import TASKS
+from tiny_models import save_byte_llama
 
 # About a minute: nine jobs.
 pytestmark = pytest.mark.long

@@ -7,14 +7,13 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 import yaml
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
-from transformers import T5Config, T5ForConditionalGeneration
 
 from ept.config.configuration import load_configuration
 from ept.tasks.registry import TASKS
+from tiny_models import make_t5
 
 # Some minutes: sixty jobs on some hundred thousand rows.
 pytestmark = pytest.mark.long
@@ -44,9 +43,8 @@ METRICS = {
 def backbone(tmp_path_factory, real_data):
     """A folder with an untrained T5 of 32,128 pieces and hidden size 32."""
     folder = tmp_path_factory.mktemp("backbone")
-    torch.manual_seed(0)
-    shape = T5Config(vocab_size=32128, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2, decoder_start_token_id=0)
-    T5ForConditionalGeneration(shape).save_pretrained(folder)
+    shape = dict(vocab_size=32128, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    make_t5(std=None, **shape).save_pretrained(folder)
     for path in (real_data.parent / "tokenizer/t5").iterdir():
         shutil.copy(path, folder)
     return folder

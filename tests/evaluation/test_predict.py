@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
-from transformers import T5Config, T5ForConditionalGeneration
 
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.evaluation.predict import PrefixTree, generate, predict_both, predict_labels, score_candidates
+from tiny_models import VERSIONS, make_t5
 
 ROWS, LENGTH, HIDDEN, VOCABULARY = 200, 6, 16, 30
 # As T5's tokenizer writes "0", "1" and "2": blank 0 </s>, 1 </s>, 2 </s>; and one label that begins like "0".
@@ -19,25 +19,10 @@ LABELS = [[2, 3, 1], [4, 1], [5, 1], [2, 6, 7, 1]]
 NEAR_MISSES = [[2, 8, 1], [4, 3, 1], [2, 6, 1], [9, 10, 11, 12, 1]]
 
 
-@pytest.fixture(scope="module", params=[{}, {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}])
+@pytest.fixture(scope="module", params=VERSIONS)
 def model(request, inputs):
     """A tiny T5 taught for a moment to write labels and near misses, so that it writes both and errs."""
-    torch.manual_seed(3)
-    config = T5Config(
-        vocab_size=VOCABULARY,
-        d_model=HIDDEN,
-        d_kv=4,
-        d_ff=24,
-        num_layers=2,
-        num_heads=4,
-        decoder_start_token_id=0,
-        dropout_rate=0.0,
-        **request.param,
-    )
-    model = T5ForConditionalGeneration(config)
-    if request.param:
-        # Transformers ties a fresh model's head even where the configuration says not to.
-        model.lm_head.weight = torch.nn.Parameter(0.1 * torch.randn(VOCABULARY, HIDDEN))
+    model = make_t5(request.param, seed=3, std=None, vocab_size=VOCABULARY, d_model=HIDDEN, num_layers=2)
     strings = LABELS + NEAR_MISSES
     padded = torch.tensor([string + [-100] * (5 - len(string)) for string in strings])
     targets = padded[inputs[0][:, 0, : len(strings)].argmax(1)]
@@ -46,7 +31,7 @@ def model(request, inputs):
         optimizer.zero_grad()
         model(inputs_embeds=inputs[0], attention_mask=inputs[1], labels=targets).loss.backward()
         optimizer.step()
-    return model.eval()
+    return model
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import T5Config, T5ForConditionalGeneration
 
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.data.dataset import TokenizedSplit
@@ -25,6 +24,7 @@ from ept.evaluation.score import (
 )
 from ept.methods.prompt import PromptOutput
 from ept.tasks.registry import TASKS, get_task
+from tiny_models import make_t5
 
 ROWS, HIDDEN, PROMPT_LENGTH, RUNS = 30, 16, 3, 2
 
@@ -61,14 +61,8 @@ class Numbers:
 
 @pytest.fixture(scope="module")
 def t5():
-    torch.manual_seed(0)
-    shape = dict(d_model=HIDDEN, d_kv=4, d_ff=24, num_layers=1, num_heads=4, decoder_start_token_id=0)
-    model = T5ForConditionalGeneration(T5Config(vocab_size=12, **shape)).eval()
-    for name, parameter in model.named_parameters():
-        if "layer_norm" not in name:
-            # Large enough that rows differ in their answers.
-            torch.nn.init.normal_(parameter, std=0.6)
-    return model
+    # Weights large enough that rows differ in their answers.
+    return make_t5(std=0.6, vocab_size=12, d_model=HIDDEN, num_layers=1)
 
 
 @pytest.fixture(scope="module")

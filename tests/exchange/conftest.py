@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch.nn.functional import pad
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import T5ForConditionalGeneration
 
+import tiny_models
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.cli import main
 from ept.config.settings import EptSettings, PromptSettings
@@ -43,9 +44,8 @@ PEFT_CONFIG = {
 
 def make_t5(hidden=HIDDEN, layers=2) -> T5ForConditionalGeneration:
     """A random T5 in evaluation mode, the same at every call."""
-    torch.manual_seed(0)
     shape = dict(d_model=hidden, d_kv=8, d_ff=2 * hidden, num_layers=layers, num_heads=2)
-    return T5ForConditionalGeneration(T5Config(vocab_size=VOCABULARY, decoder_start_token_id=0, **shape)).eval()
+    return tiny_models.make_t5(std=None, vocab_size=VOCABULARY, **shape)
 
 
 @pytest.fixture(scope="session", name="make_t5")

@@ -111,20 +111,11 @@ def ept_options(request):
 @pytest.fixture(scope="session")
 def tiny_t5():
     """A function hidden size, layers -> frozen random T5 in evaluation mode."""
-    from transformers import T5Config, T5ForConditionalGeneration
+    from tiny_models import make_t5
 
-    def make(hidden=16, layers=2, vocabulary=VOCABULARY, seed=0) -> nn.Module:
-        torch.manual_seed(seed)
-        config = T5Config(
-            vocab_size=vocabulary,
-            d_model=hidden,
-            d_kv=8,
-            d_ff=2 * hidden,
-            num_layers=layers,
-            num_heads=2,
-            decoder_start_token_id=0,
-        )
-        return T5ForConditionalGeneration(config).eval().requires_grad_(False)
+    def make(hidden=16, layers=2, vocabulary=VOCABULARY) -> nn.Module:
+        shape = dict(d_model=hidden, d_kv=8, d_ff=2 * hidden, num_layers=layers, num_heads=2)
+        return make_t5(std=None, vocab_size=vocabulary, **shape).requires_grad_(False)
 
     return make
 

@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 import torch
 
-from backbones.tiny_t5 import VERSIONS, make_t5
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.backbones.shape import shape_of
 from ept.config.settings import (
@@ -22,6 +21,7 @@ from ept.config.settings import (
 from ept.errors import InputError
 from ept.methods.build import build_prompt_module, build_weight_module
 from ept.methods.registry import METHODS, Sizes, count_parameters
+from tiny_models import VERSIONS, make_t5
 
 PROMPT = PromptSettings(length=30, short_length=8, reference_length=12)
 WEIGHTS = BaselineSettings(adapter_reduction=4, adapterdrop_layers=1, lora_rank=2, lst_reduction=4, lst_skip_every=2)

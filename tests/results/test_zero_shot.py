@@ -9,13 +9,13 @@ import pytest
 import torch
 import yaml
 
-from backbones.tiny_causal import save_byte_llama
 from data.task_rows import write_local
 from ept.cli import main
 from ept.config.configuration import load_configuration
 from ept.data.dataset import TokenizedSplit
 from ept.plan.experiment import Experiment
 from ept.tasks.registry import TASKS
+from tiny_models import save_byte_llama
 
 
 @pytest.fixture

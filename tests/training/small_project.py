@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-import torch
 import yaml
-from transformers import T5Config, T5ForConditionalGeneration
 
 from data.task_rows import write_local, write_tokenizer
 from ept.cli import main
 from ept.config.configuration import load_configuration
 from ept.plan.experiment import Experiment
 from ept.tasks.registry import TASKS
+from tiny_models import make_t5
 
 FOLDERS = {
     "output": "out",
@@ -25,10 +24,7 @@ STEPS = {"steps": 4, "warmup_steps": 1, "evaluate_every": 2}
 def make_project(values):
     """Write config.yaml, backbone and tokenized data into the current folder; returns the experiment."""
     Path("config.yaml").write_text(yaml.safe_dump({**FOLDERS, **values}))
-    torch.manual_seed(0)
-    shape = dict(d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2)
-    config = T5Config(vocab_size=16, decoder_start_token_id=0, **shape)
-    T5ForConditionalGeneration(config).save_pretrained("model")
+    make_t5(std=None, vocab_size=16, d_kv=8, num_layers=1, num_heads=2).save_pretrained("model")
     write_tokenizer(Path("model"), "0 1 2 premise: hypothesis: sentence1: sentence2:")
     for name in dict.fromkeys(values["tasks"]["target"] + values["tasks"]["source"]):
         write_local(Path("published"), TASKS[name], rows=12)

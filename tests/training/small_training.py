@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
 
+import tiny_models
 from ept.config.settings import BaselineSettings, EptSettings, PromptSettings, TrainingSettings
 from ept.data.dataset import TokenizedSplit
 from ept.data.prepare import SCHEMA, write_tokens
@@ -26,9 +26,7 @@ VALIDATION_ROWS = np.arange(8)
 
 def make_t5():
     """A random T5 of two layers."""
-    torch.manual_seed(0)
-    shape = T5Config(vocab_size=40, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=4, decoder_start_token_id=0)
-    return T5ForConditionalGeneration(shape).eval()
+    return tiny_models.make_t5(std=None, num_layers=2)
 
 
 def make_split(path, lengths):

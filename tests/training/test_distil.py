@@ -7,7 +7,6 @@ import pyarrow as pa
 import pytest
 import torch
 from torch.nn import functional
-from transformers import T5Config, T5ForConditionalGeneration
 
 from ept.backbones.encoder_decoder import EncoderDecoder, LabelStates
 from ept.config.settings import EptSettings, PromptSettings, TrainingSettings
@@ -22,17 +21,14 @@ from ept.training.loop import train_runs
 from ept.training.progress import Progress
 from ept.training.runs import Run
 from ept.training.step import ForwardSize
+from tiny_models import make_t5
 
 HIDDEN, LENGTH, VOCABULARY, BATCH = 16, 6, 40, 4
 
 
 @pytest.fixture(scope="module")
 def t5():
-    torch.manual_seed(0)
-    shape = T5Config(
-        vocab_size=VOCABULARY, d_model=HIDDEN, d_kv=4, d_ff=24, num_layers=2, num_heads=4, decoder_start_token_id=0
-    )
-    return T5ForConditionalGeneration(shape).eval().requires_grad_(False)
+    return make_t5(std=None, vocab_size=VOCABULARY, d_model=HIDDEN, num_layers=2).requires_grad_(False)
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from backbones.tiny_t5 import VERSIONS, make_inputs, make_t5
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.config.settings import BaselineSettings
 from ept.methods import registry
 from ept.methods.build import build_weight_module
+from tiny_models import VERSIONS, make_t5, t5_inputs
 
 SMALL = BaselineSettings(
     adapter_reduction=4, adapterdrop_layers=1, lora_rank=2, lora_alpha=6, lst_reduction=4, lst_skip_every=2
@@ -28,7 +28,7 @@ def method(request):
 
 @pytest.fixture
 def inputs():
-    return make_inputs()
+    return t5_inputs()
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from backbones.tiny_t5 import VERSIONS, make_t5
 from ept.backbones.encoder_decoder import EncoderDecoder
 from methods.weights import explicit_t5
+from tiny_models import VERSIONS, make_t5
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 

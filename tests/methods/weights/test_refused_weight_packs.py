@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-import transformers
 
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.config.settings import BaselineSettings
 from ept.errors import InputError
+from tiny_models import make_t5
 
 
 def _state(backbone):
@@ -34,10 +34,7 @@ def test_options_that_do_not_fit_the_backbone(backbone, attach, method, options,
 
 
 def test_a_stack_of_one_layer_has_no_side_layer(attach):
-    config = transformers.T5Config(
-        vocab_size=40, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_decoder_layers=1, num_heads=4
-    )
-    backbone = EncoderDecoder(transformers.T5ForConditionalGeneration(config))
+    backbone = EncoderDecoder(make_t5(num_layers=2, num_decoder_layers=1))
     with pytest.raises(InputError, match="lst_skip_every 4.*1 layer"):
         attach(backbone, "lst", settings=BaselineSettings(lst_reduction=4))
 

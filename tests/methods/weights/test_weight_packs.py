@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from backbones.tiny_t5 import make_t5
 from ept.backbones.encoder_decoder import EncoderDecoder
 from ept.evaluation.predict import generate
 from ept.methods.prompt import combine
 from ept.methods.prompt_file import read_prompt, save_prompt
 from ept.methods.registry import METHODS
+from tiny_models import make_t5
 
 # All but a ladder, whose first predictions come from its own almost empty map.
 START_AS_BACKBONE = [name for name, method in METHODS.items() if not method.packed and name != "lst"]

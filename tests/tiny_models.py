@@ -1,6 +1,7 @@
-"""Tiny random decoder-only models of each family, made by transformers itself."""
+"""Tiny random models of every family, made by transformers itself: T5 of both generations, and decoder-only ones."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -16,7 +17,54 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
 )
+
+# ---- T5 --------------------------------------------------------------------------------------------------------------
+
+T5_SHAPE = dict(vocab_size=40, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_decoder_layers=3, num_heads=4)
+VERSIONS: dict[str, dict[str, Any]] = {
+    "v1.0": {},
+    "v1.1": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+}
+
+
+def make_t5(version: str = "v1.0", seed: int = 0, std: float | None = 0.4, **sizes: Any) -> T5ForConditionalGeneration:
+    """A random T5 in evaluation mode.
+
+    Args:
+        version: A generation in `VERSIONS`.
+        seed: Seed of its weights.
+        std: Standard deviation of the weights; the default is large enough that attention, positions and head all
+            matter. None keeps transformers' own start.
+        sizes: What differs from `T5_SHAPE`. Both stacks have `num_layers` where it is given alone.
+    """
+    if "num_layers" in sizes:
+        sizes = {"num_decoder_layers": sizes["num_layers"], **sizes}
+    torch.manual_seed(seed)
+    config = T5Config(**{**T5_SHAPE, **VERSIONS[version], "decoder_start_token_id": 0, **sizes})
+    model = T5ForConditionalGeneration(config)
+    if version == "v1.1":
+        # Transformers ties a fresh model's head even where the configuration says not to.
+        model.lm_head.weight = torch.nn.Parameter(0.1 * torch.randn(config.vocab_size, config.d_model))
+    for name, parameter in model.named_parameters():
+        if std is not None and "layer_norm" not in name:
+            torch.nn.init.normal_(parameter, std=std)
+    return model.eval()
+
+
+def t5_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Embeddings [3, 7, 16], mask [3, 7] with padding, targets [3, 3] with padding."""
+    generator = torch.Generator().manual_seed(1)
+    mask = torch.ones(3, 7, dtype=torch.int64)
+    mask[1, 4:] = 0
+    mask[2, 6:] = 0
+    targets = torch.tensor([[3, 4, 1], [5, 1, -100], [1, -100, -100]])
+    return torch.randn(3, 7, 16, generator=generator), mask, targets
+
+
+# ---- Decoder-only models ---------------------------------------------------------------------------------------------
 
 HIDDEN, VOCABULARY, END = 16, 40, 2
 _SHAPE = dict(
