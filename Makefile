@@ -82,8 +82,11 @@ OR_SAY_WHY = || { ept mend --config $(QUOTED_CONFIG) --look; exit 1; }
 REPORT = snakemake --workflow-profile none --cores 1 --rerun-incomplete --quiet all \
 	--report "$$(ept show --config $(QUOTED_CONFIG) --folder)/report.zip" --configfile $(QUOTED_CONFIG)
 
+# The main table comes first. The profile's logger prints it as soon as it is made.
+FIRST = --prioritize "$$(ept show --config $(QUOTED_CONFIG) --folder)/main.csv"
+
 run: env
-	snakemake $$(test -t 1 && echo --logger rich) --cores all all --configfile $(QUOTED_CONFIG) $(OR_SAY_WHY)
+	snakemake --cores all all $(FIRST) --configfile $(QUOTED_CONFIG) $(OR_SAY_WHY)
 	@$(REPORT)
 	@ept show --config $(QUOTED_CONFIG)
 
@@ -92,7 +95,7 @@ run: env
 resume: env
 	ept mend --config $(QUOTED_CONFIG)
 	snakemake --unlock --configfile $(QUOTED_CONFIG)
-	snakemake --cores all all data experiments --configfile $(QUOTED_CONFIG) $(OR_SAY_WHY)
+	snakemake --cores all all data experiments $(FIRST) --configfile $(QUOTED_CONFIG) $(OR_SAY_WHY)
 	@$(REPORT)
 	@ept show --config $(QUOTED_CONFIG)
 

@@ -99,12 +99,17 @@ def test_citation_has_version_and_license_of_the_package(project, settings):
     assert f"## [{citation['version']}]" in (project / "CHANGELOG.md").read_text()
 
 
+# Snakemake finds a logger by the name of its package.
+PACKAGES = ("ept", "snakemake_logger_plugin_ept")
+
+
 @pytest.fixture(scope="module")
 def wheel(project, tmp_path_factory) -> Path:
     """A wheel, built from a copy: a build leaves files in the folder that it is made in."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    shutil.copytree(project / "src/ept", source / "src/ept", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in PACKAGES:
+        shutil.copytree(project / f"src/{name}", source / f"src/{name}", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(project / name, source)
     _run(sys.executable, "-m", "pip", "wheel", *QUIET, "--no-deps", "--no-build-isolation", "-w", folder, source)
@@ -129,7 +134,8 @@ def test_wheel_holds_every_module_all_data_and_the_license(project, settings, wh
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
     source = project / "src"
-    files = [path for path in source.glob("ept/**/*") if path.is_file() and "__pycache__" not in path.parts]
+    found = [path for name in PACKAGES for path in source.glob(f"{name}/**/*")]
+    files = [path for path in found if path.is_file() and "__pycache__" not in path.parts]
     metadata = f"{settings['project']['name'].replace('-', '_')}-{settings['project']['version']}.dist-info/"
     assert {name for name in names if not name.startswith(metadata)} == {str(p.relative_to(source)) for p in files}
     assert "ept/py.typed" in names

@@ -121,29 +121,6 @@ def test_without_a_configuration_file_the_default_is_used_and_nothing_is_merged_
     assert workflow.planned("tables", config=small) == {"fetch": 1, "tokenize": 1, "train": 2, "table": 4, "tables": 1}
 
 
-def test_it_works_as_a_module_of_another_workflow(workflow, project):
-    (workflow.folder / "Snakefile").write_text(
-        f'module ept:\n    snakefile: "{project / "workflow/Snakefile"}"\n    config: config\n'
-        "use rule * from ept as ept_*\n"
-        'rule mine:\n    default_target: True\n    input: "results/main.csv"\n'
-    )
-    config = workflow.configure({"tasks": {"target": ["rte"]}, "methods": ["pt"], "few_shot": {"k": [4]}})
-    command = ["--cores", "1", "--dry-run", "--quiet", "rules", "--configfile", config]
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *command], cwd=workflow.folder, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    counts = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, re.M))
-    assert counts == {
-        "ept_fetch": "1",
-        "ept_tokenize": "1",
-        "ept_train": "1",
-        "ept_table": "1",
-        "mine": "1",
-        "total": "5",
-    }
-
-
 def test_a_mistake_in_the_configuration_is_one_sentence(workflow):
     path = workflow.configure({"tasks": {"target": ["rtee"]}})
     text = workflow.run("all", "--dry-run", config=path, check=False)

@@ -17,7 +17,7 @@ rule download_backbone:
     params:
         config=resolved_configuration,
     shell:
-        "ept download-backbone --config {params.config:q} > {log:q} 2>&1"
+        EPT + " download-backbone --config {params.config:q}"
 
 
 rule backbone:
@@ -25,7 +25,8 @@ rule backbone:
         directory("data/backbones/demo-rebuilt"),
     log:
         "logs/backbones/demo-rebuilt.log",
-    threads: workflow.cores
+    # Asked for when the job is planned: with `--report` there is no number of cores.
+    threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=light_memory,
         runtime=light_minutes,

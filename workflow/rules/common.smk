@@ -1,4 +1,6 @@
 # The configuration, and the functions that rules look their files and resources up with. No rule stands here.
+import contextlib
+import shlex
 from pathlib import Path
 
 from ept.config.configuration import load_configuration, parse_configuration
@@ -33,23 +35,33 @@ def resolve_configuration():
     return load_configuration(workflow.source_path(f"../../{default}"))
 
 
+# The folder that all paths are relative to. Another workflow that uses these rules as a module with a `prefix:` gives it;
+# Snakemake puts it before the files of the rules, and everything else works in it.
+FOLDER = Path(workflow.modifier.path_modifier.replace_prefix("."))
+(FOLDER / ".snakemake").mkdir(parents=True, exist_ok=True)
+
 try:
-    EXPERIMENT = Experiment(resolve_configuration())
-    TARGETS, RESOURCES = Targets(EXPERIMENT), JobResources(EXPERIMENT)
-    DRAWN = asked_for(EXPERIMENT)
-    # Into Snakemake's own folder, because a dry run must not write elsewhere.
-    RESOLVED = TARGETS.write_configuration()
-    LISTS = TARGETS.write_lists(refresh=workflow.is_main_process)
+    CONFIGURATION = resolve_configuration()
+    with contextlib.chdir(FOLDER):
+        EXPERIMENT = Experiment(CONFIGURATION)
+        TARGETS, RESOURCES = Targets(EXPERIMENT), JobResources(EXPERIMENT)
+        DRAWN = asked_for(EXPERIMENT)
+        # Into a folder of Snakemake's name, because a dry run must not write elsewhere.
+        RESOLVED = TARGETS.write_configuration()
+        LISTS = TARGETS.write_lists(refresh=workflow.is_main_process)
+        # Until this process ends, however it ends.
+        LOCK = lock_workflow()
 except InputError as error:
     raise WorkflowError(str(error))
 
 OUTPUT = EXPERIMENT.config.output
+# How a rule calls `ept`, whose output goes into the rule's log. `exec`: a shell would die of a scheduler's SIGTERM, and
+# nobody would wait until training has saved its state.
+EPT = f"exec > {{log:q}} 2>&1; cd {shlex.quote(str(FOLDER))}; exec ept"
 # Logs and benchmarks of what belongs to the output folder, whose name may be absolute.
 NAME = paths.job_name(OUTPUT)
 # For the report's landing page, which sees only this.
-config["output"] = OUTPUT
-# Until this process ends, however it ends.
-LOCK = lock_workflow()
+config["output"] = str(FOLDER / OUTPUT)
 
 
 wildcard_constraints:
@@ -113,7 +125,7 @@ def figure_outputs():
             # Snakemake looks for captions next to the rules. A line that began with `report` would be the directive.
             files[files.index(path)] = report(
                 path,
-                caption=str(text.resolve()),
+                caption=str((FOLDER / text).resolve()),
                 category="Figures",
                 labels={"figure": f"{number:02}. {kind.title}", "form": form},
             )
@@ -127,6 +139,20 @@ def resolved_configuration(wildcards, input):
     function takes `input`, Snakemake counts it as derived and does not compare it with the last run.
     """
     return RESOLVED
+
+
+def next_steps():
+    """What a person can do after a run, in one line."""
+    file = (
+        f" --config {shlex.quote(str(workflow.configfiles[-1]))}"
+        if workflow.configfiles
+        else ""
+    )
+    report_file = shlex.quote(f"{OUTPUT}/report.zip")
+    return (
+        f"Next: `ept show{file}` prints the main table; `snakemake --report {report_file}"
+        f"{file.replace('--config', '--configfile')}` makes a report that opens in a browser."
+    )
 
 
 def light_memory(wildcards, attempt):

@@ -15,7 +15,7 @@ rule fetch:
     params:
         config=resolved_configuration,
     shell:
-        "ept fetch --config {params.config:q} --task {wildcards.task:q} > {log:q} 2>&1"
+        EPT + " fetch --config {params.config:q} --task {wildcards.task:q}"
 
 
 rule tokenize:
@@ -37,4 +37,5 @@ rule tokenize:
     params:
         config=resolved_configuration,
     shell:
-        "ept tokenize --config {params.config:q} --task {wildcards.task:q} --threads {threads} > {log:q} 2>&1"
+        EPT
+        + " tokenize --config {params.config:q} --task {wildcards.task:q} --threads {threads}"

@@ -20,7 +20,7 @@ rule figures:
     params:
         config=resolved_configuration,
     shell:
-        "ept figures --config {params.config:q} > {log:q} 2>&1"
+        EPT + " figures --config {params.config:q}"
 
 
 rule report_pages:
@@ -47,4 +47,4 @@ rule report_pages:
     params:
         config=resolved_configuration,
     shell:
-        "ept report-pages --config {params.config:q} > {log:q} 2>&1"
+        EPT + " report-pages --config {params.config:q}"

@@ -45,7 +45,7 @@ rule table:
         config=resolved_configuration,
         caption=lambda wildcards: caption_of(wildcards.table),
     shell:
-        "ept table --config {params.config:q} --table {wildcards.table:q} > {log:q} 2>&1"
+        EPT + " table --config {params.config:q} --table {wildcards.table:q}"
 
 
 rule summary:
@@ -64,7 +64,7 @@ rule summary:
     params:
         config=resolved_configuration,
     shell:
-        "ept summary --config {params.config:q} > {log:q} 2>&1"
+        EPT + " summary --config {params.config:q}"
 
 
 # What the backbone answers without any prompt: on demand, not part of `all`.
@@ -90,4 +90,4 @@ rule zero_shot:
     params:
         config=resolved_configuration,
     shell:
-        "ept zero-shot --config {params.config:q} --threads {threads} > {log:q} 2>&1"
+        EPT + " zero-shot --config {params.config:q} --threads {threads}"

@@ -1,12 +1,6 @@
 # Targets between the first and the last: what the stages of dvc.yaml ask for.
 
 
-# Each writes one line.
-localrules:
-    backbone_identity,
-    source_prompts,
-
-
 rule backbone_identity:
     input:
         ancient(EXPERIMENT.backbone_files),
@@ -14,6 +8,8 @@ rule backbone_identity:
         f"data/backbones/{EXPERIMENT.config.backbone.name}-{digest(EXPERIMENT.backbone_identity)}.txt",
     log:
         "logs/backbones/identity.log",
+    # It only writes a line.
+    localrule: True
     params:
         identity=EXPERIMENT.backbone_identity,
     shell:
@@ -33,6 +29,7 @@ rule source_prompts:
         f"data/source_prompts/{digest([pack.hash for pack in TARGETS.source_packs])}.sha256",
     log:
         "logs/source_prompts.log",
+    localrule: True
     shell:
         """
         : >{output:q}.part

@@ -28,10 +28,10 @@ rule train:
         runtime=lambda wildcards, attempt: RESOURCES.minutes(pack(wildcards), attempt),
     params:
         config=resolved_configuration,
-    # `exec`: a shell would die of a scheduler's SIGTERM, and nobody would wait until training has saved its state.
     shell:
-        "exec ept train --config {params.config:q} --hash {wildcards.hash:q} --method {wildcards.method:q} "
-        "--task {wildcards.task:q} --threads {threads} --gpus {resources.gpu} > {log:q} 2>&1"
+        EPT
+        + " train --config {params.config:q} --hash {wildcards.hash:q} --method {wildcards.method:q} "
+        "--task {wildcards.task:q} --threads {threads} --gpus {resources.gpu}"
 
 
 # Methods that train weights may have fewer seeds.

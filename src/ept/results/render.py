@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape, unescape
+from pathlib import Path
 
 from markdown_it import MarkdownIt
 
@@ -214,7 +215,7 @@ def show_tables(experiment: Experiment) -> None:
         raise InputError(f"{main} does not exist yet; make it with `snakemake --cores all all`")
     check_table_file(main, read_table_settings(paths.table_settings_file(output, "main")))
     print("Test scores after training on full data:\n")
-    print(to_text(_parse(main.read_text(encoding="utf-8"))))
+    print(text_of(main))
     print("Tables, each as .csv, .md, .tex and .html:")
     for name in experiment.default_tables:
         print(f"  {paths.table_file(output, name)}")
@@ -222,6 +223,11 @@ def show_tables(experiment: Experiment) -> None:
     print(f"Where a number comes from: ept trace {table} --method METHOD --task TASK")
     print(f"Figures: {output}/figures/   Report of all of it: {output}/report.zip (unpack it and open report.html)")
     print(f"Prompts: prompts/{experiment.config.backbone.name}/   Runs: {paths.RUNS}/")
+
+
+def text_of(path: Path) -> str:
+    """A table's Markdown file as text for a terminal."""
+    return to_text(_parse(path.read_text(encoding="utf-8")))
 
 
 def _parse(markdown: str) -> Layout:
