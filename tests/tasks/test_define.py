@@ -9,7 +9,8 @@ from ept.config.configuration import load_configuration, parse_configuration, wr
 from ept.config.reference import REFERENCE
 from ept.errors import InputError
 from ept.plan.experiment import Experiment
-from ept.tasks.define import METRICS, TaskDefinition, score_strings, template_columns
+from ept.tasks.define import METRICS, TaskDefinition, score_strings
+from ept.tasks.record import template_columns
 from ept.tasks.registry import TASKS
 
 DEFINITION = {

@@ -94,13 +94,15 @@ def _parse(*plugins, **values):
 def test_a_plugin_does_not_run_unless_it_is_allowed(capsys, monkeypatch):
     Path("mine.py").write_text(MARK)
     Path("own.yaml").write_text(yaml.safe_dump(_values("mine.py")))
-    assert main(["check", "--config", "own.yaml"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert all(word in line for word in ("mine.py", "--allow-code", ALLOW))
+    for verb in ("check", "plan"):
+        assert main([verb, "--config", "own.yaml"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert all(word in line for word in ("mine.py", "--allow-code", ALLOW))
     monkeypatch.setenv(ALLOW, "0")
     assert main(["check", "--config", "own.yaml"]) == 2
     assert not Path("ran").exists()
-    assert main(["check", "--config", "own.yaml", "--allow-code"]) == 0
+    for verb in ("check", "plan"):
+        assert main([verb, "--config", "own.yaml", "--allow-code"]) == 0
     assert Path("ran").exists()
 
 

@@ -34,12 +34,15 @@ class Verbs:
         self._groups[next(reversed(self._groups))][name] = text.splitlines()[0]
         return parser
 
-    def add_with_config(self, verb: Verb, name: str | None = None) -> argparse.ArgumentParser:
-        """Add a verb that reads a configuration (--config, or --configfile as Snakemake calls it)."""
+    def add_with_config(self, verb: Verb, name: str | None = None, several: bool = False) -> argparse.ArgumentParser:
+        """Add a verb that reads a configuration (--config, or --configfile as Snakemake calls it), or several."""
         parser = self.add(verb, name)
-        parser.add_argument(
-            "--config", "--configfile", default="config/config.yaml", help="configuration file (%(default)s)"
-        )
+        path = "config/config.yaml"
+        if several:
+            words = f"configuration files, a backbone each ({path})"
+            parser.add_argument("--config", "--configfile", nargs="+", default=[path], help=words)
+        else:
+            parser.add_argument("--config", "--configfile", default=path, help="configuration file (%(default)s)")
         parser.add_argument("--allow-code", action="store_true", help="run the Python code of the key `plugins`")
         return parser
 

@@ -11,15 +11,7 @@ def add_verbs(verbs: Verbs) -> None:
     """Add the verbs that come before training, and those for maintenance."""
     verbs.group("plan")
     verbs.add_with_config(check)
-    planning = verbs.add(plan)
-    planning.add_argument(
-        "--config",
-        "--configfile",
-        nargs="+",
-        default=["config/config.yaml"],
-        help="configuration files, a backbone each (config/config.yaml)",
-    )
-    planning.add_argument(
+    verbs.add_with_config(plan, several=True).add_argument(
         "--rate",
         nargs="+",
         action="extend",
@@ -127,5 +119,7 @@ def plan(options: argparse.Namespace) -> None:
     from ept.cost.plan import plan_text
     from ept.plan.experiment import Experiment
 
-    texts = [plan_text(Experiment(load_configuration(path)), options.rate) for path in options.config]
+    texts = [
+        plan_text(Experiment(load_configuration(path, options.allow_code)), options.rate) for path in options.config
+    ]
     print("\n\n".join(texts))

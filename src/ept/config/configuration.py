@@ -43,9 +43,9 @@ from ept.config.variants import AblationSettings, variants
 from ept.config.yaml_file import check_values, read_yaml, write_yaml
 from ept.errors import InputError, shortened
 from ept.files import digest, write_text
-from ept.methods.registry import METHODS, get_method, register_method
-from ept.tasks.plugins import load_plugin
-from ept.tasks.registry import register_task
+from ept.methods.registry import METHODS, Method, get_method
+from ept.tasks.plugins import load_plugin, register
+from ept.tasks.registry import TASKS, Task
 
 # The backbone of the published numbers (src/ept/results/published.csv).
 PUBLISHED_BACKBONE = "t5-base"
@@ -111,6 +111,9 @@ class Configuration(Section):
     """Source prompts on every target."""
     rate_study: RateStudySettings = RateStudySettings()
     """More learning rates on some tasks."""
+    report_texts: bool | None = None
+    """Whether the report shows single predictions with their texts; left out: of published data alone, not of your own
+    (`data.source: local`, `tasks.define`, tasks of plugins)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -259,13 +262,15 @@ def _register_plugins(names: Any, allow_code: bool) -> set[str]:
     for name in names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []:
         plugin = load_plugin(name, allow_code)
         codes.add(plugin.digest)
-        try:
-            for method in plugin.methods:
-                register_method(method, plugin.digest)
-            for task in plugin.tasks:
-                register_task(task, plugin.digest)
-        except InputError as error:
-            raise InputError(f"key plugins: {name}: {error}") from error
+        for listed, kind, registry, records in (
+            ("METHODS", Method, METHODS, plugin.methods),
+            ("TASKS", Task, TASKS, plugin.tasks),
+        ):
+            try:
+                for record in records:
+                    register(registry, kind, record, plugin.digest)
+            except InputError as error:
+                raise InputError(f"key plugins: {name}: {listed}: {error}") from error
     return codes
 
 

@@ -477,18 +477,6 @@ def get_method(name: str) -> Method:
     return METHODS[name]
 
 
-def register_method(record: Any, code: str) -> None:
-    """Add the record of a plugin whose code has this digest.
-
-    Raises InputError for something that is not a Method, and for the name of a method of this package.
-    """
-    if not isinstance(record, Method):
-        raise InputError(f"METHODS contains {type(record).__name__}; list records of ept.methods.registry.Method")
-    if record.name in METHODS and not METHODS[record.name].code:
-        raise InputError(f"METHODS contains {record.name}, the name of a method of this package; choose another")
-    METHODS[record.name] = replace(record, code=code)
-
-
 def count_parameters(method: str, sizes: Sizes) -> int:
     """How many numbers one run of a method trains: by its record's arithmetic, or counted from its tensors.
 

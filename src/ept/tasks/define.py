@@ -1,13 +1,12 @@
 """Tasks of one's own: what a configuration's `tasks.define` may say of one, and the record that it makes."""
 
-import string
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ept.errors import shortened
-from ept.tasks.record import FORMATS, OwnData, Task
+from ept.tasks.record import FORMATS, OwnData, Task, template_columns
 
 SUITE = "own"
 # By kind, the metrics that can be asked for; the first two are the default.
@@ -189,21 +188,6 @@ class TaskDefinition(_Part):
                 hub_splits=hub.given if hub else (),
             ),
         )
-
-
-def template_columns(template: str) -> list[str]:
-    """The columns that a template names, in their order, each once. Raises ValueError for a malformed one."""
-    try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise ValueError(f"template is not valid: {error}; write columns as {{name}}, and braces twice") from error
-    columns = [field for _, field, _, _ in parts if field is not None]
-    for _, field, spec, conversion in parts:
-        if field is not None and (spec or conversion or not field or any(sign in field for sign in ".[]")):
-            raise ValueError(f"template contains {{{field}}}; write a column's name alone in braces")
-    if not columns:
-        raise ValueError("template names no column; write one as {name}")
-    return list(dict.fromkeys(columns))
 
 
 def score_strings(low: float, high: float) -> tuple[str, ...]:

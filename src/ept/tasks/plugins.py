@@ -9,7 +9,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +29,25 @@ class Plugin:
     methods: tuple[Any, ...]
     tasks: tuple[Any, ...]
     digest: str
+
+
+def register(records: dict[str, Any], kind: type[Any], record: Any, code: str) -> None:
+    """Add the record of a plugin to a registry.
+
+    Args:
+        records: The registry: records by name.
+        kind: Their class, which has `name` and `code`.
+        record: What the plugin lists.
+        code: Digest of the plugin's code.
+
+    Raises:
+        InputError: It is not such a record, or has the name of one of this package.
+    """
+    if not isinstance(record, kind):
+        raise InputError(f"found {type(record).__name__}; list records of {kind.__module__}.{kind.__name__}")
+    if record.name in records and not records[record.name].code:
+        raise InputError(f"{record.name} is the name of a {kind.__name__.lower()} of this package; choose another")
+    records[record.name] = replace(record, code=code)
 
 
 def load_plugin(name: str, allow_code: bool = False) -> Plugin:

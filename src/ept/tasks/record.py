@@ -1,8 +1,11 @@
 """What a task is: one declarative record, and the text-to-text example that it makes of a row."""
 
+import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from ept.errors import InputError, shortened
 
 Row = dict[str, Any]
 # Endings of files with rows of one's own.
@@ -114,3 +117,21 @@ class Task:
         Scores are rounded to the 0.2 grid, halves to even (T5, arXiv 1910.10683, section 2.4): 2.5 is "2.4".
         """
         return f"{round(label * 5) / 5:.1f}" if self.kind == "regression" else self.labels[int(label)]
+
+
+def template_columns(template: str) -> list[str]:
+    """The columns that a template names, in their order, each once. Raises InputError for a malformed template."""
+    shown = shortened(ascii(template), 100)
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise InputError(
+            f"template {shown} is not valid: {error}; write columns as {{name}}, and braces twice"
+        ) from error
+    columns = [column for _, column, _, _ in parts if column is not None]
+    for _, column, spec, conversion in parts:
+        if column is not None and (spec or conversion or not column or any(sign in column for sign in ".[]")):
+            raise InputError(f"template {shown} contains {{{column}}}; write a column's name alone in braces")
+    if not columns:
+        raise InputError(f"template {shown} names no column; write one as {{name}}")
+    return list(dict.fromkeys(columns))

@@ -25,18 +25,6 @@ def get_task(name: str, others: Iterable[str] = ()) -> Task:
     return TASKS[name]
 
 
-def register_task(record: Any, code: str) -> None:
-    """Add the record of a plugin whose code has this digest.
-
-    Raises InputError for something that is not a Task, and for the name of a task of this package.
-    """
-    if not isinstance(record, Task):
-        raise InputError(f"TASKS contains {type(record).__name__}; list records of ept.tasks.record.Task")
-    if record.name in TASKS and not TASKS[record.name].code:
-        raise InputError(f"TASKS contains {record.name}, the name of a task of this package; choose another")
-    TASKS[record.name] = replace(record, code=code)
-
-
 def title_of(name: str) -> str:
     """What tables and figures call a task; one that a configuration defines is called by its name."""
     return TASKS[name].title if name in TASKS else name
