@@ -43,6 +43,7 @@ def save_random_prompt(model):
             "labels": LABELS,
             "kind": "classification",
             "cue": "Answer:",
+            "metrics": ["accuracy", "macro_f1"],
             "source_length": 96,
             "backbone": "demo-t5",
             "backbone_identity": backbone_identity(BACKBONE_FOLDER),

@@ -24,7 +24,7 @@ def as_task(prompt_files, tmp_path):
         saved, task = read_prompt(prompt_files["pt"]), TASKS.get(name)
         if task:
             facts = {key: getattr(task, key) for key in ("template", "labels", "kind", "cue")} | facts
-        metadata = {**saved.metadata, "task": name, **facts}
+        metadata = {**saved.metadata, "task": name, "metrics": task.metrics if task else None, **facts}
         save_prompt(tmp_path / "task.safetensors", saved.tensors, saved.collapsed, metadata)
         return ept.Prompt.from_pretrained(tmp_path / "task.safetensors")
 

@@ -26,9 +26,7 @@ SETTINGS = {
 ROWS = [{"text": text, "mood": mood} for text, mood in [("a good film", "yes"), ("no", "no"), ("bad plot", "no")] * 6]
 TEXTS = ["a good film", "no", "the plot was bad", "a b c d"]
 # Methods that need no encoder, no source prompt and are trained by ept.train.
-TRAINED = [
-    name for name, method in METHODS.items() if not method.encoder_decoder and method.start_from != "mixture"
-]
+TRAINED = [name for name, method in METHODS.items() if not method.encoder_decoder and method.start_from != "mixture"]
 PACKED = [name for name in TRAINED if METHODS[name].packed]
 
 

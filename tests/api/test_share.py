@@ -5,6 +5,7 @@ import json
 import re
 import threading
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -78,6 +79,12 @@ def hub(monkeypatch, tmp_path):
     hub.token = "hf_test"
     threading.Thread(target=hub.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+    # huggingface_hub reads HF_ENDPOINT once, when it is imported.
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
     yield hub
     hub.close()
@@ -90,13 +97,49 @@ def test_a_prompt_goes_to_the_hub_and_comes_back_bit_for_bit(hub, prompt_files, 
     files = hub.repositories["me/mood-ept"][1]
     assert set(files) == {"prompt.safetensors", "config.json", "README.md"}
     card = files["README.md"].decode()
-    assert card.startswith("---\n") and "me/mood-ept" in card and prompt.template in card
+    assert "me/mood-ept" in card and prompt.template in card
+    assert huggingface_hub.ModelCard(card).data.library_name == "ept"
     again = ept.Prompt.from_pretrained("me/mood-ept", token=hub.token, cache_dir=tmp_path / "cache")
     assert again.metadata == prompt.metadata
     assert all(torch.equal(again.tensors[name], tensor) for name, tensor in prompt.tensors.items())
     hub.close()
     offline = ept.Prompt.from_pretrained("me/mood-ept", cache_dir=tmp_path / "cache", local_files_only=True)
     assert offline.metadata == prompt.metadata
+
+
+def test_the_mixins_own_ways_to_save_and_share(hub, prompt_files, tmp_path):
+    prompt = ept.Prompt.from_pretrained(prompt_files["pt"])
+    assert isinstance(prompt, huggingface_hub.ModelHubMixin)
+    assert prompt.save_pretrained(tmp_path / "plain") is None
+    address = prompt.save_pretrained(tmp_path / "mood", push_to_hub=True, repo_id="me/mood-pt", token=hub.token)
+    assert address.startswith(hub.endpoint)
+    files = hub.repositories["me/mood-pt"][1]
+    for name in ("prompt.safetensors", "config.json"):
+        assert files[name] == (tmp_path / "mood" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+    # A folder that held another prompt gets this one's card.
+    other = ept.Prompt.from_pretrained(prompt_files["dept"])
+    other.save_pretrained(tmp_path / "plain")
+    assert other.title in (tmp_path / "plain/README.md").read_text()
+    assert ept.Prompt.from_pretrained(tmp_path / "plain").method == "dept"
+
+
+def test_the_card_holds_scores_with_intervals_license_and_data(prompt_files, model, texts):
+    rows = [{"sentence": text, "mood": str(place % 2)} for place, text in enumerate(texts)]
+    prompt = ept.Prompt.from_pretrained(prompt_files["ept"])
+    scores = ept.evaluate(rows, label="mood", prompt=prompt, model=model)
+    described = prompt.with_card(scores=scores, data_license="cc-by-4.0", note="For film reviews | only.")
+    assert all(torch.equal(described.tensors[name], tensor) for name, tensor in prompt.tensors.items())
+    card = described.generate_model_card("me/mood")
+    assert card.data.license == "cc-by-4.0"
+    assert {result.metric_type: result.metric_value for result in card.data.eval_results} == {
+        name: round(score.value, 2) for name, score in scores.items()
+    }
+    for score in scores.values():
+        assert f"{score.value:.1f} (95 % interval {score.low:.1f} to {score.high:.1f})" in card.content
+    for part in ("For film reviews", prompt.template, prompt.task.name, "me/mood", *prompt.labels):
+        assert part in card.content
+    # Of the rows nothing is shared.
+    assert not any(text in card.content for text in texts)
 
 
 def test_refusals_are_one_sentence(hub, prompt_files, tmp_path):

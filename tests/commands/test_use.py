@@ -150,3 +150,18 @@ def test_share_writes_a_folder_that_loads(prompt_files, tmp_path, capsys):
     assert main(["share", "--prompt", str(prompt_files["dept"]), "--to", str(target)]) == 0
     assert ept.Prompt.from_pretrained(target).method == "dept"
     assert main(["share", "--prompt", str(prompt_files["dept"]), "--to", str(target)]) == 2
+
+
+def test_share_scores_first_where_rows_are_given(rows, prompt_files, tmp_path, capsys):
+    with open("labeled.jsonl", "w") as out:
+        out.writelines(json.dumps({**row, "label": str(place % 2)}) + "\n" for place, row in enumerate(rows))
+    arguments = ["--prompt", str(prompt_files["pt"]), "--input", "labeled.jsonl", "--data-license", "cc0-1.0"]
+    assert main(["share", *arguments, "--to", "shared"]) == 0
+    assert main(["evaluate", "--prompt", str(prompt_files["pt"]), "--input", "labeled.jsonl"]) == 0
+    printed = capsys.readouterr().out
+    card = Path("shared/README.md").read_text()
+    for name, score in json.loads(Path("shared/config.json").read_text())["scores"].items():
+        said = f"{score['value']:.1f} (95 % interval {score['ci_low']:.1f} to {score['ci_high']:.1f})"
+        assert f"| {name} | {said} |" in card and f"{name}: {said}" in printed
+    assert main(["share", *arguments, "--label", "mood", "--to", "other"]) == 2
+    assert "mood" in capsys.readouterr().err and not Path("other").exists()

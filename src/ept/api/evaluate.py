@@ -1,27 +1,18 @@
 """Scores of a prompt on labeled rows, with intervals over the rows."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ept.api.prompt import Prompt
 from ept.api.prompted import Prompted
+from ept.api.share import Score
 from ept.errors import InputError
 from ept.evaluation import metrics
 from ept.tasks.record import Task
 
 DRAWS = 2000
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric in percent with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def evaluate(

@@ -2,32 +2,39 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+from huggingface_hub import ModelCard, ModelHubMixin
 from torch import Tensor
 
+from ept.api.share import Score, card, download, one_sentence
 from ept.errors import InputError
 from ept.files import parse_json, write_text
 from ept.methods.prompt_file import SavedPrompt, read_prompt, save_prompt
 from ept.methods.registry import get_method
 from ept.tasks.define import METRICS
-from ept.tasks.record import Row, Task
+from ept.tasks.record import Row, Task, template_columns
 from ept.tasks.registry import TASKS
 
 PROMPT_FILE = "prompt.safetensors"
 CONFIG_FILE = "config.json"
+# What is downloaded of a Hub repository.
+FILES = (PROMPT_FILE, CONFIG_FILE, "adapter_config.json", "adapter_model.safetensors", "README.md")
 # What use needs beside the tensors. Prompt files of version 1 lack it; a shipped task's record then fills it in.
 NEEDED = ("template", "labels", "kind", "cue", "source_length")
 
 
 @dataclass(frozen=True, repr=False)
-class Prompt:
+class Prompt(ModelHubMixin):
     """One trained prompt (or the weights of one run of LoRA, Adapter and the like) with all that use needs.
 
-    Make one with `from_pretrained` or `ept.train`.
+    Make one with `from_pretrained` or `ept.train`. Saving and sharing are those of huggingface_hub's `ModelHubMixin`.
     """
+
+    # config.json holds the prompt's metadata; the mixin keeps no configuration of its own.
+    _hub_mixin_config: ClassVar[dict[str, Any]] = {"library_name": "ept"}  # type: ignore[misc]
 
     saved: SavedPrompt
     """The tensors and the metadata as they stand in the file."""
@@ -39,7 +46,7 @@ class Prompt:
     """Where it came from, for messages."""
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]
         cls,
         path_or_repo: str | Path,
         *,
@@ -47,6 +54,7 @@ class Prompt:
         token: str | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
+        force_download: bool = False,
     ) -> Self:
         """Load a prompt.
 
@@ -57,6 +65,7 @@ class Prompt:
             token: Access token for a private repository; by default the one of the Hub's login.
             cache_dir: Folder for downloads.
             local_files_only: Use what was downloaded before and never the network.
+            force_download: Download again what the cache holds.
 
         Returns:
             The prompt.
@@ -71,7 +80,37 @@ class Prompt:
             return cls._of_folder(path)
         if path.is_absolute() or str(path_or_repo).count("/") != 1 or path.suffix:
             raise InputError(f"{path_or_repo}: no such file or folder; check the path")
-        return cls._of_folder(_download(str(path_or_repo), revision, token, cache_dir, local_files_only))
+        return cls._from_pretrained(
+            model_id=str(path_or_repo),
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+
+    @classmethod
+    def _from_pretrained(  # type: ignore[override]
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+    ) -> Self:
+        """The mixin's hook: the prompt in a Hub repository, all files of one revision."""
+        folder = download(
+            model_id,
+            FILES,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
+        return cls._of_folder(folder)
 
     @classmethod
     def _of_folder(cls, folder: Path) -> Self:
@@ -94,6 +133,7 @@ class Prompt:
     def _of_saved(cls, saved: SavedPrompt, origin: str) -> Self:
         known = TASKS.get(str(saved.metadata.get("task", "")))
         values: dict[str, Any] = {name: saved.metadata.get(name, getattr(known, name, None)) for name in NEEDED}
+        values["metrics"] = saved.metadata.get("metrics")
         name = str(saved.metadata.get("task") or "task")
         if values["source_length"] is None:
             values["source_length"] = len(saved.collapsed["A"]) if "A" in saved.collapsed else 256
@@ -173,43 +213,71 @@ class Prompt:
         """
         return source_text(self.task, row)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `prompt.safetensors` (all metadata in its header), `config.json` and `README.md` into `folder`.
+    def with_card(
+        self, *, scores: Mapping[str, Score] | None = None, data_license: str | None = None, note: str | None = None
+    ) -> Self:
+        """The same prompt with more on its card; the tensors stay as they are.
+
+        Args:
+            scores: What `ept.evaluate` returned, shown with intervals in place of the scores of its training.
+            data_license: License of the rows that it was trained on, as the Hub names it, for example `cc-by-4.0`.
+            note: A paragraph for the reader: what it is good for, what it is not.
+        """
+        added: dict[str, Any] = {"data_license": data_license, "note": note}
+        if scores is not None:
+            added["scores"] = {
+                name: {"value": one.value, "ci_low": one.low, "ci_high": one.high} for name, one in scores.items()
+            }
+        metadata = {**self.saved.metadata, **{key: value for key, value in added.items() if value is not None}}
+        return replace(self, saved=SavedPrompt(self.saved.tensors, self.saved.collapsed, metadata))
+
+    def save_pretrained(self, folder: str | Path, **options: Any) -> str | None:  # type: ignore[override]
+        """Write `prompt.safetensors` (all metadata in its header), `config.json` and the card `README.md`.
+
+        Args:
+            folder: Where to write; made if it does not exist.
+            options: `push_to_hub=True` and `repo_id="owner/name"` upload the folder too, as `push_to_hub` does.
+
+        Returns:
+            The commit's address where it was uploaded, else None.
 
         Raises:
             InputError: The folder cannot be written.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        metadata = {**self.saved.metadata, **_record(self.task), "source_length": self.source_length}
-        save_prompt(folder / PROMPT_FILE, self.saved.tensors, self.saved.collapsed, metadata)
-        write_text(folder / CONFIG_FILE, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
-        write_text(folder / "README.md", self.card())
+        try:
+            return super().save_pretrained(folder, **options)
+        except OSError as error:
+            raise InputError(
+                f"{folder} cannot be written ({error.strerror or error}); choose another folder"
+            ) from error
 
-    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """The mixin's hook. A card of another prompt is removed; the mixin then writes this one's."""
+        metadata = {**self.saved.metadata, **_record(self.task), "source_length": self.source_length}
+        save_prompt(save_directory / PROMPT_FILE, self.saved.tensors, self.saved.collapsed, metadata)
+        write_text(save_directory / CONFIG_FILE, json.dumps(metadata, indent=2, sort_keys=True) + "\n")
+        (save_directory / "README.md").unlink(missing_ok=True)
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool | None = None, token: str | None = None, **options: Any
+    ) -> str:
         """Upload the prompt with its card to the Hub and return the commit's address.
 
         Args:
             repo_id: Repository, `owner/name`; created if it does not exist.
             private: Whether a new repository is private; by default as the owner's settings say.
-            token: Access token with the right to write.
+            token: Access token with the right to write; by default the one of the Hub's login.
+            options: `commit_message`, `branch`, `create_pr` and others of huggingface_hub's `ModelHubMixin`.
 
         Raises:
             InputError: The Hub refuses the upload or cannot be reached.
         """
-        import tempfile
+        options = {"commit_message": "Upload a prompt", "model_card_kwargs": {"repo_id": repo_id}, **options}
+        with one_sentence(repo_id):
+            return str(super().push_to_hub(repo_id, private=private, token=token, **options))
 
-        from ept.api.share import upload
-
-        with tempfile.TemporaryDirectory() as temporary:
-            self.save_pretrained(temporary)
-            write_text(Path(temporary) / "README.md", self.card(repo_id))
-            return upload(repo_id, Path(temporary), private=private, token=token)
-
-    def card(self, repo_id: str = "path/or/repo") -> str:
-        """The model card in Markdown: task, template, scores, data fingerprint, use. `repo_id`: for the example."""
-        from ept.api.share import card
-
+    def generate_model_card(self, repo_id: str = "path/or/repo", **_: Any) -> ModelCard:
+        """The model card: task, template, scores, data, use. `repo_id` stands in its example."""
         return card({**self.saved.metadata, **_record(self.task), "task": self.task.name}, self.title, repo_id)
 
     def __repr__(self) -> str:
@@ -236,19 +304,13 @@ def source_text(task: Task, row: str | Row) -> str:
         raise InputError(f"a row lacks the column {error.args[0]!r} of the template {task.template!r}") from error
 
 
-def template_columns(template: str) -> list[str]:
-    """The columns that a template names, each once."""
-    import string
-
-    try:
-        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
-    except ValueError as error:
-        raise InputError(f"the template {template!r} is not valid ({error}); write columns as {{name}}") from error
-    return list(dict.fromkeys(fields))
-
-
 def _record(task: Task) -> dict[str, Any]:
-    return {"template": task.template, "labels": list(task.labels), "kind": task.kind, "cue": task.cue}
+    names = ("template", "kind", "cue")
+    return {
+        "labels": list(task.labels),
+        "metrics": list(task.metrics),
+        **{name: getattr(task, name) for name in names},
+    }
 
 
 def _task(name: str, known: Task | None, values: Mapping[str, Any]) -> Task:
@@ -265,7 +327,7 @@ def _task(name: str, known: Task | None, values: Mapping[str, Any]) -> Task:
         columns=dict.fromkeys(template_columns(values["template"]), "text"),
         template=values["template"],
         labels=labels,
-        metrics=METRICS[values["kind"]][:2],
+        metrics=tuple(values["metrics"] or METRICS[values["kind"]][:2]),
         split="carve",
         cue=values["cue"] or Task.cue,
         source_length=int(values["source_length"]),
@@ -290,19 +352,3 @@ def _best_seed(folder: Path, files: list[Path]) -> Path:
     except (OSError, ValueError, KeyError, AttributeError):
         return files[0]
     return max(files, key=lambda file: named.get(file, float("-inf")))
-
-
-def _download(
-    repo_id: str, revision: str | None, token: str | None, cache_dir: str | Path | None, local_files_only: bool
-) -> Path:
-    from ept.api.share import download
-
-    patterns = [PROMPT_FILE, CONFIG_FILE, "adapter_config.json", "adapter_model.safetensors", "README.md"]
-    return download(
-        repo_id,
-        patterns,
-        revision=revision,
-        token=token,
-        cache_dir=cache_dir,
-        local_files_only=local_files_only,
-    )

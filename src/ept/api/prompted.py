@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ept.api.prompt import Prompt
+from ept.api.share import download
 from ept.backbones.backbone import Backbone
 from ept.backbones.files import backbone_identity
 from ept.backbones.load import load_backbone
@@ -363,8 +364,6 @@ def _folder(
         return BACKBONE_FOLDER
     if path.is_absolute() or str(path_or_repo).count("/") > 1:
         raise InputError(f"{path_or_repo}: no such folder; check the path")
-    from ept.api.share import download
-
     patterns = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json", "spiece.model"]
     return download(
         str(path_or_repo),

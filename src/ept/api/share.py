@@ -1,13 +1,33 @@
-"""Prompts and backbones on the Hugging Face Hub: download, upload, and a prompt's model card."""
+"""Prompts and backbones on the Hugging Face Hub: download, and a prompt's model card."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ept.errors import InputError
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, errors, snapshot_download
 
+from ept.errors import InputError
+from ept.tasks.record import template_columns
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric in percent with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+# The Hub's names of tasks.
+_HUB_TASKS = {
+    "classification": "text-classification",
+    "regression": "text-classification",
+    "extraction": "text-generation",
+}
 _USE = """\
 ```python
 import ept
@@ -24,18 +44,17 @@ def download(
     patterns: Sequence[str],
     *,
     revision: str | None = None,
-    token: str | None = None,
+    token: str | bool | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
+    force_download: bool = False,
 ) -> Path:
     """Download the files of a Hub repository that match `patterns` and return their folder in the Hub's cache.
 
     Raises:
         InputError: The repository does not exist, refuses access, or cannot be reached.
     """
-    from huggingface_hub import snapshot_download
-
-    with _one_sentence(repo_id):
+    with one_sentence(repo_id):
         return Path(
             snapshot_download(
                 repo_id,
@@ -44,44 +63,33 @@ def download(
                 token=token,
                 cache_dir=cache_dir,
                 local_files_only=local_files_only,
+                force_download=force_download,
                 endpoint=os.environ.get("HF_ENDPOINT"),
             )
         )
 
 
-def upload(repo_id: str, folder: Path, *, private: bool | None = None, token: str | None = None) -> str:
-    """Upload a folder to a Hub repository, created if missing, in one commit; return the commit's address.
-
-    Raises:
-        InputError: The Hub refuses the upload or cannot be reached.
-    """
-    from huggingface_hub import HfApi
-
-    with _one_sentence(repo_id):
-        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        commit = api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a prompt")
-        return str(commit.commit_url)
-
-
-def card(metadata: Mapping[str, Any], title: str, repo_id: str = "path/or/repo") -> str:
+def card(metadata: Mapping[str, Any], title: str, repo_id: str = "path/or/repo") -> ModelCard:
     """A model card: front matter that the Hub reads, and what a reader needs to use and to judge the prompt.
+
+    It holds no row of the data.
 
     Args:
         metadata: What the prompt file holds beside its tensors.
         title: The method's name as tables print it.
         repo_id: Where the prompt is, for the example.
     """
-    from huggingface_hub import EvalResult, ModelCardData
-
     task, backbone = str(metadata.get("task", "task")), str(metadata.get("backbone", "unknown"))
-    scores = dict(metadata.get("scores", {}))
+    scores = {name: value for name, value in dict(metadata.get("scores", {})).items() if value is not None}
     results = [
         EvalResult(
-            task_type="text-classification", dataset_type=task, dataset_name=task, metric_type=name, metric_value=value
+            task_type=_HUB_TASKS.get(str(metadata.get("kind")), "text-classification"),
+            dataset_type=task,
+            dataset_name=task,
+            metric_type=name,
+            metric_value=round(value["value"] if isinstance(value, Mapping) else float(value), 2),
         )
         for name, value in scores.items()
-        if isinstance(value, int | float)
     ]
     data = ModelCardData(
         base_model=backbone if "/" in backbone else None,
@@ -91,29 +99,33 @@ def card(metadata: Mapping[str, Any], title: str, repo_id: str = "path/or/repo")
         license=metadata.get("data_license"),
         eval_results=results or None,
     )
-    columns = list(dict.fromkeys(_columns(str(metadata.get("template", "")))))
+    columns = template_columns(str(metadata.get("template", "")))
     example = '"your text"' if len(columns) == 1 else "{" + ", ".join(f'"{name}": "…"' for name in columns) + "}"
     lines = [
         f"---\n{data.to_yaml()}\n---\n",
         f"# {title} prompt for {task}\n",
-        f"A soft prompt for the frozen backbone `{backbone}`; nothing of the backbone is changed.\n",
+        f"A soft prompt for the frozen backbone `{backbone}`; the backbone itself is unchanged.\n",
+        *([str(metadata["note"]) + "\n"] if metadata.get("note") else []),
         "| | |",
         "|---|---|",
-        f"| template | `{metadata.get('template')}` |",
-        f"| labels | {', '.join(map(str, metadata.get('labels') or [])) or 'free text'} |",
+        f"| task | {task} ({metadata.get('kind', 'classification')}) |",
+        f"| template | {_code(metadata.get('template'))} |",
+        f"| labels | {', '.join(_code(label) for label in metadata.get('labels') or []) or 'free text'} |",
         f"| backbone | `{backbone}` ({metadata.get('backbone_identity', 'identity not recorded')}) |",
         f"| training data | {_fingerprint(metadata)} |",
+        f"| license of the data | {metadata.get('data_license') or 'not stated'} |",
         *(f"| {name} | {_score(value)} |" for name, value in scores.items()),
         "",
+        "Scores are percentages; intervals are 95 % intervals over the scored rows.\n" if scores else "",
         _USE.format(repo=repo_id, backbone=backbone, example=example),
     ]
-    return "\n".join(lines)
+    return ModelCard("\n".join(lines))
 
 
-def _columns(template: str) -> Iterator[str]:
-    import string
-
-    return (name for _, name, _, _ in string.Formatter().parse(template) if name)
+def _code(text: Any) -> str:
+    """Text as code in a cell of a Markdown table."""
+    shown = " ".join(str(text).split()).replace("|", "\\|")
+    return f"`` {shown} ``" if "`" in shown else f"`{shown}`"
 
 
 def _score(value: Any) -> str:
@@ -132,10 +144,8 @@ def _fingerprint(metadata: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _one_sentence(repo_id: str) -> Iterator[None]:
+def one_sentence(repo_id: str) -> Iterator[None]:
     """Turn what huggingface_hub raises into one sentence."""
-    from huggingface_hub import errors
-
     try:
         yield
     except errors.GatedRepoError as error:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ept.api.prompt import Prompt, template_columns
+from ept.api.prompt import Prompt
 from ept.api.prompted import Prompted
 from ept.config.settings import BaselineSettings, EptSettings, MethodSettings, PromptSettings, TrainingSettings
 from ept.data.dataset import TokenizedSplit
@@ -27,7 +27,7 @@ from ept.methods.build import build_prompt_module, build_weight_module
 from ept.methods.prompt_file import SavedPrompt
 from ept.methods.registry import get_method
 from ept.tasks.define import METRICS
-from ept.tasks.record import Task
+from ept.tasks.record import Task, template_columns
 from ept.training.checkpoint import Checkpoint
 from ept.training.loop import Validate, label_loss, train_runs
 from ept.training.progress import Progress
@@ -200,8 +200,6 @@ def _task(
     if kind not in METRICS:
         raise InputError(f"kind is {kind!r}; use {', '.join(METRICS)}")
     columns = template_columns(template)
-    if not columns:
-        raise InputError(f"the template {template!r} names no column; write one as {{name}}")
     if not rows:
         raise InputError("there are no rows to train on")
     for number, row in enumerate(rows):
@@ -421,6 +419,7 @@ def _metadata(
         "labels": list(task.labels),
         "kind": task.kind,
         "cue": task.cue,
+        "metrics": list(task.metrics),
         "source_length": source_length,
         "settings": {"baselines": vars(options.baselines)} if not get_method(method).packed else {},
     }

@@ -43,6 +43,11 @@ def add_verbs(verbs: Verbs) -> None:
     sharing.add_argument("--prompt", required=True, help="prompt file or folder")
     sharing.add_argument("--to", required=True, help="hub:owner/name, or a new folder")
     sharing.add_argument("--private", action="store_true", help="make a new repository private")
+    sharing.add_argument("--input", help="labeled rows to score first; the card shows the scores with intervals")
+    sharing.add_argument("--label", default="label", help="column of --input with the right answers (%(default)s)")
+    sharing.add_argument("--backbone", help="folder or Hub repository of the backbone for --input (the prompt's own)")
+    sharing.add_argument("--data-license", help="license of the training data for the card, for example cc-by-4.0")
+    sharing.add_argument("--note", help="a paragraph for the card: what the prompt is good for, what it is not")
     _add_exchange_verbs(verbs)
 
 
@@ -120,13 +125,27 @@ def share(options: argparse.Namespace) -> None:
     from ept.api.prompt import Prompt
 
     prompt = Prompt.from_pretrained(options.prompt)
+    if not options.to.startswith("hub:") and Path(options.to).exists():
+        raise InputError(f"{options.to} exists already; name a new folder")
+    scores = _scores(options, prompt) if options.input else None
+    prompt = prompt.with_card(scores=scores, data_license=options.data_license, note=options.note)
     if options.to.startswith("hub:"):
         print(prompt.push_to_hub(options.to.removeprefix("hub:"), private=options.private or None))
         return
-    if Path(options.to).exists():
-        raise InputError(f"{options.to} exists already; name a new folder")
     prompt.save_pretrained(options.to)
     print(f"{options.to}: {prompt!r}")
+
+
+def _scores(options: argparse.Namespace, prompt: Any) -> Any:
+    from ept.api import evaluate as scoring
+    from ept.api.prompted import Prompted
+    from ept.data.rows import read_rows
+
+    name = options.backbone or prompt.metadata.get("backbone")
+    if name is None:
+        raise InputError("the prompt does not name its backbone; name it with --backbone")
+    rows = (row for chunk in read_rows(options.input) for row in chunk)
+    return scoring.evaluate(rows, label=options.label, prompt=prompt, model=Prompted.from_pretrained(name))
 
 
 def _prompts(names: list[str]) -> dict[str, Any]:
