@@ -84,7 +84,7 @@ def names(event: dict) -> set[str]:
 
 
 def test_reviews_by_counting_opinions():
-    for row in rows("yelp"):
+    for row in rows("yelp", "test"):
         verdicts = []
         for clause in re.split(r"\. | and ", row["text"].rstrip(".")):
             spoken = clause.split()
@@ -185,7 +185,7 @@ def test_words_alone_do_not_tell_the_class(task, columns, label):
 
 
 def test_the_class_of_reviews_is_learned_from_their_words():
-    train, test = rows("yelp", "train"), rows("yelp")
+    train, test = rows("yelp", "train"), rows("yelp", "test")
     texts = [[row["text"] for row in part] for part in (train, test)]
     labels = [[row["label"] for row in part] for part in (train, test)]
     assert accuracy(texts[0], labels[0], texts[1], labels[1]) > 80

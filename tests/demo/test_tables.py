@@ -143,7 +143,9 @@ def test_the_tasks_and_their_splits():
     assert set(MAKERS) == set(LAYOUTS)
     assert SPLITS["mnli"] == ("train", "validation_matched", "validation_mismatched")
     assert SPLITS["paws"] == ("train", "validation", "test")
-    assert {splits for task, splits in SPLITS.items() if task not in ("mnli", "paws")} == {("train", "validation")}
+    assert SPLITS["yelp"] == ("train", "test")
+    others = {splits for task, splits in SPLITS.items() if task not in ("mnli", "paws", "yelp")}
+    assert others == {("train", "validation")}
 
 
 def test_same_arguments_same_rows_other_seed_other_rows():
@@ -235,7 +237,7 @@ def test_every_subject_has_attributes_of_each_kind_in_each_part():
 
 
 def test_unknown_task_or_split_is_one_sentence():
-    with pytest.raises(InputError, match="no task 'imdb'"):
+    with pytest.raises(InputError, match="'imdb'"):
         generate("imdb", "train", 0)
-    with pytest.raises(InputError, match="no split 'validation'.*validation_matched"):
+    with pytest.raises(InputError, match="'validation'.*validation_matched"):
         generate("mnli", "validation", 0)

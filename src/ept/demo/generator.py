@@ -103,6 +103,7 @@ MAKERS: dict[str, Callable[[World], dict | list[dict]]] = {
 SPLITS: dict[str, tuple[str, ...]] = dict.fromkeys(MAKERS, ("train", "validation")) | {
     "mnli": ("train", "validation_matched", "validation_mismatched"),
     "paws": ("train", "validation", "test"),
+    "yelp": ("train", "test"),
 }
 """Task -> its published splits."""
 
