@@ -5,8 +5,10 @@ import hashlib
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,14 @@ from safetensors.torch import save_file
 
 from ept import files
 from ept.errors import InputError
-from ept.files import content_digest, content_digests, write_atomically, write_folder_atomically, write_text
+from ept.files import (
+    content_digest,
+    content_digests,
+    leftovers,
+    write_atomically,
+    write_folder_atomically,
+    write_text,
+)
 
 MASKS = [0o022, 0o002, 0o077, 0o027]
 
@@ -63,6 +72,57 @@ def test_what_fails_or_is_interrupted_leaves_nothing(tmp_path, write, error):
     with pytest.raises(error), write(tmp_path / "sub" / "new"):
         raise error
     assert not any((tmp_path / "sub").iterdir())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ept import files
+with getattr(files, sys.argv[1])(sys.argv[2]) as temporary:
+    if temporary.is_dir():
+        (temporary / "part").write_text("x")
+    print(temporary.name, flush=True)
+    if sys.argv[3] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.stdin.read()
+"""
+
+
+def _writer(path, write, fate):
+    """A process that writes `path` and is killed, or goes on until its input ends; and its temporary file."""
+    command = [sys.executable, "-c", KILLED, write.__name__, path, fate]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return process, path.with_name(process.stdout.readline().strip())
+
+
+@pytest.mark.parametrize("write", [write_atomically, write_folder_atomically])
+def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_else(tmp_path, write):
+    path = tmp_path / "new"
+    others = [tmp_path / name for name in (".new.0123456", ".new.0123456g", ".newer.01234567", "new.01234567")]
+    for other in others:
+        other.touch()
+    killed, left = _writer(path, write, "killed")
+    assert killed.wait() == -signal.SIGKILL and left.exists() and leftovers(path) == [left]
+    living, written = _writer(path, write, "living")
+    assert not left.exists() and leftovers(path) == []
+    with pytest.raises(ZeroDivisionError), write(path):
+        written.stat().st_size / 0
+    living.communicate("", timeout=60)
+    assert living.returncode == 0 and path.exists()
+    assert {other.name for other in tmp_path.iterdir()} == {"new", *(other.name for other in others)}
+
+
+def test_many_writers_of_one_file_leave_one_of_their_files(tmp_path):
+    """Those that take another's new file for a leftover before it is locked would make it fail."""
+    path = tmp_path / "new"
+
+    def write(number):
+        for _ in range(200):
+            write_text(path, str(number))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(write, range(8)))
+    assert path.read_text() in "01234567" and list(tmp_path.iterdir()) == [path]
 
 
 NO_SPACE = [

@@ -35,40 +35,34 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`; on success it is flushed to disk and renamed, on failure removed.
 
     The file gets the permissions that any new file gets (0666 less the umask), also where the library that wrote it
-    asked for others. Raises InputError where the disk is full.
+    asked for others. What a killed writer of `path` left is removed. Raises InputError where the disk is full.
     """
     path = Path(path)
     with _full_disk_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(path)
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        try:
+        remove_leftovers(path)
+        with _temporary(path, _make_file) as temporary:
             mode = temporary.stat().st_mode
-            with _locked(temporary):
-                yield temporary
+            yield temporary
             _flush(temporary)
             temporary.chmod(mode & 0o777)
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def write_folder_atomically(folder: str | Path) -> Iterator[Path]:
     """Yield a temporary folder next to `folder`; on success its files are flushed and it is renamed, else removed.
 
-    Folders and files in it get the permissions that any new ones get (0777 and 0666 less the umask). Raises InputError
-    where the disk is full.
+    Folders and files in it get the permissions that any new ones get (0777 and 0666 less the umask). What a killed
+    writer of `folder` left is removed. Raises InputError where the disk is full.
     """
     folder = Path(folder)
     with _full_disk_named(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(folder)
-        temporary.mkdir()
-        try:
+        remove_leftovers(folder)
+        with _temporary(folder, Path.mkdir) as temporary:
             mode = temporary.stat().st_mode & 0o777
-            with _locked(temporary):
-                yield temporary
+            yield temporary
             for path in temporary.rglob("*"):
                 if path.is_dir():
                     path.chmod(mode)
@@ -77,46 +71,82 @@ def write_folder_atomically(folder: str | Path) -> Iterator[Path]:
                     _flush(path)
             temporary.chmod(mode)
             temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _temporary(path: Path) -> Path:
-    """A name in the same folder that nothing has: that of `path` between a dot and eight hexadecimal digits."""
-    return path.parent / f".{path.name}.{secrets.token_hex(4)}"
+def _make_file(path: Path) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
 
 @contextlib.contextmanager
-def _locked(temporary: Path) -> Iterator[None]:
-    """Hold a lock on a temporary file or folder while it is written, which ends with the process (see leftovers)."""
-    handle = os.open(temporary, os.O_RDONLY)
+def _temporary(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """A new file or folder next to `path`: its name between a dot and eight hexadecimal digits. It is gone at the end.
+
+    A lock says that it is being written, for as long as the process lives (see leftovers).
+    """
+    temporary, handle = _locked(path, make)
     try:
-        # A file system without locks: nothing is removed there.
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_SH)
-        yield
+        yield temporary
     finally:
         os.close(handle)
+        _remove(temporary)
+
+
+def _locked(path: Path, make: Callable[[Path], None]) -> tuple[Path, int]:
+    """A new temporary file or folder of `path`, and the open lock on it."""
+    while True:
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+        make(temporary)
+        # Before the lock, another writer of `path` may take it for a leftover: then once more.
+        with contextlib.suppress(FileNotFoundError):
+            handle = os.open(temporary, os.O_RDONLY)
+            try:
+                # A file system without locks: nothing is removed there.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(handle, fcntl.LOCK_SH)
+                if os.path.samestat(os.fstat(handle), os.stat(temporary)):
+                    return temporary, handle
+            except BaseException:
+                os.close(handle)
+                raise
+            os.close(handle)
 
 
 def leftovers(path: str | Path) -> list[Path]:
     """Temporary files and folders of `path` whose writer was killed; those of a process that still writes are not."""
-    path = Path(path)
+    return [other for other in _temporaries(Path(path)) if _if_abandoned(other)]
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Remove the temporary files and folders of `path` whose writer was killed."""
+    for other in _temporaries(Path(path)):
+        _if_abandoned(other, _remove)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _temporaries(path: Path) -> list[Path]:
     named = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}")
     try:
-        found = sorted(other for other in path.parent.iterdir() if named.fullmatch(other.name))
+        return sorted(other for other in path.parent.iterdir() if named.fullmatch(other.name))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [other for other in found if _is_abandoned(other)]
 
 
-def _is_abandoned(temporary: Path) -> bool:
+def _if_abandoned(temporary: Path, then: Callable[[Path], object] = lambda path: None) -> bool:
+    """Whether nobody writes a temporary file; if so, `then` is done to it while nobody can begin to."""
     try:
         handle = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        then(temporary)
     except OSError:
         return False
     finally:

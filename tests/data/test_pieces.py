@@ -10,7 +10,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import TemplateProcessing
 
 from data.task_rows import write_tokenizer
-from ept.data.tokenizer import load_pieces
+from ept.data.tokenizer import CHARACTERS_PER_PIECE, SHORT_TEXT, load_pieces
 from ept.errors import InputError
 
 
@@ -42,6 +42,25 @@ def test_a_text_stands_between_start_and_cue_and_is_cut_at_its_end(folder):
     assert (len(cut), number) == (16, 1)
     with pytest.raises(InputError, match=r"source_length\b.*\b9\b.*\b9\b"):
         pieces.sources(["good"], 9)
+
+
+@pytest.mark.parametrize("blank", [" ", ""], ids=["words", "one word"])
+def test_a_very_long_text_has_the_pieces_of_its_beginning(folder, blank):
+    """Whatever its length, no more than its beginning is read."""
+    pieces = load_pieces(folder)
+    texts = [blank.join(["long"] * count) for count in (40, 10_000, 100_000)]
+    whole = [pieces.tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    room = 100 - len(pieces.front) - len(pieces.back)
+    found, cut = pieces.sources(texts, 100)
+    assert found == [[*pieces.front, *ids[:room], *pieces.back] for ids in whole]
+    assert cut == 3
+
+
+def test_what_is_not_read_counts_as_cut(tmp_path):
+    pieces = load_pieces(write_tokenizer(tmp_path, "a b c"))
+    limit = max(SHORT_TEXT, CHARACTERS_PER_PIECE * 9)
+    texts = ["a" + " " * (limit - 2) + "b", "a" + " " * (limit - 1) + "b", "a" + " " * limit + "b"]
+    assert pieces.sources(texts, 10) == ([[3, 4, 1], [3, 1], [3, 1]], 2)
 
 
 def test_a_task_may_ask_with_another_cue(folder):

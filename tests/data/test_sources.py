@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.task_rows import kept, table, write_local
-from ept.data.arrow import MAX_SPLIT_BYTES
-from ept.data.check import MAX_ROWS, MAX_TEXT_BYTES
+from ept.data.arrow import MAX_SPLIT_BYTES, UNPACKED_BYTES
+from ept.data.check import MAX_ANSWER_BYTES, MAX_ROWS, MAX_TEXT_BYTES
 from ept.data.fetch import MANIFEST, fetch, read_raw
 from ept.data.source import DataSource, identity
 from ept.demo.generator import generate
@@ -237,6 +237,11 @@ BAD = [
     ("record", {"answers": [["a"], ["b"], ["b"], None, ["c"], ["d"]]}, ("'answers'", "row 3")),
     ("record", {"answers": [["a"], ["b", " "], ["b"], ["b"], ["c"], ["d"]]}, ("'answers'", "row 1")),
     ("squad", {"answers": [{"text": [text]} for text in ("a", "b", "", "c", "d", "e")]}, ("'answers'", "row 2")),
+    (
+        "record",
+        {"answers": [["a"], ["b", "x" * (MAX_ANSWER_BYTES + 1)], ["b"], ["b"], ["c"], ["d"]]},
+        ("'answers'", "row 1", str(MAX_ANSWER_BYTES + 1), str(MAX_ANSWER_BYTES)),
+    ),
     ("record", {"entities": ["a", "b", "c", "d", "e", "f"]}, ("'entities'", "string")),
     ("multirc", {"idx": [1, 2, 3, 4, 5, 6]}, ("'idx'", "int64")),
     ("multirc", {"idx": [{"paragraph": 1}] * 6}, ("'idx'", "'question'")),
@@ -307,6 +312,10 @@ print(peak, time.monotonic() - start)
 """
 
 
+# Hardly to be compressed.
+NOISE = np.random.default_rng(0).integers(97, 123, 999_999, np.uint8).tobytes().decode()
+
+
 def _bomb(rows, text):
     """A small file of many rows: one text, stored once."""
     codes = pa.array(np.zeros(rows, np.int32))
@@ -327,12 +336,14 @@ def _endless_lists(rows, length):
     ("name", "make", "size", "facts"),
     [
         ("rte", lambda: _bomb(20_000_000, "some text " * 20), 2e6, ("20000000", str(MAX_ROWS))),
-        ("rte", lambda: _bomb(400, "x" * 999_999), 2e6, ("fetched",)),
-        ("rte", lambda: _bomb(20_000, "x" * 999_999), 2e6, (str(MAX_SPLIT_BYTES),)),
+        ("rte", lambda: _bomb(60, "x" * 999_999), 2e6, ("fetched",)),
+        ("rte", lambda: _bomb(400, NOISE), 2e6, ("fetched",)),
+        ("rte", lambda: _bomb(400, "x" * 999_999), 2e5, (str(UNPACKED_BYTES),)),
+        ("rte", lambda: _bomb(20_000, NOISE), 2e6, (str(MAX_SPLIT_BYTES),)),
         ("rte", lambda: _bomb(20_000, "x" * 2_000_000), 2e6, ("'sentence1'", "row 0", "2000000")),
         ("record", lambda: _endless_lists(3, 30_000_000), 2e6, ("entities", "90000000")),
     ],
-    ids=["many rows", "long texts", "many long texts", "longer texts", "lists"],
+    ids=["many rows", "some texts", "long texts", "texts of little", "many long texts", "longer texts", "lists"],
 )
 def test_small_files_of_endless_content_take_bounded_memory_and_time(tmp_path, name, make, size, facts):
     task = TASKS[name]
@@ -403,3 +414,5 @@ def test_a_strike_leaves_no_part_of_a_folder(tmp_path, strike, files):
         assert not (tmp_path / "raw").exists()
     fetch(task, _local(tmp_path / "data"), tmp_path / "raw/mnli")
     assert set(read_raw(task, tmp_path / "raw/mnli")) == set(task.splits)
+    # What a killed process leaves goes with the next fetch.
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["mnli"]

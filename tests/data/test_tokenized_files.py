@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from data.task_rows import ROWS, table, write_local, write_tokenizer
+from ept.data.check import MAX_TEXT_BYTES
 from ept.data.dataset import TokenizedSplit
 from ept.data.fetch import fetch, read_raw
 from ept.data.prepare import SCHEMA, Rows, fingerprint, tokenize_table, tokenize_task, write_tokens
@@ -232,6 +235,32 @@ def test_many_rows_are_one_record_batch(tmp_path):
     assert {tuple(ids) for ids in batch.column("input_ids").to_pylist()} == {
         tuple(batch.column("input_ids")[0].as_py())
     }
+
+
+TOKENIZE = """
+import re, time
+from pathlib import Path
+from ept.data.prepare import tokenize_task
+from ept.tasks.registry import TASKS
+tokenize_task(TASKS["rte"], Path("raw"), "demo", 256, Path("out"), "x")
+peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
+print(peak, time.process_time())
+"""
+
+
+@pytest.mark.parametrize("text", ["some words ", "x", " ", "\u6f22"], ids=["words", "one word", "blanks", "unknown"])
+def test_texts_of_a_megabyte_take_bounded_memory_and_time(project, tmp_path, text):
+    long = text * (MAX_TEXT_BYTES // len(text.encode()) - 2) + "."
+    rows = {"sentence1": [long] * 60, "sentence2": [long] * 60, "label": [0, 1] * 30}
+    pq.write_table(pa.table(rows), write_local(tmp_path / "data", TASKS["rte"]) / "train.parquet")
+    fetch(TASKS["rte"], DataSource("local", str(tmp_path / "data")), tmp_path / "raw")
+    (tmp_path / "demo").symlink_to(project / "src/ept/demo/backbone")
+    command = [sys.executable, "-c", TOKENIZE]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    megabytes, seconds = map(float, done.stdout.split())
+    assert TokenizedSplit(tmp_path / "out/train.arrow").metadata["truncated"] == 60
+    assert megabytes < 1000
+    assert seconds < 20
 
 
 @pytest.mark.parametrize(("name", "mean"), [("wsc", 37), ("rte", 82), ("wic", 30)])

@@ -15,6 +15,10 @@ from ept.errors import InputError, reason_of
 # A Parquet file of 400 kB can stand for 20 million rows: bounds on what it becomes in memory.
 MAX_LIST_VALUES = 20_000_000
 MAX_SPLIT_BYTES = 1_000_000_000
+# From so many bytes of text on, how many times larger than its files a split may be. Texts shrink to a tenth, and to a
+# hundredth where many rows repeat a passage.
+UNPACKED_BYTES = 2**27
+MAX_EXPANSION = 1000
 BATCH_BYTES = 2**26
 BATCH_ROWS = 8192
 _DICTIONARY_BYTES = 2**28

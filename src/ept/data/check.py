@@ -7,12 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ept.data.arrow import BATCH_BYTES, BATCH_ROWS, MAX_SPLIT_BYTES, Parquet
+from ept.data.arrow import BATCH_BYTES, BATCH_ROWS, MAX_EXPANSION, MAX_SPLIT_BYTES, UNPACKED_BYTES, Parquet
 from ept.errors import InputError, listed, reason_of
 from ept.tasks.record import Task
 
 MAX_ROWS = 10_000_000
 MAX_TEXT_BYTES = 1_000_000
+# Every piece of an answer is trained and generated, whereas other texts are cut.
+MAX_ANSWER_BYTES = 10_000
 
 
 def raw_schema(task: Task) -> pa.Schema:
@@ -38,12 +40,13 @@ class SplitChecker:
 
     `rows` counts the rows so far. Every method raises InputError with file and row (counted from 0 in each file) for:
     a missing or unreadable file; a missing or repeated column; another type; a missing value; text that is not UTF-8 or
-    longer than MAX_TEXT_BYTES; a label out of range; no answer or a blank one; a record of idx that comes twice; more
-    than MAX_ROWS rows or MAX_SPLIT_BYTES of text.
+    longer than MAX_TEXT_BYTES; a label out of range; no answer, a blank one or one longer than MAX_ANSWER_BYTES; a
+    record of idx that comes twice; more than MAX_ROWS rows or MAX_SPLIT_BYTES of text; a small file with much text.
     """
 
     def __init__(self, task: Task) -> None:
-        self.rows, self._bytes = 0, 0
+        self.rows, self._bytes, self._stored = 0, 0, 0
+        self._most = MAX_SPLIT_BYTES
         self._task, self._schema = task, raw_schema(task)
         self._records: dict[tuple, int] = {}
 
@@ -52,6 +55,8 @@ class SplitChecker:
         if not path.is_file():
             raise InputError(f"{where}: there is no such file; put the split there or correct data.path")
         file = Parquet(path, where)
+        self._stored += path.stat().st_size
+        self._most = min(MAX_SPLIT_BYTES, max(UNPACKED_BYTES, MAX_EXPANSION * self._stored))
         self._check_rows(file.rows, where)
         self._check_types(file.schema, file.names, where)
         first = 0
@@ -116,12 +121,14 @@ class SplitChecker:
                 values = pc.struct_field(values, "text")
             columns[name] = values
             if not pa.types.is_struct(values.type):
-                sizes += _check_sizes(values, f"{where}: column {name!r}", first)
+                most = MAX_ANSWER_BYTES if name == "answers" else MAX_TEXT_BYTES
+                sizes += _check_sizes(values, most, f"{where}: column {name!r}", first)
         self._bytes += int(sizes.sum())
-        if self._bytes > MAX_SPLIT_BYTES:
+        if self._bytes > self._most:
+            last = first + batch.num_rows - 1
+            stored = f" in {self._stored} bytes of Parquet" if self._most < MAX_SPLIT_BYTES else ""
             raise InputError(
-                f"{where}: the split's texts have more than {MAX_SPLIT_BYTES} bytes by row {first + len(sizes) - 1}; "
-                "use a part of it"
+                f"{where}: the split's texts have more than {self._most} bytes{stored} by row {last}; use a part of it"
             )
         start = 0
         while start < len(sizes):
@@ -221,23 +228,34 @@ def _flat(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
     return values.flatten(), np.repeat(np.arange(len(values)), lengths)
 
 
-def _check_sizes(values: pa.Array, column: str, first: int) -> np.ndarray:
-    """The bytes [rows] that each row's texts will take. Raises InputError for a text that is too long."""
+def _text_bytes(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """The bytes of each text of a column of texts or of lists of texts, and the row of each; none of other columns."""
     texts, rows = _flat(values)
     if _kind(texts.type) != "text":
-        return np.full(len(values), 8)
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     if pa.types.is_dictionary(texts.type):
         lengths = pc.binary_length(texts.dictionary.cast(pa.large_string())).take(texts.indices)
     else:
         lengths = pc.binary_length(texts.cast(pa.large_string()))
-    lengths = pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
-    if len(lengths) and lengths.max() > MAX_TEXT_BYTES:
+    return pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False), rows
+
+
+def row_bytes(values: pa.Array) -> np.ndarray:
+    """About how many bytes [rows] each row of a column has: those of its texts, or of a number."""
+    lengths, rows = _text_bytes(values)
+    return 8 + np.bincount(rows, weights=lengths, minlength=len(values)).astype(np.int64)
+
+
+def _check_sizes(values: pa.Array, most: int, column: str, first: int) -> np.ndarray:
+    """The bytes [rows] that each row's texts will take. Raises InputError for a text of more than `most` bytes."""
+    lengths, rows = _text_bytes(values)
+    if len(lengths) and lengths.max() > most:
         place = int(lengths.argmax())
         raise InputError(
-            f"{column} has a text of {lengths[place]} bytes in row {first + rows[place]}, at most {MAX_TEXT_BYTES} are "
-            "read; shorten it or remove the row"
+            f"{column} has a text of {lengths[place]} bytes in row {first + rows[place]}, at most {most} are read; "
+            "shorten it or remove the row"
         )
-    return np.bincount(rows, weights=lengths, minlength=len(values)).astype(np.int64)
+    return row_bytes(values)
 
 
 def _cast(values: pa.Array, wanted: pa.DataType, column: str, first: int) -> pa.Array:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from ept.data.arrow import MAX_SPLIT_BYTES
-from ept.data.check import MAX_ROWS, MAX_TEXT_BYTES, raw_schema
+from ept.data.check import MAX_ANSWER_BYTES, MAX_ROWS, MAX_TEXT_BYTES, raw_schema
 from ept.data.rows import read_rows
 from ept.errors import InputError, listed, reason_of, shortened
 from ept.tasks.record import OwnData, Row, Task
@@ -89,7 +89,7 @@ def _cell(row: Mapping[str, Any], name: str, place: str) -> Any:
     return row[name]
 
 
-def _text(value: Any, place: str) -> str:
+def _text(value: Any, place: str, most: int = MAX_TEXT_BYTES) -> str:
     """The cell as text that is not blank; numbers are written out."""
     if isinstance(value, bool | list | dict | bytes):
         raise InputError(f"{place} holds {type(value).__name__}, not text; convert it")
@@ -100,8 +100,8 @@ def _text(value: Any, place: str) -> str:
         length = len(text.encode())
     except UnicodeEncodeError as error:
         raise InputError(f"{place} is not valid Unicode (half a character); correct it") from error
-    if length > MAX_TEXT_BYTES:
-        raise InputError(f"{place} has {length:,} bytes, at most {MAX_TEXT_BYTES:,} are read; shorten it")
+    if length > most:
+        raise InputError(f"{place} has {length:,} bytes, at most {most:,} are read; shorten it")
     return text
 
 
@@ -111,7 +111,7 @@ def _answer(task: Task, own: OwnData, value: Any, place: str) -> Any:
         answers = value if isinstance(value, list) else [value]
         if not answers:
             raise InputError(f"{place} is empty; give an answer or remove the row")
-        return [_text(answer, place) for answer in answers]
+        return [_text(answer, place, MAX_ANSWER_BYTES) for answer in answers]
     if isinstance(value, bool):
         value = str(value)  # of JSON: the labels True and False
     text = _text(value, place)

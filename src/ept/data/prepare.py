@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import torch
 
 from ept.data.arrow import GrowingColumn
+from ept.data.check import row_bytes
 from ept.data.dataset import DIGEST, METADATA_KEY, NO_DIGEST, seal
 from ept.data.fetch import read_raw
 from ept.data.own import LOG, shared_rows
@@ -30,8 +31,9 @@ SCHEMA = pa.schema(
         "answers": pa.list_(pa.string()),
     }
 )
-# Rows that are Python objects at one time.
+# Rows that are Python objects at one time, and about how many bytes of text these have.
 _CHUNK = 2000
+_CHUNK_BYTES = 2**22
 
 
 def tokenize_task(
@@ -93,9 +95,21 @@ def _shared(task: Task, published: dict[str, pa.RecordBatch], parts: dict[str, "
 
 
 def _read_rows(task: Task, published: dict[str, pa.RecordBatch], rows: "Rows") -> Iterator[dict[str, Any]]:
-    columns = published[rows.split].select(list(task.columns))
-    for numbers in np.array_split(rows.numbers, range(_CHUNK, len(rows), _CHUNK)):
-        yield from columns.take(pa.array(numbers)).to_pylist()
+    for _, chunk in _chunks(published[rows.split].select(list(task.columns)), rows.numbers):
+        yield from chunk
+
+
+def _chunks(table: pa.RecordBatch | pa.Table, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, list[dict[str, Any]]]]:
+    """Rows of a table as Python objects, with their numbers, a few at a time: texts may have a megabyte each."""
+    table = table.combine_chunks() if isinstance(table, pa.Table) else table
+    columns = [column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for column in table.columns]
+    sizes = np.sum([row_bytes(column) for column in columns], axis=0)[numbers]
+    start = 0
+    while start < len(numbers):
+        within = np.searchsorted(np.cumsum(sizes[start : start + _CHUNK]), _CHUNK_BYTES, side="right")
+        some = numbers[start : start + max(1, int(within))]
+        yield some, table.take(pa.array(some)).to_pylist()
+        start += len(some)
 
 
 @dataclass(frozen=True)
@@ -128,10 +142,9 @@ def tokenize_table(
         InputError: For a row that contradicts itself, and for pieces that the backbone has no embedding of.
     """
     columns, truncated = {field.name: GrowingColumn(field.type) for field in SCHEMA}, 0
-    for numbers in np.array_split(rows.numbers, range(_CHUNK, len(rows), _CHUNK)):
+    for numbers, found in _chunks(table, rows.numbers):
         examples = [
-            _example(task, row, f"{rows.split} split, row {number}")
-            for number, row in zip(numbers, table.take(pa.array(numbers)).to_pylist(), strict=True)
+            _example(task, row, f"{rows.split} split, row {number}") for number, row in zip(numbers, found, strict=True)
         ]
         labels = {target: pieces.label(target) for target in {example.target for example in examples}}
         sources, cut = pieces.sources([example.source for example in examples], source_length)

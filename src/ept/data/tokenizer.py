@@ -23,6 +23,10 @@ END, PAD = "</s>", "<pad>"
 UNKNOWN = "\ue000"
 # How many times longer than a text its normalized form may be; published tokenizers stay below 3.
 MAX_GROWTH = 100
+# [ours] How many characters of a text are read for each piece that is kept, and how many at least. A piece stands for
+# about 4 characters of English: except for texts of blanks, the pieces that are kept are those of the whole text.
+CHARACTERS_PER_PIECE = 64
+SHORT_TEXT = 2**14
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
@@ -139,7 +143,8 @@ def _charsmap_growth(charsmap: str) -> float:
 class Pieces:
     """How a backbone's family writes texts and labels: `front`, the text and `back`; then the label and the end piece.
 
-    A label is written as it reads after `cue`. A text that is too long is cut at its end; `front` and `back` stay.
+    A label is written as it reads after `cue`. A text that is too long is cut at its end; `front` and `back` stay. A
+    text of a megabyte costs no more than its beginning: CHARACTERS_PER_PIECE characters are read for each piece.
     `vocabulary` is the number of pieces that the backbone has an embedding of.
     """
 
@@ -158,9 +163,12 @@ class Pieces:
             raise InputError(
                 f"data.source_length is {length}, but {length - room} pieces of that surround every text; raise it"
             )
+        limit = max(SHORT_TEXT, CHARACTERS_PER_PIECE * room)
         with _clear_errors("the tokenizer cannot encode a text of the task"):
-            bodies = [found.ids for found in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
-        return [self.front + body[:room] + self.back for body in bodies], sum(len(body) > room for body in bodies)
+            beginnings = [_beginning(text, limit) for text in texts]
+            bodies = [found.ids for found in self.tokenizer.encode_batch_fast(beginnings, add_special_tokens=False)]
+        cut = sum(len(body) > room or len(text) > limit for body, text in zip(bodies, texts, strict=True))
+        return [self.front + body[:room] + self.back for body in bodies], cut
 
     def checked(self, rows: list[list[int]]) -> list[list[int]]:
         """The rows as they are. Raises InputError for a piece that the backbone has no embedding of."""
@@ -188,6 +196,14 @@ class Pieces:
     def text(self, pieces: Sequence[int]) -> str:
         """Generated pieces as text."""
         return self.tokenizer.decode(pieces, skip_special_tokens=True).strip()
+
+
+def _beginning(text: str, limit: int) -> str:
+    """At most `limit` characters of a text, cut before a blank if there is one in the second half of them."""
+    if len(text) <= limit:
+        return text
+    place = text.rfind(" ", limit // 2, limit)
+    return text[: place if place > 0 else limit]
 
 
 def load_pieces(folder: str | Path, cue: str = Task.cue) -> Pieces:
