@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -150,15 +151,17 @@ def wound(clone: Clone, make: subprocess.Popen, random: np.random.Generator, kil
         if make.poll() is not None or not processes:
             break
         kind = random.choice(["job", "workflow", "everything"], p=[0.7, 0.15, 0.15])
-        workflow = [process for process in processes if "snakemake" in " ".join(command(process))]
+        jobs = [process for process in processes if program(process) == "ept"]
         victims = {
-            "job": [process for process in processes if "ept" in " ".join(command(process))][-1:],
-            "workflow": workflow[:1],
+            "job": [jobs[random.integers(len(jobs))]] if jobs else [],
+            "workflow": [process for process in processes if program(process) == "snakemake"],
             "everything": processes,
         }[kind]
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.send_signal(signal.SIGKILL)
+        # Until they have died, they hold their locks.
+        assert not psutil.wait_procs([victim for victim in victims if victim.pid != make.pid], timeout=60)[1]
         # However many processes die at once.
         kills[kind] += bool(victims)
         if kind != "job" and victims:
@@ -166,11 +169,18 @@ def wound(clone: Clone, make: subprocess.Popen, random: np.random.Generator, kil
     make.wait(timeout=600)
 
 
-def command(process: psutil.Process) -> list[str]:
+def program(process: psutil.Process) -> str:
+    """The Python program that a process runs: `ept` (also where a process was forked for it), `snakemake`, or another.
+
+    The shell in which make starts `snakemake` is none, although its words name it.
+    """
     try:
-        return process.cmdline()
+        words = process.cmdline()
     except psutil.Error:
-        return []
+        return ""
+    if not words or not Path(words[0]).name.startswith("python"):
+        return ""
+    return "ept" if "ept.cli" in " ".join(words) else Path(words[1]).name
 
 
 def tear(clone: Clone, random: np.random.Generator) -> None:
@@ -203,7 +213,7 @@ def test_on_a_full_disk_it_stops_with_a_sentence_and_goes_on(project, tmp_path, 
             with ballast.open("wb") as file:
                 file.write(bytes(left))
             assert not clone.finish()
-            assert "the disk is full; free some space" in clone.said
+            assert re.search(r"^error: .*\bdisk\b.*\bfull\b", clone.said, re.M), clone.said
             ballast.unlink()
         assert clone.finish(), clone.said
         assert clone.results() == undisturbed

@@ -5,7 +5,6 @@ import contextlib
 import fcntl
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,8 +20,6 @@ from ept.plan.tables import SUMMARY, ZERO_SHOT
 from ept.plan.targets import Targets
 
 # Bytes. With less, Snakemake could not even write its own notes.
-# A workflow that was told to stop may need some seconds to end.
-ENDING_SECONDS = 10
 LEAST_FREE = 1_000_000
 # What safetensors calls a file that it has not finished.
 _SAFETENSORS_TEMPORARY = re.compile(r"\.tmp[A-Za-z0-9]{6}")
@@ -72,13 +69,12 @@ def refuse_beside_workflow() -> None:
     if not path.exists():
         return
     with path.open() as file:
-        for wait in (*[0.5] * (2 * ENDING_SECONDS), 0):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                time.sleep(wait)
-    raise InputError(f"a workflow is running in {Path.cwd()}; wait until it has ended, or stop it (Ctrl-C) first")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"a workflow is running in {Path.cwd()}; wait until it has ended, or stop it (Ctrl-C) first"
+            ) from error
 
 
 def damaged(experiment: Experiment) -> Iterator[tuple[Path, str]]:
