@@ -104,7 +104,7 @@ def _slurm_log(workflow, pack) -> str:
 def _went_on(workflow, pack) -> bool:
     """Whether the job that finished a pack went on from a checkpoint."""
     log = workflow.folder / f"logs/train/demo-t5/{pack.method}/{pack.task}/{pack.regime}/{pack.hash}.log"
-    return re.search(r"going on from step [1-9]", log.read_text()) is not None
+    return re.search(r"\bfrom step [1-9]", log.read_text()) is not None
 
 
 def test_jobs_that_fail_in_every_way_end_in_the_tables_of_a_local_run(shared_workflow, local, packs):
