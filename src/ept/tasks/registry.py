@@ -55,11 +55,17 @@ def expand_sets(names: Iterable[str]) -> list[str]:
 
 
 # Tasks in words that a language model has met, in the manner of GPT-3 (Brown et al., arXiv 2005.14165, appendix G):
-# template, labels, and the cue between them where it is not "Answer:". SST-2's was chosen on 240 training examples with
-# SmolLM2-135M (docs/backbones.md); the others are GPT-3's.
+# template, labels, and the cue between them where it is not "Answer:". Those of SST-2, MRPC (240 training examples each)
+# and CoLA (96) were the best of several without training on SmolLM2-135M; QNLI's is ours, the others are GPT-3's.
 _CLAIM = "{premise}\nQuestion: {hypothesis} True, False, or Neither?"
 _WORDS: dict[str, dict[str, Any]] = {
     "sst2": {"template": "Review: {sentence}", "labels": ("negative", "positive"), "cue": "Sentiment:"},
+    "cola": {"template": "Sentence: {sentence}", "labels": ("wrong", "correct"), "cue": "Grammar:"},
+    "mrpc": {"template": "{sentence1}\nQuestion: {sentence2} True or False?", "labels": ("False", "True")},
+    "qnli": {
+        "template": "Question: {question}\nText: {sentence}\nDoes the text answer the question?",
+        "labels": ("yes", "no"),
+    },
     "rte": {"template": "{sentence1}\nQuestion: {sentence2} True or False?", "labels": ("True", "False")},
     "cb": {"template": _CLAIM, "labels": ("True", "False", "Neither")},
     "mnli": {"template": _CLAIM, "labels": ("True", "Neither", "False")},
