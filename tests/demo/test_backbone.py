@@ -10,7 +10,7 @@ from transformers import T5ForConditionalGeneration
 
 from ept.demo.corpus import NAMES, TEMPLATE_WORDS, corrupt, task_example
 from ept.demo.identity import BACKBONE_FOLDER
-from ept.demo.pretrain import padded, rebuild
+from ept.demo.network import padded
 from ept.demo.world import World
 
 # Accuracy (%) on held-out facts that the shipped backbone must reach in its own templates; what is not named here it
@@ -86,15 +86,3 @@ def test_span_corruption_loses_nothing():
         restored = [p for piece in source for p in (spans[piece] if piece < 19 else [piece])]
         assert restored == pieces
         assert list(spans) == list(range(3, 3 + len(spans)))
-
-
-def test_rebuild_is_deterministic_and_its_files_load(tmp_path):
-    lines: list[str] = []
-    torch.set_num_threads(1)
-    first = rebuild(tmp_path / "a", seed=3, steps=4, progress=lines.append)
-    rebuild(tmp_path / "b", seed=3, steps=4, progress=lines.append)
-    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
-    assert lines[-1].startswith("step 4 of 4, loss ")
-    loaded = T5ForConditionalGeneration.from_pretrained(tmp_path / "a")
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), loaded.parameters(), strict=True))
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {path.name for path in BACKBONE_FOLDER.iterdir()}

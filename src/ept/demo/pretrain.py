@@ -12,43 +12,47 @@ from tokenizers import Tokenizer
 from transformers import T5Config, T5ForConditionalGeneration
 
 from ept.demo.corpus import HINTED, NAMES, corrupt, language, plain_text, roles_example, task_example
+from ept.demo.mastery import held_out, percent_exact
+from ept.demo.network import FILLER, label_loss, padded
+from ept.demo.optimizing import Optimizer
 from ept.demo.tokenizer import EOS, PAD, build_tokenizer, save_tokenizer
 from ept.demo.world import World
 from ept.files import write_atomically, write_json
 
 STEPS = 5000
 BATCH = 64
-MATRIX_RATE = 1e-3
-EMBEDDING_RATE = 5e-3
-"""Embeddings have unit size and each word is rare: at the matrices' rate they would stay where they started."""
-BIAS_RATE = 3e-2
-"""Relative position biases must reach several units before a head looks at one place."""
-NORM_RATE = 3e-3
-WARM_UP = 100
-CORRUPTED = 0.1
+CORRUPTED = 0.05
 """Share of span corruption; the rest are tasks in words."""
 PARSED = 0.12
 """Share, of the rest, of sentences to be taken apart into their roles."""
 CHUNK = 50
 """Batches drawn together, so that rows of like length meet in one batch."""
-SHARPNESS = 0.42
+CURVE_EVERY = 500
+"""Steps between two rows of the curve by task."""
+HELD_OUT = 200
+"""Examples of each task in the curve."""
+SHARPNESS = 0.6
 """Scale of query and key maps: equal words of embedding size 1 then score a few units above others."""
+CROSS_SHARPNESS = 0.42
+"""The same for cross-attention."""
 NEIGHBOR = 3.0
-"""Starting bias of a head that looks one or two words ahead or back."""
+"""Starting bias of a head that looks at nearby words on one side."""
+NOT_ITSELF = -4.0
+"""Starting bias of a matching head against the word itself, which is always its own best match."""
 
 
 def configuration(vocabulary_size: int) -> T5Config:
-    """The small T5: 3 + 2 layers, hidden size 128, tied embeddings, no dropout."""
+    """The small T5: 4 + 2 layers, hidden size 128, tied embeddings, no dropout."""
     # transformers takes the last ones by name alone.
     common: dict[str, Any] = {"tie_word_embeddings": True, "decoder_start_token_id": 0}
     return T5Config(
         vocab_size=vocabulary_size,
         d_model=128,
-        d_kv=32,
-        d_ff=256,
-        num_layers=3,
+        d_kv=16,
+        d_ff=384,
+        num_layers=4,
         num_decoder_layers=2,
-        num_heads=4,
+        num_heads=8,
         relative_attention_num_buckets=32,
         relative_attention_max_distance=64,
         dropout_rate=0.0,
@@ -82,16 +86,8 @@ def draw_examples(world: World, tokenizer: Tokenizer, count: int) -> list[tuple[
     return examples
 
 
-def padded(rows: list[list[int]], filler: int) -> torch.Tensor:
-    """Rows of pieces as one tensor [rows, longest], padded on the right."""
-    result = torch.full((len(rows), max(map(len, rows))), filler)
-    for number, row in enumerate(rows):
-        result[number, : len(row)] = torch.tensor(row)
-    return result
-
-
 def batches(world: World, tokenizer: Tokenizer, steps: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """`steps` batches of (source [rows, length], target [rows, length] with -100 as padding)."""
+    """`steps` batches of (source [rows, length], target [rows, length] with FILLER as padding)."""
     pad = cast(int, tokenizer.token_to_id(PAD))
     for start in range(0, steps, CHUNK):
         count = min(CHUNK, steps - start)
@@ -99,39 +95,25 @@ def batches(world: World, tokenizer: Tokenizer, steps: int) -> Iterator[tuple[to
         examples.sort(key=lambda example: len(example[0]))
         for number in world.shuffled(range(count)):
             rows = examples[number * BATCH : (number + 1) * BATCH]
-            yield padded([source for source, _ in rows], pad), padded([target for _, target in rows], -100)
-
-
-def rate_at(step: int, steps: int) -> float:
-    """Share of the peak learning rates at a step: linear warm-up, then a cosine down to a fiftieth."""
-    if step < WARM_UP:
-        return (step + 1) / WARM_UP
-    share = (step - WARM_UP) / max(1, steps - WARM_UP)
-    return 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * share))
-
-
-def optimizer(model: T5ForConditionalGeneration) -> torch.optim.AdamW:
-    """AdamW with a rate for each kind of parameter: with one for all, the comparisons of two texts stay at chance."""
-    kinds: dict[str, list[torch.nn.Parameter]] = {"matrix": [], "embedding": [], "bias": [], "norm": []}
-    for name, parameter in model.named_parameters():
-        if "relative" in name:
-            kinds["bias"].append(parameter)
-        elif "shared" in name:
-            kinds["embedding"].append(parameter)
-        else:
-            kinds["matrix" if parameter.ndim == 2 else "norm"].append(parameter)
-    rates = {"matrix": MATRIX_RATE, "embedding": EMBEDDING_RATE, "bias": BIAS_RATE, "norm": NORM_RATE}
-    groups = [{"params": parameters, "lr": rates[kind]} for kind, parameters in kinds.items()]
-    return torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.98))
+            yield padded([source for source, _ in rows], pad), padded([target for _, target in rows], FILLER)
 
 
 def rebuild(
     folder: str | Path, seed: int = 0, steps: int = STEPS, progress: Callable[[str], None] = print
 ) -> T5ForConditionalGeneration:
-    """Make the tokenizer, pretrain the backbone, write both to `folder`; returns the model for evaluation.
+    """Make the tokenizer, pretrain the backbone and write both to `folder`.
 
-    `progress` gets a line every 200 steps with the loss and the time left. Same seed, machine and number of
-    threads: same weights.
+    Same seed, machine and number of threads: same weights. `curve.csv` in the folder gets the accuracy by task on
+    held-out facts every CURVE_EVERY steps, and with each of its rows the weights so far are written.
+
+    Args:
+        folder: made if it is missing.
+        seed: of the start and of the examples.
+        steps: the rates fall to zero in the last of them.
+        progress: gets a line with the loss, the time left and the mean accuracy for each row of the curve.
+
+    Returns:
+        The model, for evaluation.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,26 +121,29 @@ def rebuild(
     torch.manual_seed(seed)
     model = T5ForConditionalGeneration(configuration(tokenizer.get_vocab_size()))
     start_matching(model)
-    stepper = optimizer(model)
-    schedule = torch.optim.lr_scheduler.LambdaLR(stepper, lambda step: rate_at(step, steps))
-    started, total = time.monotonic(), 0.0
-    model.train()
-    for step, (source, target) in enumerate(batches(World("pretraining", (seed,)), tokenizer, steps)):
-        loss = model(input_ids=source, attention_mask=(source != 0).long(), labels=target).loss
+    optimizer = Optimizer(model, steps)
+    asked = {task: held_out(tokenizer, task, HELD_OUT) for task in NAMES}
+    majorities = [f"{examples.majority:.1f}" for examples in asked.values()]
+    curve: list[list[object]] = [["step", "loss", *NAMES], ["majority", "", *majorities]]
+    started, losses = time.monotonic(), list[float]()
+    for step, (source, target) in enumerate(batches(World("pretraining", (seed,)), tokenizer, steps), start=1):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = label_loss(model, source, target)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        stepper.step()
-        schedule.step()
-        stepper.zero_grad()
-        total += loss.item()
-        if (step + 1) % 200 == 0 or step + 1 == steps:
-            count = (step % 200) + 1
-            left = (time.monotonic() - started) / (step + 1) * (steps - step - 1)
-            progress(f"step {step + 1} of {steps}, loss {total / count:.3f}, {left / 60:.1f} minutes left")
-            total = 0.0
-    model.eval()
-    save(model, tokenizer, folder)
-    return model
+        optimizer.step()
+        losses.append(loss.item())
+        if step % CURVE_EVERY == 0 or step == steps:
+            accuracies = [percent_exact(model, examples) for examples in asked.values()]
+            mean_loss = sum(losses) / len(losses)
+            curve.append([step, f"{mean_loss:.3f}", *(f"{accuracy:.1f}" for accuracy in accuracies)])
+            with write_atomically(folder / "curve.csv") as temporary:
+                temporary.write_text("".join(f"{','.join(map(str, row))}\n" for row in curve), "utf-8")
+            save(model, tokenizer, folder)
+            left = (time.monotonic() - started) / step * (steps - step) / 60
+            mean = sum(accuracies) / len(accuracies)
+            progress(f"step {step} of {steps}, loss {mean_loss:.3f}, {mean:.1f} % right, {left:.1f} minutes left")
+            losses.clear()
+    return model.eval()
 
 
 def save(model: T5ForConditionalGeneration, tokenizer: Tokenizer, folder: Path) -> None:
@@ -181,29 +166,31 @@ def save(model: T5ForConditionalGeneration, tokenizer: Tokenizer, folder: Path) 
 
 @torch.no_grad()
 def start_matching(model: T5ForConditionalGeneration) -> None:
-    """Set queries equal to keys in half of the encoder's heads and in all cross-attention, in place.
+    """Let attention look for equal words, and for nearby ones, from the start; changes the weights in place.
 
-    Attention then looks for equal words from the start. Two of the other encoder heads start with a bias to the
-    neighboring words on either side. [known: mimetic initialization, Trockman and Kolter, "Mimetic Initialization of
-    Self-Attention Layers", 2023] From T5's own start a model of this size finds out only after an hour that words can
-    be looked up elsewhere in a text, and until then every task that compares two texts stays at chance.
+    [known: mimetic initialization, Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers", 2023]
+    Queries equal keys in half of the encoder's heads and in all cross-attention; these encoder heads do not look at
+    the word itself. Four other heads start with a bias to the two or the six words before or after. [ours] From T5's
+    own start a model of this size finds out only after an hour that words can be looked up elsewhere in a text, and
+    until then every task that compares two texts stays at chance.
     """
     stacks: Any = model
-    heads, width = model.config.num_heads, model.config.d_kv
-    size = model.config.d_model
+    size, width, matching = model.config.d_model, model.config.d_kv, model.config.num_heads // 2
     for block in stacks.encoder.block:
         attention, basis = block.layer[0].SelfAttention, _orthogonal(size)
-        for head in range(heads // 2):
-            rows = slice(head * width, (head + 1) * width)
-            attention.q.weight[rows] = attention.k.weight[rows] = SHARPNESS * basis[rows]
-    # Buckets 1 and 2 are the words before, 17 and 18 those after.
+        rows = slice(0, matching * width)
+        attention.q.weight[rows] = attention.k.weight[rows] = SHARPNESS * basis[rows]
     bias = stacks.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
-    bias[1:3, heads // 2] = NEIGHBOR
-    bias[17:19, heads // 2 + 1] = NEIGHBOR
+    bias[0, :matching] = NOT_ITSELF
+    # Buckets 1 to 7 are the words before, 17 to 23 those after.
+    windows = (slice(1, 3), slice(17, 19), slice(1, 7), slice(17, 23))
+    bias[:, matching : matching + len(windows)] = 0
+    for head, window in enumerate(windows, start=matching):
+        bias[window, head] = NEIGHBOR
     for block in stacks.decoder.block:
         attention, basis = block.layer[1].EncDecAttention, _orthogonal(size)
-        attention.q.weight.copy_(SHARPNESS * basis)
-        attention.k.weight.copy_(SHARPNESS * basis)
+        attention.q.weight.copy_(CROSS_SHARPNESS * basis)
+        attention.k.weight.copy_(CROSS_SHARPNESS * basis)
         values = _orthogonal(size)
         attention.v.weight.copy_(values)
         attention.o.weight.copy_(values.T)
