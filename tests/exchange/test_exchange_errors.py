@@ -24,45 +24,45 @@ class Harmful:
 
 
 DEPT = {
-    "missing A": (dict(without=[A]), "adapter_model.bin lacks prompt_encoder.lora_embedding_A; take"),
+    "missing A": (dict(without=[A]), "adapter_model.bin.*prompt_encoder.lora_embedding_A"),
     "too many": (dict(tensors={"classifier.weight": torch.ones(2, 2)}), "adapter_model.bin.*classifier.weight"),
-    "NaN": (dict(tensors={B: torch.full((2, 16), torch.nan)}), "lora_embedding_B holds NaN or infinity; take"),
+    "NaN": (dict(tensors={B: torch.full((2, 16), torch.nan)}), "adapter_model.bin.*lora_embedding_B.*NaN"),
     "overflow": (
         dict(tensors={B: torch.full((2, 16), 1e300, dtype=torch.double)}),
-        "lora_embedding_B holds NaN or infinity",
+        "adapter_model.bin.*lora_embedding_B.*NaN",
     ),
-    "no matrix": (dict(tensors={PROMPT: torch.ones(4)}), r"prompt_embeddings has the shape \[4\]"),
-    "rank 0": (dict(tensors={A: torch.ones(9, 0), B: torch.ones(0, 16)}), r"has the shape \[9, 0\]"),
+    "no matrix": (dict(tensors={PROMPT: torch.ones(4)}), r"prompt_embeddings.*\[4\]"),
+    "rank 0": (dict(tensors={A: torch.ones(9, 0), B: torch.ones(0, 16)}), r"lora_embedding_A.*\[9, 0\]"),
     "integers": (dict(tensors={PROMPT: torch.ones(4, 16).long()}), "adapter_model.bin.*prompt_embeddings"),
     "a list": (dict(tensors={PROMPT: [1.0]}), "adapter_model.bin.*prompt_embeddings"),
-    "other rank": (dict(tensors={A: torch.ones(9, 3)}), "do not fit each other"),
-    "other hidden": (dict(tensors={PROMPT: torch.ones(4, 8)}), "do not fit each other"),
-    "stated r": (dict(config={"r": 3}), "adapter_config.json: r is 3, but the tensors say 2; take"),
-    "stated m": (dict(config={"max_length": 256}), "max_length is 256, but the tensors say 9"),
-    "stated s": (dict(config={"num_virtual_tokens": 100}), "num_virtual_tokens is 100, but the tensors say 4"),
-    "no r": (dict(without=["r"]), "r is None, but the tensors say 2"),
-    "no alpha": (dict(without=["lora_alpha"]), "lora_alpha is None"),
-    "endless alpha": (dict(config={"lora_alpha": 10**400}), "lora_alpha is 1000"),
-    "submodules": (dict(config={"num_transformer_submodules": 3}), "num_transformer_submodules is 3; .* 1 or 2"),
+    "other rank": (dict(tensors={A: torch.ones(9, 3)}), r"\b3\b.*\b2\b"),
+    "other hidden": (dict(tensors={PROMPT: torch.ones(4, 8)}), r"\b8\b.*\b16\b"),
+    "stated r": (dict(config={"r": 3}), r"adapter_config\.json: r\b.*\b3\b.*\b2\b"),
+    "stated m": (dict(config={"max_length": 256}), r"max_length.*\b256\b.*\b9\b"),
+    "stated s": (dict(config={"num_virtual_tokens": 100}), r"num_virtual_tokens.*\b100\b.*\b4\b"),
+    "no r": (dict(without=["r"]), r"\br\b.*None.*\b2\b"),
+    "no alpha": (dict(without=["lora_alpha"]), "lora_alpha.*None"),
+    "endless alpha": (dict(config={"lora_alpha": 10**400}), "lora_alpha.*1000"),
+    "submodules": (dict(config={"num_transformer_submodules": 3}), r"num_transformer_submodules.*\b3\b.*\b1\b.*\b2\b"),
     "odd half": (
         dict(config={"num_transformer_submodules": 2}, tensors={PROMPT: torch.ones(5, 16)}),
-        "num_transformer_submodules is 2, but prompt_embeddings has 5 rows",
+        r"num_transformer_submodules.*\b2\b.*prompt_embeddings.*\b5\b",
     ),
-    "task": (dict(config={"task_type": "CAUSAL_LM"}), "task_type is 'CAUSAL_LM'; only .* SEQ_2_SEQ_LM"),
-    "format": (dict(config={"peft_type": "PROMPT_TUNING"}), "peft_type is 'PROMPT_TUNING'.*use --format peft"),
-    "LoRA": (dict(config={"peft_type": "LORA"}), "peft_type is 'LORA'.*only PROMPT_TUNING and"),
-    "no type": (dict(without=["peft_type"]), "peft_type is None"),
-    "odd type": (dict(config={"peft_type": []}), r"peft_type is \[\]"),
+    "task": (dict(config={"task_type": "CAUSAL_LM"}), "task_type.*'CAUSAL_LM'.* SEQ_2_SEQ_LM"),
+    "format": (dict(config={"peft_type": "PROMPT_TUNING"}), "peft_type.*'PROMPT_TUNING'.*--format peft"),
+    "LoRA": (dict(config={"peft_type": "LORA"}), "peft_type.*'LORA'.*PROMPT_TUNING"),
+    "no type": (dict(without=["peft_type"]), "peft_type.*None"),
+    "odd type": (dict(config={"peft_type": []}), r"peft_type.*\[\]"),
 }
 PEFT = {
-    "missing": (dict(tensors={"x": torch.ones(2, 2)}, without=[PROMPT]), "lacks prompt_embeddings.* x"),
-    "NaN": (dict(tensors={PROMPT: torch.full((4, 16), torch.inf)}), "prompt_embeddings holds NaN or infinity"),
-    "stated hidden": (dict(config={"token_dim": 768}), "token_dim is 768, but the tensors say 16"),
-    "format": (dict(config={"peft_type": "PROMPT_TUNING_LORA"}), "use --format dept"),
-    "task": (dict(config={"task_type": "SEQ_CLS"}), "task_type is 'SEQ_CLS'; only .* SEQ_2_SEQ_LM or CAUSAL_LM"),
+    "missing": (dict(tensors={"x": torch.ones(2, 2)}, without=[PROMPT]), "prompt_embeddings.* x"),
+    "NaN": (dict(tensors={PROMPT: torch.full((4, 16), torch.inf)}), "prompt_embeddings.*NaN"),
+    "stated hidden": (dict(config={"token_dim": 768}), r"token_dim.*\b768\b.*\b16\b"),
+    "format": (dict(config={"peft_type": "PROMPT_TUNING_LORA"}), "--format dept"),
+    "task": (dict(config={"task_type": "SEQ_CLS"}), "task_type.*'SEQ_CLS'.* SEQ_2_SEQ_LM.*CAUSAL_LM"),
     "decoder's two": (
         dict(config={"task_type": "CAUSAL_LM", "num_transformer_submodules": 2}),
-        "num_transformer_submodules is 2; an adapter for CAUSAL_LM has 1",
+        r"num_transformer_submodules.*\b2\b.*CAUSAL_LM.*\b1\b",
     ),
 }
 
@@ -118,11 +118,9 @@ def test_torn_weights(refused, tmp_path, dept_folder, peft_folder, kept):
 def test_a_pickle_with_more_than_tensors_is_never_run(refused, tmp_path, dept_folder, legacy):
     path = dept_folder() / "adapter_model.bin"
     torch.save({PROMPT: Harmful()}, path, _use_new_zipfile_serialization=not legacy)
-    refused("adapter_model.bin holds the Python object .*system; .*never loaded", *words(path.parent))
+    refused("adapter_model.bin.*system", *words(path.parent))
     path.write_bytes(pickle.dumps(Harmful()))
-    refused(
-        "adapter_model.bin holds other Python objects than tensors, or is damaged; .*never loaded", *words(path.parent)
-    )
+    refused("adapter_model.bin", *words(path.parent))
     assert not (tmp_path / "harmed").exists()
 
 
@@ -134,31 +132,31 @@ def test_other_content(refused, dept_folder):
     weights.write_text("version https://git-lfs.github.com/spec/v1\n")
     refused("adapter_model.bin", *words(folder))
     weights.unlink()
-    refused("neither adapter_model.safetensors nor adapter_model.bin", *words(folder))
+    refused("adapter_model.safetensors.*adapter_model.bin", *words(folder))
     for content in ("{", "[1]", '{"r": NaN}', "[" * 100_000, "\xff"):
         config.write_text(content, encoding="latin-1")
         refused("adapter_config.json", *words(folder))
     config.unlink()
-    refused("adapter_config.json is missing", *words(folder))
+    refused("adapter_config.json", *words(folder))
 
 
 def test_folders_and_files_that_are_not_there_or_are_already(refused, tmp_path, dept_folder, prompt_file):
     file, folder = prompt_file("dept"), dept_folder()
-    refused("there is no adapter folder gone", *words("gone"))
-    refused("dept.safetensors exists already", *words(folder, to=file))
-    refused("cannot write .*dept.safetensors/new", *words(folder, to=file / "new"))
-    refused("there is no prompt file gone", "export", "--format", "dept", "--from", "gone", "--to", "new")
-    refused("dept exists already", "export", "--format", "dept", "--from", file, "--to", folder)
-    refused("cannot write the folder", "export", "--format", "dept", "--from", file, "--to", file / "new")
+    refused("gone.*--from", *words("gone"))
+    refused("dept.safetensors.*--to", *words(folder, to=file))
+    refused("dept.safetensors/new", *words(folder, to=file / "new"))
+    refused("gone", "export", "--format", "dept", "--from", "gone", "--to", "new")
+    refused("dept.*--to", "export", "--format", "dept", "--from", file, "--to", folder)
+    refused("dept.safetensors/new.*--to", "export", "--format", "dept", "--from", file, "--to", file / "new")
 
 
 def test_other_hidden_size_than_the_backbone(ept, refused, tmp_path, dept_folder, make_t5):
     folder = dept_folder()
     for hidden in (16, 24):
         make_t5(hidden=hidden).config.save_pretrained(tmp_path / f"backbone{hidden}")
-    match = "hidden size 16, the backbone in backbone24 has 24; name"
+    match = r"\b16\b.*backbone24.*\b24\b.*--backbone-folder"
     refused(match, *words(folder), "--backbone-folder", "backbone24")
-    refused("no backbone folder nowhere", *words(folder), "--backbone-folder", "nowhere")
+    refused("nowhere", *words(folder), "--backbone-folder", "nowhere")
     assert ept(*words(folder), "--backbone-folder", "backbone16")[0] == 0
 
 
@@ -175,9 +173,9 @@ def test_damaged_prompt_files(refused, tmp_path):
     export = ["export", "--format", "dept", "--from", path, "--to", "new"]
     good = {"prompt": torch.ones(2, 4), "A": torch.ones(5, 1), "B": torch.ones(1, 4)}
     for name, value, match in (
-        ("prompt", torch.full((2, 4), torch.nan), "prompt holds NaN"),
-        ("prompt", torch.ones(4), "holds A, B, prompt"),
-        ("A", torch.ones(5), "A is not a matrix"),
+        ("prompt", torch.full((2, 4), torch.nan), "prompt.*NaN"),
+        ("prompt", torch.ones(4), "A, B, prompt"),
+        ("A", torch.ones(5), r"\bA\b"),
         ("B", torch.ones(1, 3), r"\(5, 1\).*\(1, 3\).*\(2, 4\)"),
         ("W", torch.ones(2, 2), "A, B, W, prompt"),
     ):
@@ -185,9 +183,9 @@ def test_damaged_prompt_files(refused, tmp_path):
         refused(match, *export)
     header = {"format": "ept-prompt-1", "collapsed": list(good), "metadata": {"method": "dept"}}
     save_file({"prompt": torch.ones(2, 4)}, path, metadata={"ept": json.dumps(header)})
-    refused("lacks the tensor A", *export)
+    refused(r"prompt\.safetensors.*\bA\b", *export)
     path.write_bytes(path.read_bytes()[:-1])
-    refused("prompt.safetensors is damaged", *export)
+    refused(r"prompt\.safetensors", *export)
 
 
 def test_a_full_disk_leaves_no_half_folder(refused, prompt_file, monkeypatch):
@@ -197,7 +195,7 @@ def test_a_full_disk_leaves_no_half_folder(refused, prompt_file, monkeypatch):
 
     monkeypatch.setattr(torch, "save", fail)
     export = ["export", "--format", "dept", "--from", prompt_file("dept"), "--to", "new"]
-    refused("new cannot be written: the disk is full; free some space", *export)
+    refused("new.*disk", *export)
 
 
 def words(folder, to="file"):

@@ -1,6 +1,7 @@
 """What is written: four files a figure, the same bytes every time, nothing of another configuration."""
 
 import json
+import re
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_every_figure_has_its_files_with_the_same_bytes_twice(experiment, folder
     write_figures(Experiment(parse_configuration(values)))
     kept = {name: content for name, content in first.items() if not name.startswith(("ablation", "sensitivity"))}
     second = _written(folder)
-    assert json.loads(second.pop("settings.json"))["left_out"]["Ablation of EPT"] == "ablation.tasks names no task"
+    assert "ablation.tasks" in json.loads(second.pop("settings.json"))["left_out"]["Ablation of EPT"]
     assert second == kept
 
 
@@ -44,9 +45,8 @@ def test_what_the_configuration_does_not_ask_for_is_left_out_with_a_reason():
     experiment = Experiment(parse_configuration(values))
     assert {kind.name for kind in asked_for(experiment)} == ALWAYS
     reasons = left_out(experiment)
-    assert reasons["Few-shot curves"] == "few_shot.k names no k"
-    assert reasons["Ablation of EPT"] == "ablation.tasks names no task"
-    assert reasons["Gate weights of EPT"] == "methods lacks ept, or EPT has one space"
+    assert "few_shot.k" in reasons["Few-shot curves"] and "ablation.tasks" in reasons["Ablation of EPT"]
+    assert "methods" in reasons["Gate weights of EPT"]
     assert len(reasons) == len(FIGURES) - len(ALWAYS)
 
 
@@ -73,7 +73,7 @@ def test_shipped_configurations_ask_for_all_figures_that_their_runs_can_make(pro
 def test_captions_say_what_is_shown_and_on_what(experiment):
     for kind in asked_for(experiment):
         text = caption(kind, experiment)
-        assert "Backbone: demo-t5; data: a benchmark generated with seed 0 (a demonstration, not science)." in text
+        assert re.search(r"demo-t5\b.*\bseed 0\b.*not science", text)
         assert text.endswith("Tasks: RTE, CB; seeds: 0, 1.\n")
         # Of figures that move points on the horizontal axis.
         assert ("side by side" in text or "shifted" in text) == (kind.name in ("parameters", "few_shot"))

@@ -73,8 +73,8 @@ def test_noise_is_as_large_as_the_embeddings(small_pack):
     ("settings", "words"),
     [
         ({"init": "text", "init_text": "x", "init_ids": [[]]}, "init_text"),
-        ({"init": "labels"}, "no class labels"),
-        ({"init": "text", "init_text": "x", "init_ids": [[4, 50]]}, "piece 50.*50 pieces"),
+        ({"init": "labels"}, r"prompt\.init is labels"),
+        ({"init": "text", "init_text": "x", "init_ids": [[4, 50]]}, r"\b50\b.*\b50\b"),
         ({"init": "text"}, "init_text"),
         ({"init_text": "x"}, "init_text"),
     ],

@@ -70,7 +70,7 @@ def test_adept_fits_texts_of_any_length(small_pack, randomize):
     assert joined.shape == (2, 24, HIDDEN)
 
 
-@pytest.mark.parametrize(("options", "words"), [({"rank": 50}, "adept.rank is 50.*at most 2"), ({}, "short_length 9")])
+@pytest.mark.parametrize(("options", "words"), [({"rank": 50}, r"adept\.rank.*\b50\b.*\b2\b"), ({}, "short_length 9")])
 def test_adept_keeps_to_its_budget(small_pack, options, words):
     with pytest.raises(InputError, match=words):
         small_pack("adept", methods={"adept": AdeptSettings(**options)}, short_length=4 if options else 9, rank="auto")
@@ -153,7 +153,7 @@ def test_accept_cuts_and_fills_the_added_rows(small_pack, randomize):
 
 
 def test_accept_needs_codewords_that_divide_the_hidden_size(small_pack):
-    with pytest.raises(InputError, match="accept.added_word_length is 5.*12"):
+    with pytest.raises(InputError, match=r"accept\.added_word_length.*\b5\b.*\b12\b"):
         small_pack("accept", methods={"accept": AcceptSettings(added_word_length=5)})
     whole = small_pack("accept", methods={"accept": AcceptSettings(word_length=500, words=3)})
     assert whole.codebooks.shape == (1, 1, 3, 12)

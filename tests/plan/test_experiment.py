@@ -112,7 +112,7 @@ def test_a_method_that_needs_float32_is_refused_on_a_quantized_backbone_by_name_
     values = {"tasks": {"target": ["rte"]}, "methods": ["lora"], "backbone": {"quantization": "nf4"}}
     plan = Experiment(parse_configuration(values))
     assert plan.pack("lora", "rte", "full", "scratch").settings["backbone"]["quantization"] == "nf4"
-    with pytest.raises(InputError, match="quantization is nf4.* bitfit"):
+    with pytest.raises(InputError, match="backbone.quantization.*nf4.* bitfit"):
         plan.pack("bitfit", "rte", "full", "scratch")
 
 

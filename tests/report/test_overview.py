@@ -20,8 +20,7 @@ def text(project):
 
 def test_it_names_the_run(text, project, monkeypatch):
     monkeypatch.chdir(project)
-    assert "Backbone: demo-t5; data: a benchmark generated with seed 0" in text
-    assert "**It is a demonstration, not science**" in text
+    assert re.search(r"demo-t5\b.*\bseed 0\b", text) and re.search(r"\*\*.*not science\*\*", text)
     config = load_configuration("config/config.yaml")
     assert f"- Target tasks: {', '.join(get_task(task).title for task in config.tasks.target)}\n" in text
     assert f"- Methods: {', '.join(METHODS[method].title for method in config.methods)}\n" in text
@@ -33,17 +32,18 @@ def test_it_names_the_run(text, project, monkeypatch):
 
 def test_it_says_what_was_left_out_and_why(text):
     left_out = text[text.index("Left out") :]
-    assert "- Figure Ablation of EPT (``ablation.tasks`` names no task)\n" in left_out
-    assert (
-        "- Figure Learning-rate sensitivity (``training.learning_rates`` gives every method one combination" in left_out
-    )
-    assert "- Table ``comparison`` (only for the backbone of published scores)\n" in left_out
-    assert "- Table ``ablation`` (to have it, name tasks in ``ablation.tasks``)\n" in left_out
-    assert "- Table ``transfer`` (to have it, name methods in ``transfer.methods``)\n" in left_out
-    assert "name several rates in ``training.learning_rates``, or a ``rate_study``)\n" in left_out
+    for name, key in (
+        ("Figure Ablation of EPT", "``ablation.tasks``"),
+        ("Figure Learning-rate sensitivity", "``training.learning_rates``"),
+        ("Table ``comparison``", "published"),
+        ("Table ``ablation``", "``ablation.tasks``"),
+        ("Table ``transfer``", "``transfer.methods``"),
+        ("Table ``learning_rates``", "``rate_study``"),
+    ):
+        assert any(line.startswith(f"- {name} (") and key in line for line in left_out.splitlines()), name
     assert [line.split()[1] for line in left_out.splitlines()[2:]] == ["Table"] * 4 + ["Figure"] * 4
 
 
 def test_docutils_finds_nothing_wrong(text):
     html = publish_parts(text, writer="html", settings_overrides={"halt_level": 2})["html_body"]
-    assert "<strong>It is a demonstration, not science</strong>" in html
+    assert re.search("<strong>[^<]*not science</strong>", html)

@@ -129,10 +129,10 @@ def test_rows_are_variants_with_their_averages(tmp_path, monkeypatch):
 
 BAD = [
     ({"tasks": ["rtee"]}, ["my.yaml", "ablation.tasks", "rtee"]),
-    ({"tasks": ["rte", "rte"]}, ["my.yaml", "rte is listed more than once"]),
-    ({"tasks": ["rte"], "spaces": [2, 0]}, ["ablation.spaces.1", "found 0"]),
-    ({"tasks": ["rte"], "short_lengths": [30]}, ["'s = 30' cannot be built", "choose it below prompt.length, 24"]),
-    ({"tasks": ["rte"], "short_length": [20]}, ["my.yaml: unknown key ablation.short_length"]),
+    ({"tasks": ["rte", "rte"]}, ["my.yaml", "ablation: tasks", "rte"]),
+    ({"tasks": ["rte"], "spaces": [2, 0]}, ["my.yaml", "ablation.spaces.1", "0"]),
+    ({"tasks": ["rte"], "short_lengths": [30]}, ["'s = 30'", "prompt.length", "24"]),
+    ({"tasks": ["rte"], "short_length": [20]}, ["my.yaml", "ablation.short_length"]),
     ({"tasks": ["rte"], "budgets": ["equal"]}, ["ablation.budgets.0", "'equal'", "'matched'"]),
 ]
 
@@ -148,11 +148,11 @@ def test_variants_that_no_backbone_can_have_are_refused(ablation, words):
 
 def test_variants_that_the_backbone_cannot_hold_are_refused_before_anything_runs():
     # 23 * 128 + (64 + 128) numbers are more than 24 * 128.
-    with pytest.raises(InputError, match="variant 's = 23' cannot be built: prompt.short_length 23 .* hidden size 128"):
+    with pytest.raises(InputError, match="'s = 23'.*prompt.short_length 23 .*128"):
         _ = _experiment(ablation={"tasks": ["rte"], "short_lengths": [23]}).tables
-    with pytest.raises(InputError, match="variant 'budget matched' cannot be built: ept.budget matched cannot be met"):
+    with pytest.raises(InputError, match="'budget matched'.*ept.budget matched"):
         _ = _experiment(prompt=SMALL["prompt"] | {"short_length": 16}).tables
-    with pytest.raises(InputError, match="^prompt.rank is 99, .* at most 9; lower prompt.rank"):
+    with pytest.raises(InputError, match=r"^prompt\.rank\b.*\b99\b.*\b9\b"):
         _ = _experiment(prompt=SMALL["prompt"] | {"rank": 99}).tables
 
 

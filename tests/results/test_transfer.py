@@ -174,17 +174,17 @@ def test_without_both_starts_there_are_no_gains_and_without_methods_no_matrix():
 
 
 @pytest.mark.parametrize(
-    ("transfer", "sentence"),
+    ("transfer", "facts"),
     [
-        ({"methods": ["pt"]}, "transfer.methods contains pt"),
-        ({"methods": ["spoot"]}, "unknown method 'spoot'"),
-        ({"methods": ["spot"], "every_source": ["k0"]}, "unknown regime 'k0'"),
-        ({"methods": ["spot"], "chosen_source": ["source"]}, "training of the source prompts themselves"),
-        ({"methods": ["spot"], "every_source": ["full"]}, "full is listed more than once"),
+        ({"methods": ["pt"]}, r"transfer\.methods.*\bpt\b"),
+        ({"methods": ["spoot"]}, "'spoot'.*spot"),
+        ({"methods": ["spot"], "every_source": ["k0"]}, "'k0'"),
+        ({"methods": ["spot"], "chosen_source": ["source"]}, r"transfer.*\bchosen_source\b.*\bsource\b"),
+        ({"methods": ["spot"], "every_source": ["full"]}, r"transfer.*\bevery_source\b.*\bfull\b"),
     ],
 )
-def test_a_wrong_section_is_one_sentence(transfer, sentence):
-    with pytest.raises(InputError, match=sentence):
+def test_a_wrong_section_is_one_sentence(transfer, facts):
+    with pytest.raises(InputError, match=facts):
         experiment_of(transfer=transfer)
 
 

@@ -150,8 +150,8 @@ class Configuration(Section):
     @field_validator("ablation")
     @classmethod
     def _ablation_is_a_list_of_variants(cls, ablation: AblationSettings) -> AblationSettings:
-        for values in vars(ablation).values():
-            refuse_repeats(values)
+        for key, values in vars(ablation).items():
+            refuse_repeats(values, key)
         return ablation
 
     @model_validator(mode="after")
@@ -162,10 +162,10 @@ class Configuration(Section):
         if self.source_training is not None:
             check_training("source_training", self.source_training)
         check_training("few_shot", self.few_shot)
-        refuse_repeats(self.few_shot.k)
-        refuse_repeats(self.few_shot.initialize_from)
+        refuse_repeats(self.few_shot.k, "few_shot.k")
+        refuse_repeats(self.few_shot.initialize_from, "few_shot.initialize_from")
         check_learning_rates("rate_study", self.rate_study.learning_rates)
-        check_names(self.transfer.methods, check_transferred)
+        check_names(self.transfer.methods, check_transferred, "transfer.methods")
         for method in self.methods:
             check_backbone(self.backbone, method)
         check_sources(self)

@@ -238,11 +238,12 @@ class TransferSettings(Section):
     @model_validator(mode="after")
     def _regimes_are_known(self) -> "TransferSettings":
         regimes = self.every_source + self.chosen_source
-        refuse_repeats(regimes)
+        refuse_repeats(regimes, "every_source and chosen_source")
         for regime in regimes:
             check_regime(regime)
-            if regime == SOURCE:
-                raise ValueError(f"{regime} is the training of the source prompts themselves; use {FULL} or k<number>")
+        for key, found in (("every_source", self.every_source), ("chosen_source", self.chosen_source)):
+            if SOURCE in found:
+                raise ValueError(f"{key} contains {SOURCE}, the training of source prompts; use {FULL} or k<number>")
         return self
 
 
@@ -256,24 +257,24 @@ class RateStudySettings(Section):
 
     @model_validator(mode="after")
     def _is_whole(self) -> "RateStudySettings":
-        refuse_repeats(self.tasks)
+        refuse_repeats(self.tasks, "tasks")
         if bool(self.tasks) != bool(self.learning_rates):
             raise ValueError("rate_study needs both tasks and learning_rates, or neither")
         return self
 
 
-def refuse_repeats(values: Sequence) -> None:
-    """Raise ValueError for a value that is listed more than once."""
+def refuse_repeats(values: Sequence, key: str = "") -> None:
+    """Raise ValueError for a value that is listed more than once; `key` names the setting where pydantic does not."""
     for place, value in enumerate(values):
         if value in values[:place]:
-            raise ValueError(f"{value} is listed more than once")
+            raise ValueError(f"{key}: {value} is listed more than once" if key else f"{value} is listed more than once")
 
 
-def check_names(names: Sequence[str], look_up: Callable[[str], object]) -> None:
-    """Refuse a name that `look_up` does not know, and one that is listed twice."""
+def check_names(names: Sequence[str], look_up: Callable[[str], object], key: str = "") -> None:
+    """Refuse a name that `look_up` does not know, and one that is listed twice; `key` as in `refuse_repeats`."""
     for name in names:
         look_up(name)
-    refuse_repeats(names)
+    refuse_repeats(names, key)
 
 
 def check_folder(key: str, folder: str) -> None:

@@ -57,5 +57,5 @@ def test_errors_of_foreign_tensors_change_nothing(backbone, attach):
 
 def test_two_methods_at_once_are_refused(backbone, attach):
     attach(backbone, "bitfit")
-    with pytest.raises(RuntimeError, match="close it first"):
+    with pytest.raises(RuntimeError, match="attached"):
         attach(backbone, "lora")
