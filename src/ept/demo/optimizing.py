@@ -10,7 +10,7 @@ BIAS_RATE = 3e-2
 """Relative position biases must reach several units before a head looks at one place."""
 NORM_RATE = 3e-3
 WARM_UP = 100
-COOL_DOWN = 0.6
+COOL_DOWN = 0.25
 """Last share of the steps, in which the rates fall to zero. Before it they are constant: what is learned by then does
 not depend on the number of steps."""
 
