@@ -6,19 +6,37 @@ signal that stopped it.
 
 import argparse
 import contextlib
+import functools
+import importlib
 import io
 import os
 import signal
 import sys
+import time
+import traceback
 from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
 from ept import DISTRIBUTION
+from ept.commands.warm_start import hand_over, leave, serve
 from ept.errors import InputError, unknown
 
 # Characters of the longest message; the end of a sentence says what to do, so the middle is cut.
 LONGEST_MESSAGE = 500
+
+# What takes long to import, by the verb that needs it; of other projects what they import at the first call.
+PARQUET = ("pyarrow.dataset", "pandas")
+TABLES = ("ept.results.write", "ept.results.summary", "ept.results.tables.scores", *PARQUET)
+MODULES = {
+    "fetch": ("ept.data.fetch", *PARQUET),
+    "tokenize": ("ept.data.prepare", *PARQUET),
+    "train": ("ept.training.train", *PARQUET),
+    "table": TABLES,
+    "summary": TABLES,
+    "figures": ("ept.figures.write", *TABLES),
+    "report-pages": ("ept.report.write", *TABLES),
+}
 
 SESSION = """\
 a first session, in a clone:
@@ -57,6 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
         0, or 2 for a user's mistake, which is printed in one sentence, or 128 + the number of the signal (SIGINT,
         SIGTERM, SIGPIPE) that stopped the verb.
     """
+    if arguments is None and (status := hand_over(sys.argv[1:])) is not None:
+        return status
     _open_what_is_closed()
     _print_what_the_terminal_lacks_as_question_marks()
     try:
@@ -74,13 +94,42 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
+def serve_jobs() -> None:
+    """The warm process of a workflow (`ept.commands.warm_start`) and, in its forks, their jobs."""
+    address, lifeline = sys.argv[1:]
+    if (request := serve(address, int(lifeline), _prepare)) is not None:
+        leave(_status_of(request.arguments))
+
+
+def _status_of(arguments: list[str]) -> int:
+    """Run one verb as the interpreter would, with the exit status of whatever ends it."""
+    try:
+        return main(arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+
+
+def _prepare(verb: str) -> None:
+    """Import what a verb imports, so that jobs which are forked after this find it."""
+    _parser()
+    for module in MODULES.get(verb, ()):
+        importlib.import_module(module)
+
+
 def _run(arguments: list[str]) -> int:
     parser, verbs = _parser()
     if arguments and not arguments[0].startswith("-") and arguments[0] not in verbs:
         parser.error(unknown("verb", arguments[0], verbs))
-    options = parser.parse_args(arguments)
+    options, began = parser.parse_args(arguments), time.perf_counter()
     try:
         options.verb(options)
+        if costs := getattr(options, "costs", None):
+            from ept.report.costs import write_cost
+
+            write_cost(costs, time.perf_counter() - began)
     except BrokenPipeError:
         raise
     except InputError as error:
@@ -157,6 +206,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2)
 
 
+@functools.cache
 def _parser() -> tuple[_Parser, list[str]]:
     """The parser and the names of the verbs."""
     # Imported here, where Ctrl-C during the import is no traceback.

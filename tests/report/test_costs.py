@@ -1,6 +1,9 @@
-"""Costs by rule from benchmark files written by hand."""
+"""Costs by rule from files written by hand, and what a job writes about itself."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -10,6 +13,7 @@ from ept.plan.experiment import Experiment
 from ept.report.costs import benchmark_files, costs
 from ept.report.write import cost_layout
 
+# Snakemake's benchmark files have more columns.
 HEAD = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 CONFIGURATION = {
     "tasks": {"target": ["rte", "cb"], "source": ["mnli"]},
@@ -46,20 +50,33 @@ def test_sums_over_jobs_and_the_largest_memory(experiment):
     }
     for number, path in enumerate(files["train"][:3]):
         _write(path, (10 + number, 5.5, 300 + number))
-    # A job that ended before Snakemake looked at it.
-    _write(files["fetch"][0], (0.5, "NA", "NA"))
+    _write(files["fetch"][0], (0.5, 0.25, 90))
     # The leftover of another configuration.
     _write(files["train"][0].with_name("deadbeef.tsv"), (1000, 1000, 1000))
     found = {cost.rule: cost for cost in costs(experiment)}
     train, fetch, total = found["train"], found["fetch"], found["total"]
     assert (train.jobs, train.measured, train.seconds, train.cpu_seconds) == (4, 3, 33, 16.5)
     assert train.peak_memory_mb == total.peak_memory_mb == 302
-    assert (fetch.measured, fetch.seconds, fetch.cpu_seconds) == (1, 0.5, 0)
-    assert (total.measured, total.seconds, total.cpu_seconds) == (4, 33.5, 16.5)
+    assert (fetch.measured, fetch.seconds, fetch.cpu_seconds) == (1, 0.5, 0.25)
+    assert (total.measured, total.seconds, total.cpu_seconds) == (4, 33.5, 16.75)
     assert total.jobs == sum(len(jobs) for jobs in files.values())
     lines = {line[0].text: [cell.text for cell in line[1:]] for line in cost_layout(costs(experiment)).lines}
     assert lines["train"] == ["4", "3", "33", "16", "302"]
     assert lines["tokenize"] == ["3", "0", "0", "0", ""]
+
+
+def test_a_job_writes_what_it_cost(experiment):
+    path = benchmark_files(experiment)["train"][0]
+    code = "import sys, time; from pathlib import Path; from ept.report.costs import write_cost\n"
+    code += "held = bytearray(100 * 2**20)\nwhile time.process_time() < 2: pass\nwrite_cost(Path(sys.argv[1]), 2.5)"
+    before = os.times()
+    subprocess.run([sys.executable, "-c", code, path], check=True)
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    found = {cost.rule: cost for cost in costs(experiment)}["train"]
+    assert (found.measured, found.seconds) == (1, 2.5)
+    # Without its end.
+    assert 2.0 <= found.cpu_seconds <= used and 100 < found.peak_memory_mb < 1000
 
 
 def test_a_backbone_of_the_hub_is_downloaded(tmp_path, monkeypatch):

@@ -19,7 +19,8 @@ with open("calls.jsonl", "a") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
 assert Path(options["--config"]).is_file()
 job = options.get("--hash") or options.get("--table") or options.get("--task") or ""
-for name in json.loads(Path("files.json").read_text())[f"{{verb}} {{job}}".strip()]:
+costs = [options["--costs"]] if "--costs" in options else []
+for name in [*json.loads(Path("files.json").read_text())[f"{{verb}} {{job}}".strip()], *costs]:
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     Path(name).touch()
 """

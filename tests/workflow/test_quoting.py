@@ -106,7 +106,7 @@ def test_what_a_path_may_have_runs_nothing(workflow, key, monkeypatch, tmp_path)
     calls = [json.loads(line) for line in Path("calls.jsonl").read_text().splitlines()]
     assert {call[0] for call in calls} >= {"fetch", "tokenize", "train", "table", "summary", "figures", "zero-shot"}
     assert not Path("pwned").exists()
-    # The report's page of costs finds what Snakemake measured.
+    # The report's page of costs finds what the jobs cost.
     files = [path for paths in benchmark_files(experiment).values() for path in paths]
     assert files and all(path.is_file() for path in files), files
 

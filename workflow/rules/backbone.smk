@@ -6,8 +6,6 @@ rule download_backbone:
         directory("data/backbones/{name}-{revision}"),
     log:
         "logs/backbones/{name}-{revision}.log",
-    benchmark:
-        "logs/benchmarks/download_backbone/{name}-{revision}.tsv"
     wildcard_constraints:
         revision=r"[0-9a-f]{8}",
     retries: 2
@@ -16,8 +14,9 @@ rule download_backbone:
         runtime=lambda wildcards, attempt: grown_minutes(DOWNLOAD_MINUTES, attempt),
     params:
         config=resolved_configuration,
+        costs="logs/benchmarks/download_backbone/{name}-{revision}.tsv",
     shell:
-        EPT + " download-backbone --config {params.config:q}"
+        EPT + " download-backbone --config {params.config:q} --costs {params.costs:q}"
 
 
 rule backbone:

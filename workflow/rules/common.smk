@@ -3,6 +3,7 @@ import contextlib
 import shlex
 from pathlib import Path
 
+from ept.commands import warm_start
 from ept.config.configuration import load_configuration, parse_configuration
 from ept.config.settings import MULTITASK, SOURCE
 from ept.config.yaml_file import read_yaml

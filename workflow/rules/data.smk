@@ -6,16 +6,15 @@ rule fetch:
         directory("data/raw/{identity}/{task}"),
     log:
         "logs/fetch/{identity}/{task}.log",
-    benchmark:
-        "logs/benchmarks/fetch/{identity}/{task}.tsv"
     retries: 2 if EXPERIMENT.data.kind == "hub" else 0
     resources:
         mem_mb=light_memory,
         runtime=light_minutes,
     params:
         config=resolved_configuration,
+        costs="logs/benchmarks/fetch/{identity}/{task}.tsv",
     shell:
-        EPT + " fetch --config {params.config:q} --task {wildcards.task:q}"
+        EPT + " fetch --config {params.config:q} --task {wildcards.task:q} --costs {params.costs:q}"
 
 
 rule tokenize:
@@ -29,13 +28,13 @@ rule tokenize:
         ],
     log:
         "logs/tokenize/{backbone}/{task}/{hash}.log",
-    benchmark:
-        "logs/benchmarks/tokenize/{backbone}/{task}/{hash}.tsv"
     resources:
         mem_mb=light_memory,
         runtime=light_minutes,
     params:
         config=resolved_configuration,
+        costs="logs/benchmarks/tokenize/{backbone}/{task}/{hash}.tsv",
     shell:
         EPT
-        + " tokenize --config {params.config:q} --task {wildcards.task:q} --threads {threads}"
+        + " tokenize --config {params.config:q} --task {wildcards.task:q} --threads {threads} "
+        "--costs {params.costs:q}"

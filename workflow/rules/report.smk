@@ -12,15 +12,14 @@ rule figures:
         figure_outputs(),
     log:
         f"logs/figures/{NAME}.log",
-    benchmark:
-        f"logs/benchmarks/figures/{NAME}.tsv"
     resources:
         mem_mb=light_memory,
         runtime=light_minutes,
     params:
         config=resolved_configuration,
+        costs=f"logs/benchmarks/figures/{NAME}.tsv",
     shell:
-        EPT + " figures --config {params.config:q}"
+        EPT + " figures --config {params.config:q} --costs {params.costs:q}"
 
 
 rule report_pages:

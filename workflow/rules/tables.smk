@@ -24,8 +24,6 @@ rule table:
         settings=f"{OUTPUT}/{{table}}.settings.json",
     log:
         f"logs/tables/{NAME}/{{table}}.log",
-    benchmark:
-        f"logs/benchmarks/table/{NAME}/{{table}}.tsv"
     resources:
         gpu=lambda wildcards: (
             RESOURCES.gpus if TARGETS.measured_packs(wildcards.table) else 0
@@ -44,8 +42,9 @@ rule table:
     params:
         config=resolved_configuration,
         caption=lambda wildcards: caption_of(wildcards.table),
+        costs=f"logs/benchmarks/table/{NAME}/{{table}}.tsv",
     shell:
-        EPT + " table --config {params.config:q} --table {wildcards.table:q}"
+        EPT + " table --config {params.config:q} --table {wildcards.table:q} --costs {params.costs:q}"
 
 
 rule summary:
@@ -56,15 +55,14 @@ rule summary:
         TARGETS.summary,
     log:
         f"logs/tables/{NAME}/summary.log",
-    benchmark:
-        f"logs/benchmarks/summary/{NAME}.tsv"
     resources:
         mem_mb=light_memory,
         runtime=light_minutes,
     params:
         config=resolved_configuration,
+        costs=f"logs/benchmarks/summary/{NAME}.tsv",
     shell:
-        EPT + " summary --config {params.config:q}"
+        EPT + " summary --config {params.config:q} --costs {params.costs:q}"
 
 
 # What the backbone answers without any prompt: on demand, not part of `all`.
@@ -77,8 +75,6 @@ rule zero_shot:
         TARGETS.table(ZERO_SHOT),
     log:
         f"logs/tables/{NAME}/zero_shot.log",
-    benchmark:
-        f"logs/benchmarks/zero_shot/{NAME}.tsv"
     threads: RESOURCES.threads
     resources:
         gpu=RESOURCES.gpus,

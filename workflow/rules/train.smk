@@ -17,8 +17,6 @@ rule train:
         prompt_settings=TARGETS.prompt_file("settings.json"),
     log:
         "logs/train/{backbone}/{method}/{task}/{regime}/{hash}.log",
-    benchmark:
-        "logs/benchmarks/train/{backbone}/{method}/{task}/{regime}/{hash}.tsv"
     wildcard_constraints:
         method="|".join(name for name, method in METHODS.items() if method.packed),
     threads: RESOURCES.threads
@@ -31,7 +29,8 @@ rule train:
     shell:
         EPT
         + " train --config {params.config:q} --hash {wildcards.hash:q} --method {wildcards.method:q} "
-        "--task {wildcards.task:q} --threads {threads} --gpus {resources.gpu}"
+        "--task {wildcards.task:q} --threads {threads} --gpus {resources.gpu} "
+        "--costs {params.costs:q}"
 
 
 # Methods that train weights may have fewer seeds.
@@ -61,5 +60,6 @@ use rule train as train_source with:
         prompt_settings=TARGETS.prompt_file("settings.json", SOURCE),
     log:
         f"logs/train/{{backbone}}/{{method}}/{{task}}/{SOURCE}/{{hash}}.log",
-    benchmark:
-        f"logs/benchmarks/train_source/{{backbone}}/{{method}}/{{task}}/{SOURCE}/{{hash}}.tsv"
+    params:
+        config=resolved_configuration,
+        costs=f"logs/benchmarks/train_source/{{backbone}}/{{method}}/{{task}}/{SOURCE}/{{hash}}.tsv",

@@ -97,6 +97,11 @@ def workflow_lock_file() -> Path:
     return Path(".snakemake/ept/running.lock")
 
 
+def warm_start_log() -> Path:
+    """What the process that local jobs are started from prints."""
+    return Path(".snakemake/ept/warm_start.log")
+
+
 def configurations_folder(output: str) -> Path:
     """Resolved configurations, named by their content."""
     return Path(output) / "configurations"

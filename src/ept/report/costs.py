@@ -1,18 +1,25 @@
-"""What a run cost by rule, from the benchmark file that Snakemake writes for each job."""
+"""What a run cost by rule, from the file that each job writes about itself.
+
+Snakemake's own `benchmark:` would see the process that waits for a job in place of the job (`ept.commands.warm_start`),
+and of a job of a second or two only what is left between two looks.
+"""
 
 import csv
 import math
+import resource
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ept.config.settings import SOURCE
 from ept.errors import InputError
+from ept.files import write_text
 from ept.plan import paths
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
 
-# Columns of a benchmark file: seconds, seconds of CPU time, and the largest resident set in MB.
+# Columns, named as in a benchmark file of Snakemake: seconds, seconds of CPU time, and the largest resident set in MB.
 WALL, CPU, MEMORY = "s", "cpu_time", "max_rss"
 
 
@@ -34,8 +41,8 @@ class Cost:
 def costs(experiment: Experiment) -> list[Cost]:
     """The costs of every rule in the order of the workflow, and last their `total`.
 
-    A job that was not run here (its results were fetched) has no benchmark file and counts as not measured. Raises
-    InputError for a file that is not a benchmark file.
+    A job that was not run here (its results were fetched) has no file of costs and counts as not measured. Raises
+    InputError for a damaged one.
     """
     found = [_cost(rule, files) for rule, files in benchmark_files(experiment).items() if files]
     return [
@@ -51,8 +58,17 @@ def costs(experiment: Experiment) -> list[Cost]:
     ]
 
 
+def write_cost(path: Path, seconds: float) -> None:
+    """Write what this process and the processes that it started have cost until now; `seconds`: of the clock."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(each.ru_utime + each.ru_stime for each in used)
+    # Bytes on macOS, else KiB.
+    peak = max(each.ru_maxrss for each in used) / (2**20 if sys.platform == "darwin" else 2**10)
+    write_text(path, f"{WALL}\t{CPU}\t{MEMORY}\n{seconds:.2f}\t{cpu:.2f}\t{peak:.2f}\n")
+
+
 def benchmark_files(experiment: Experiment) -> dict[str, list[Path]]:
-    """By rule, the benchmark file of each of its jobs; those of other configurations are not among them."""
+    """By rule, the costs of each of its jobs; those of other configurations are not among them."""
     output = experiment.config.output
 
     def folder_of(pack: Pack) -> Path:
@@ -78,14 +94,10 @@ def _cost(rule: str, files: list[Path]) -> Cost:
         rule,
         len(files),
         len(rows),
-        _sum(row[WALL] for row in rows),
-        _sum(row[CPU] for row in rows),
+        sum(row[WALL] for row in rows),
+        sum(row[CPU] for row in rows),
         _max(row[MEMORY] for row in rows),
     )
-
-
-def _sum(values: Iterable[float]) -> float:
-    return sum(value for value in values if not math.isnan(value))
 
 
 def _max(values: Iterable[float]) -> float:
@@ -96,11 +108,6 @@ def _read(path: Path) -> list[dict[str, float]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
-        # Snakemake writes NA or - where a job ended before it was looked at.
-        return [{name: _number(row[name]) for name in (WALL, CPU, MEMORY)} for row in rows]
+        return [{name: float(row[name]) for name in (WALL, CPU, MEMORY)} for row in rows]
     except (KeyError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is not a benchmark file of Snakemake; remove it") from error
-
-
-def _number(text: str) -> float:
-    return math.nan if text in ("NA", "-") else float(text)
+        raise InputError(f"{path} is not a file of costs (columns {WALL}, {CPU}, {MEMORY}); remove it") from error

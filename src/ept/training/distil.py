@@ -13,7 +13,7 @@ from ept.methods.mpt import SharedPrompt
 from ept.methods.prompt import PromptOutput, combine
 from ept.training.choose_source import source_prompts
 from ept.training.job import Job
-from ept.training.step import ForwardSize, Piece, cut
+from ept.training.step import ForwardSize, Piece, backward, cut
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Distillation:
             parts = self._losses(leaves[piece.task][piece.first : piece.last], piece) / len(self.tasks)
             self._total(parts).sum().backward()
             losses[piece.first : piece.last] += parts.detach()
-        torch.autograd.backward(made, [leaf.grad for leaf in leaves])
+        backward([(prompt, leaf.grad) for prompt, leaf in zip(made, leaves, strict=True) if leaf.grad is not None])
         self.prompts.losses = dict(zip(alive, losses, strict=True))
         return self._total(losses)
 

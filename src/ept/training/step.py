@@ -100,8 +100,16 @@ def accumulate_gradients(
         if leaf is not None and leaf.grad is not None
     ]
     if made:
-        torch.autograd.backward([part for part, _ in made], [gradient for _, gradient in made])
+        backward(made)
     return losses
+
+
+def backward(made: list[tuple[Tensor, Tensor]]) -> None:
+    """Add to the leaves' gradients what the gradients of `made` (tensor, its gradient) give.
+
+    As torch.autograd.backward, bit for bit; that one imports SymPy to compare shapes, for half a second.
+    """
+    torch.stack([(tensor * gradient).sum() for tensor, gradient in made]).sum().backward()
 
 
 def loss_sums(backbone: Backbone, output: PromptOutput, batch: Batch) -> Tensor:
