@@ -133,7 +133,10 @@ class Prompt(ModelHubMixin):
     def _of_saved(cls, saved: SavedPrompt, origin: str) -> Self:
         known = TASKS.get(str(saved.metadata.get("task", "")))
         values: dict[str, Any] = {name: saved.metadata.get(name, getattr(known, name, None)) for name in NEEDED}
-        values["metrics"] = saved.metadata.get("metrics")
+        # A prompt runs no code: of its metrics those of the library `evaluate` are left out.
+        named = saved.metadata.get("metrics")
+        known_names = METRICS.get(values["kind"], ())
+        values["metrics"] = [name for name in named if name in known_names] if isinstance(named, list) else []
         name = str(saved.metadata.get("task") or "task")
         if values["source_length"] is None:
             values["source_length"] = len(saved.collapsed["A"]) if "A" in saved.collapsed else 256

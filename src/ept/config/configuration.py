@@ -44,7 +44,7 @@ from ept.config.yaml_file import check_values, read_yaml, write_yaml
 from ept.errors import InputError, shortened
 from ept.files import digest, write_text
 from ept.methods.registry import METHODS, Method, get_method
-from ept.tasks.plugins import load_plugin, register
+from ept.tasks.plugins import allow_metrics, load_plugin, register
 from ept.tasks.registry import TASKS, Task
 
 # The backbone of the published numbers (src/ept/results/published.csv).
@@ -249,6 +249,7 @@ def parse_configuration(values: Any, origin: str = "the configuration", allow_co
         config = Configuration.model_validate(values)
         _refuse_booleans(values, config.model_dump())
         _check_codes(config, codes)
+        allow_metrics([metric for task in config.tasks.define.values() for metric in task.metrics], allow_code)
     except ValidationError as error:
         raise InputError(f"{origin}{_sentence(error, values)}") from error
     except InputError as error:

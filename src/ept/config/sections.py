@@ -19,7 +19,7 @@ from pydantic import (
 from ept.config.settings import FULL, MULTITASK, SOURCE, LearningRates, check_regime
 from ept.config.yaml_file import check_values, read_yaml
 from ept.errors import shortened
-from ept.tasks.define import Name, TaskDefinition, at_folder
+from ept.tasks.define import Name, TaskDefinition, shared
 from ept.tasks.record import Task
 from ept.tasks.registry import TASKS, expand_sets, get_task, in_words, task_sets
 
@@ -152,7 +152,7 @@ def _definition(values: Any) -> Any:
         raise ValueError(f"{values} must be a mapping with files, template and label; docs/own-data.md shows one")
     check_values(found)
     try:
-        return TaskDefinition.model_validate(at_folder(found, Path(values).parent))
+        return TaskDefinition.model_validate(shared(found, Path(values)))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         key, message = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
@@ -177,7 +177,7 @@ class TaskSettings(Section):
     """Tasks whose prompts few-shot runs may start from; a target is never its own source."""
     wording: Literal["protocol", "natural"] = "protocol"
     """The protocol's templates with digits as labels, or natural questions and words, which language models answer
-    without training too (src/ept/tasks/registry.py; sst2, rte, cb, mnli, boolq)."""
+    without training too (src/ept/tasks/registry.py; sst2, cola, mrpc, qnli, rte, cb, mnli, boolq)."""
 
     @field_validator("define")
     @classmethod

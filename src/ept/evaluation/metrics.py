@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from ept.errors import InputError, reason_of, shortened
+from ept.tasks.plugins import METRIC, load_metric
 from ept.tasks.record import Task
 
 INVALID = -1
@@ -52,6 +54,8 @@ def scorer(
     For resampling: `rows` may repeat rows (whole groups, where there are groups), and what depends on single
     rows is computed once here.
     """
+    if name.startswith(METRIC):
+        return _foreign_scorer(name, predictions, truth, task)
     if task.kind == "extraction":
         judge = {"exact_match": exact_match, "f1": answer_f1}[name]
         values = [
@@ -74,6 +78,39 @@ def scorer(
         "spearman": spearman,
     }[name]
     return lambda seed, rows: 100.0 * function(predictions[seed][rows], truth.labels[rows])
+
+
+def _foreign_scorer(
+    name: str, predictions: Sequence[np.ndarray], truth: References, task: Task
+) -> Callable[[int, np.ndarray], float]:
+    """A metric of the library `evaluate`, times 100. Raises InputError for what is no number between -1 and 1."""
+    module = load_metric(name)
+    answers = [list(given) for given in truth.answers]
+    if answers and all(len(given) == 1 for given in answers):
+        references: Any = [given[0] for given in answers]
+    else:
+        references = answers or truth.labels.astype(np.int64 if task.kind == "classification" else float).tolist()
+
+    checked: list[bool] = []
+
+    def scored(seed: int, rows: np.ndarray) -> float:
+        given = {
+            "predictions": predictions[seed][rows].tolist(),
+            "references": [references[row] for row in rows.tolist()],
+        }
+        try:
+            # `compute` checks types and copies all rows to Arrow; once is enough for hundreds of resamples.
+            found = module._compute(**given) if checked else module.compute(**given)
+            checked.append(True)
+        except Exception as error:  # whatever the metric's code raises
+            raise InputError(f"{name} failed with {type(error).__name__}: {reason_of(error)}") from error
+        values = list(found.values()) if isinstance(found, dict) else []
+        value = values[0] if len(values) == 1 else (found or {}).get(module.name)
+        if not isinstance(value, int | float | np.number) or not -1 <= value <= 1:
+            raise InputError(f"{name} gives {shortened(ascii(found), 100)}; one number between -1 and 1 is needed")
+        return 100.0 * float(value)
+
+    return scored
 
 
 def clusters(truth: References) -> list[np.ndarray]:

@@ -195,8 +195,15 @@ class Packs:
     def _data_settings(self, task: str) -> dict[str, Any]:
         """Which data a pack reads; for a task of one's own also its metrics, the first of which selects checkpoints."""
         record = self.config.tasks.record(task)
-        settings = {"identity": self.data_identity(task), "tokenized": self.tokenized_folder(task).name}
-        return {**settings, "metrics": list(record.metrics)} if record.own else settings
+        settings: dict[str, Any] = {
+            "identity": self.data_identity(task),
+            "tokenized": self.tokenized_folder(task).name,
+        }
+        if record.own:
+            settings["metrics"] = list(record.metrics)
+            if record.own.metric_codes:
+                settings["metric_codes"] = list(record.own.metric_codes)
+        return settings
 
     def source_pack(self, method: str, task: str) -> Pack:
         """The pack that trains a method's source prompt."""

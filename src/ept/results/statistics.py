@@ -9,6 +9,7 @@ from scipy import stats
 
 from ept.evaluation import metrics
 from ept.results.records import PackResult
+from ept.tasks.plugins import METRIC
 from ept.tasks.registry import suite_of
 
 RESAMPLES = 400
@@ -336,7 +337,7 @@ def metric_sample(result: PackResult, metric: str) -> Sample:
 
 def lowest_score(metric: str) -> float:
     """The lowest value of a metric in percent."""
-    return -100.0 if metric in SIGNED_METRICS else 0.0
+    return -100.0 if metric in SIGNED_METRICS or metric.startswith(METRIC) else 0.0
 
 
 def averaged_tasks(tasks: Iterable[str]) -> dict[str, list[str]]:

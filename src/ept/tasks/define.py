@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ept.errors import shortened
+from ept.tasks.plugins import METRIC, metric_code
 from ept.tasks.record import FORMATS, OwnData, Task, template_columns
 
 SUITE = "own"
@@ -121,9 +122,11 @@ class TaskDefinition(_Part):
     """Classes, scores, or free text (`generation`, also called `extraction`)."""
     range: tuple[Score, Score] | None = None
     """Regression: lowest and highest score. The model writes them in steps of 0.2."""
-    metrics: list[str] = Field([], max_length=4)
+    metrics: list[Annotated[str, Field(max_length=500)]] = Field([], max_length=4)
     """Classification: accuracy, macro_f1, f1 (of the second of two classes), matthews; regression: pearson, spearman;
-    generation: f1, exact_match. The first one selects checkpoints; left out, the first two."""
+    generation: f1, exact_match; or a metric of the library `evaluate` whose values lie between -1 and 1, more is
+    better: `evaluate:path/to/metric.py` or `evaluate:name@revision` (needs `--allow-code`). The first one selects
+    checkpoints; left out, the first two."""
     source_length: int = Field(256, ge=1, le=100_000)
     """Longest source text in pieces."""
     cue: str = Field("Answer:", max_length=200)
@@ -152,9 +155,9 @@ class TaskDefinition(_Part):
             most = (_MOST_SCORES - 1) // _PER_UNIT
             raise ValueError(f"range is {list(self.range)}; the second must exceed the first by {most} or less")
         for metric in self.metrics:
-            if metric.startswith("evaluate:"):
-                raise ValueError(f"metrics contains {metric}; only {', '.join(METRICS[self.kind])} are supported")
-            if metric not in METRICS[self.kind]:
+            if metric.startswith(METRIC):
+                metric_code(metric)
+            elif metric not in METRICS[self.kind]:
                 raise ValueError(
                     f"metrics contains {shortened(ascii(metric), 60)}; {self.kind} has {', '.join(METRICS[self.kind])}"
                 )
@@ -186,6 +189,7 @@ class TaskDefinition(_Part):
                 files=files.given if files else (),
                 hub=(hub.id, hub.revision, hub.config) if hub else ("", "", ""),
                 hub_splits=hub.given if hub else (),
+                metric_codes=tuple(metric_code(metric) for metric in self.metrics if metric.startswith(METRIC)),
             ),
         )
 
@@ -196,10 +200,24 @@ def score_strings(low: float, high: float) -> tuple[str, ...]:
     return tuple(f"{number / _PER_UNIT:.1f}" for number in range(first, last + 1))
 
 
-def at_folder(values: Any, folder: Path) -> Any:
-    """A definition from a file of its own: relative paths in it are relative to that file's folder."""
-    files = values.get("files") if isinstance(values, dict) else None
+def shared(values: Any, file: Path) -> Any:
+    """The definition that `file` holds: relative paths in it start from that file's folder, and it runs no code.
+
+    Raises ValueError for a metric of the library `evaluate`.
+    """
+    if not isinstance(values, dict):
+        return values
+    metrics = values.get("metrics")
+    for metric in metrics if isinstance(metrics, list) else []:
+        if isinstance(metric, str) and metric.startswith(METRIC):
+            raise ValueError(
+                f"{file}: metrics contains {shortened(ascii(metric), 100)}, which is Python code; a shared definition "
+                "runs none: define the task in the configuration itself"
+            )
+    files = values.get("files")
     if not isinstance(files, dict):
         return values
-    joined = {split: str(folder / path) if isinstance(path, str) and path else path for split, path in files.items()}
+    joined = {
+        split: str(file.parent / path) if isinstance(path, str) and path else path for split, path in files.items()
+    }
     return {**values, "files": joined}

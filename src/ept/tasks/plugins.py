@@ -1,4 +1,4 @@
-"""Methods and tasks of one's own in Python: files and entry points that a configuration names in `plugins`.
+"""Code that a configuration names: methods and tasks of `plugins`, and metrics of the library `evaluate`.
 
 Such code runs only where the user allows it, with `--allow-code` or EPT_ALLOW_CODE=1: a configuration may be somebody
 else's.
@@ -7,9 +7,11 @@ else's.
 import hashlib
 import importlib.metadata
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +21,10 @@ from ept.errors import InputError, reason_of, shortened
 ALLOW = "EPT_ALLOW_CODE"
 # Groups of entry points, and the names of a file's lists of records.
 GROUPS = {"ept.methods": "METHODS", "ept.tasks": "TASKS"}
+# How a metric of the library `evaluate` begins in a list of metrics: a Python file, or name@revision on the Hub.
+METRIC = "evaluate:"
+_HUB_METRIC = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)@(?P<revision>[0-9a-f]{40})")
+_allowed_metrics: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,57 @@ def load_plugin(name: str, allow_code: bool = False) -> Plugin:
         raise InputError(f"plugins: {shown} cannot be read ({error.strerror}); check the path") from error
     except Exception as error:  # whatever that code raises
         raise InputError(f"plugins: {shown} failed with {type(error).__name__}: {reason_of(error)}") from error
+
+
+def metric_code(metric: str) -> str:
+    """What a metric of `evaluate` is known by in hashes: the digest of its file, or its revision on the Hub.
+
+    Raises ValueError for a file that cannot be read, and for a name of the Hub without a revision.
+    """
+    source = metric.removeprefix(METRIC)
+    if source.endswith(".py"):
+        try:
+            return hashlib.sha256(Path(source).read_bytes()).hexdigest()
+        except OSError as error:
+            shown = shortened(ascii(metric), 100)
+            raise ValueError(f"metrics contains {shown}, which cannot be read ({error.strerror})") from error
+    if found := _HUB_METRIC.fullmatch(source):
+        return found["revision"]
+    raise ValueError(
+        f"metrics contains {shortened(ascii(metric), 100)}; write {METRIC}path/to/metric.py, or {METRIC}name@revision "
+        "with a commit of 40 hexadecimal digits"
+    )
+
+
+def allow_metrics(metrics: Sequence[str], allow_code: bool) -> None:
+    """Let the metrics of `evaluate` among these run in this process. Raises InputError where code is not allowed."""
+    for metric in metrics:
+        if metric.startswith(METRIC):
+            if not allow_code and os.environ.get(ALLOW) != "1":
+                raise InputError(
+                    f"metrics contains {shortened(ascii(metric), 100)}, which is Python code; a configuration alone "
+                    f"runs no code: if you trust it, add --allow-code or set {ALLOW}=1"
+                )
+            _allowed_metrics.add(metric)
+
+
+@cache
+def load_metric(metric: str) -> Any:
+    """The metric as a module of `evaluate`. Raises InputError: it was not allowed here, is missing, or fails."""
+    shown = shortened(ascii(metric), 100)
+    if metric not in _allowed_metrics:
+        raise InputError(f"{shown} is Python code and was not allowed; add --allow-code or set {ALLOW}=1")
+    try:
+        import evaluate
+    except ImportError as error:
+        raise InputError(f"{shown} needs the library evaluate; install the extra `data`") from error
+    source = metric.removeprefix(METRIC)
+    found = _HUB_METRIC.fullmatch(source)
+    where = {"path": found["name"], "revision": found["revision"]} if found else {"path": str(Path(source).resolve())}
+    try:
+        return evaluate.load(**where, keep_in_memory=True)
+    except Exception as error:  # whatever that library or the metric's code raises
+        raise InputError(f"{shown} failed with {type(error).__name__}: {reason_of(error)}") from error
 
 
 def _of_file(path: str) -> Plugin:

@@ -42,6 +42,8 @@ class OwnData:
     """Repository, revision and configuration of a data set of the Hub."""
     hub_splits: tuple[tuple[str, str], ...] = ()
     """(split here, split there) of that data set, training first."""
+    metric_codes: tuple[str, ...] = ()
+    """What its metrics of the library `evaluate` are known by; it enters the hashes."""
 
 
 @dataclass(frozen=True)
