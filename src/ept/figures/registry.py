@@ -169,7 +169,7 @@ FIGURES = (
     ),
     FigureKind(
         "learning_rates",
-        "learning_rates:draw",
+        "curves:draw_learning_rates",
         "Learning-rate sensitivity",
         (LEARNING_RATES,),
         "`best_validation` of all runs",
