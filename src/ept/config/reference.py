@@ -38,8 +38,11 @@ _FILES = {
     "t5-11b.yaml": "T5-11B in 4 bit",
     "llama2-7b.yaml": "Llama2-7B in 4 bit",
     "local.yaml": "your own copies of data and model",
-    "smollm2.yaml": "few-shot prompts on a small decoder-only model, with what a CPU can do",
-    "smollm2_gpu.yaml": "the same with the few-shot protocol's steps, seeds and grid",
+    "smollm2.yaml": "a study on a pretrained decoder-only model and real text, sized for a CPU (docs/study.md)",
+    "smollm2_pilots.yaml": "its pilots on five tasks",
+    "smollm2_rates.yaml": "its grid of learning rates",
+    "smollm2_fewshot.yaml": "its runs with 16 and 32 examples",
+    "smollm2_gpu.yaml": "the few-shot protocol's steps, seeds and grid on the same model, for a GPU",
 }
 
 
