@@ -51,7 +51,7 @@ class AdapterFolder:
     def __init__(self, folder: str | Path, peft_type: str, task_types: tuple[str, ...]):
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise InputError(f"there is no adapter folder {folder}; check --from, or download the adapter first")
+            raise InputError(f"no adapter folder {folder}; check --from, or download the adapter first")
         check_sums(self.folder)
         self.config_path = self.folder / CONFIG_FILE
         self.config = _read_config(self.config_path)
@@ -75,7 +75,7 @@ class AdapterFolder:
     def tensors(self, names: Mapping[str, str]) -> dict[str, Tensor]:
         """The matrices of the weights file by their own names, float32 on the CPU; `names`: foreign name -> own.
 
-        Raises InputError: no weights file, a torn one, one that holds other objects than tensors (never loaded),
+        Raises InputError: no weights file, a damaged one, one that holds other objects than tensors (never loaded),
         tensors missing or too many, NaN or infinity, or no matrix of floating-point numbers.
         """
         path = self._weights_file()

@@ -86,7 +86,7 @@ def read_prompt(path: str | Path) -> SavedPrompt:
     Raises InputError: no such file, truncated, damaged (its digest differs), not safetensors, or not a prompt file.
     """
     if not Path(path).is_file():
-        raise InputError(f"there is no prompt file {path}; train it first or check the path")
+        raise InputError(f"no prompt file {path}; train it first or check the path")
     try:
         with safe_open(path, framework="pt") as file:
             written = (file.metadata() or {}).get("ept")
@@ -126,7 +126,7 @@ def _digest(contents: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
 
 
 def _header(written: str | None) -> dict[str, Any] | None:
-    """What `save_prompt` wrote beside the tensors; None for files of other programs."""
+    """What `save_prompt` wrote in addition to the tensors; None for files of other programs."""
     try:
         header = json.loads(written or "null")
     except (json.JSONDecodeError, RecursionError):

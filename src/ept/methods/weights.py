@@ -62,7 +62,7 @@ class WeightModule(MethodModule):
         return {"weights": list(self.parameters())}
 
     def collapse(self, run: int) -> dict[str, Tensor]:
-        """What use needs beside the backbone: the trained tensors, as copies."""
+        """What use needs in addition to the backbone: the trained tensors, as copies."""
         return {name: tensor.clone() for name, tensor in self.tensors(run).items()}
 
     @property
