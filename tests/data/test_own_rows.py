@@ -1,6 +1,7 @@
 """Rows of a task of one's own: every format, bad files, carved splits, shared rows, data sets of the Hub."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from ept.data.dataset import TokenizedSplit
 from ept.data.fetch import fetch, read_raw
 from ept.data.prepare import CARVED_ROWS, permutation, split
 from ept.data.source import DataSource, identity
+from ept.errors import InputError
 from ept.tasks.define import TaskDefinition
 
 DEMO = DataSource("demo")
@@ -53,6 +55,37 @@ def test_every_format_gives_the_same_rows(tmp_path, ending):
     found = _fetched(task, tmp_path / "raw")
     expected = [{"text": row["text"], "label": WORDS.index(row["verdict"])} for row in ROWS]
     assert found == {"train": expected}
+
+
+def test_columns_that_nobody_needs_may_hold_anything(tmp_path):
+    path = tmp_path / "train.parquet"
+    table = pa.Table.from_pylist(ROWS)
+    table = table.append_column("when", pa.array([10**15] * len(ROWS), pa.timestamp("s")))
+    pq.write_table(table.append_column("image", pa.array([b"\xff"] * len(ROWS))), path)
+    assert len(_fetched(_task({"train": str(path)}), tmp_path / "raw")["train"]) == len(ROWS)
+    pq.write_table(table.append_column("text", table["when"]).drop_columns("verdict"), path)
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}\b[^\n]*$"):
+        _fetched(_task({"train": str(path)}), tmp_path / "again")
+
+
+READ = """
+import re, sys
+from pathlib import Path
+from ept.data.rows import read_rows
+print(sum(len(rows) for rows in read_rows(sys.argv[1])))
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
+"""
+
+
+@pytest.mark.parametrize("dictionary", [True, False], ids=["stored once", "stored each"])
+def test_long_texts_of_a_small_file_are_read_piece_by_piece(tmp_path, dictionary):
+    path = tmp_path / "long.parquet"
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), ["x" * 999_999])
+    pq.write_table(pa.table({"text": texts}), path, compression="zstd", use_dictionary=dictionary, store_schema=False)
+    assert path.stat().st_size < 1e6
+    done = subprocess.run([sys.executable, "-c", READ, path], capture_output=True, text=True, check=True)
+    rows, megabytes = map(int, done.stdout.split())
+    assert rows == 400 and megabytes < 1000
 
 
 def test_what_a_table_library_takes_for_a_missing_value_stays_text(tmp_path):

@@ -72,7 +72,8 @@ class Parquet:
                 if leaf.max_repetition_level:
                     in_lists.append(leaf.path)
                 else:
-                    longest = max(longest, *(self._longest_repeated(file, chunk) for chunk in chunks))
+                    means = (chunk.total_uncompressed_size // max(1, chunk.num_values) for chunk in chunks)
+                    longest = max(longest, *means, *(self._longest_repeated(file, chunk) for chunk in chunks))
         return in_lists, min(BATCH_ROWS, max(1, BATCH_BYTES // longest))
 
     def _check_sizes(self, path: str, chunks: list[Any]) -> None:

@@ -24,7 +24,7 @@ def own_splits(task: Task, own: OwnData) -> Iterator[tuple[str, Iterator[pa.Reco
     without rows, and for what `ept.data.rows.read_rows` cannot read.
     """
     for split, path in own.files:
-        yield split, _checked(task, own, read_rows(path), path)
+        yield split, _checked(task, own, read_rows(path, needed=[*task.columns, own.label]), path)
     for split, there in own.hub_splits:
         yield split, _checked(task, own, _hub_rows(task, own, there), f"{own.hub[0]} {there}")
 

@@ -3,11 +3,12 @@
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from ept.data.arrow import Parquet, readable
 from ept.errors import InputError
 from ept.tasks.record import FORMATS
 
@@ -16,13 +17,17 @@ CHUNK = 1024
 MOST_CHARACTERS = 10_000_000
 
 
-def read_rows(path: str | Path, file_format: str | None = None, chunk: int = CHUNK) -> Iterator[list[dict[str, Any]]]:
+def read_rows(
+    path: str | Path, file_format: str | None = None, chunk: int = CHUNK, needed: Collection[str] = ()
+) -> Iterator[list[dict[str, Any]]]:
     """The rows of a file as dictionaries, at most `chunk` at a time.
 
     Args:
         path: The file, or `-` for standard input.
         file_format: csv, tsv, jsonl or parquet; by default from the file's ending, csv for standard input.
         chunk: Rows in one list.
+        needed: Of a Parquet file that has all of these columns, only they are read: others may hold anything. By
+            default all are.
 
     Raises:
         InputError: The file is missing, of another format, or a line cannot be read; the sentence names file and line.
@@ -31,7 +36,7 @@ def read_rows(path: str | Path, file_format: str | None = None, chunk: int = CHU
     if file_format not in FORMATS:
         raise InputError(f"{path}: unknown format {file_format!r}; use {', '.join(FORMATS)}")
     if file_format == "parquet":
-        yield from _parquet(path, chunk)
+        yield from _parquet(path, chunk, needed)
         return
     with _opened(path) as file:
         rows = _json_lines(file, path) if file_format == "jsonl" else _separated(file, path, file_format)
@@ -131,18 +136,15 @@ def _json_lines(file: TextIO, path: str | Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _parquet(path: str | Path, chunk: int) -> Iterator[list[dict[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _parquet(path: str | Path, chunk: int, needed: Collection[str]) -> Iterator[list[dict[str, Any]]]:
     if str(path) == "-":
         raise InputError("Parquet cannot be read from standard input; name a file")
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=chunk):
-                yield batch.to_pylist()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; check the path") from error
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise InputError(f"{path} cannot be read as Parquet ({reason}); write it again") from error
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file; check the path")
+    file = Parquet(Path(path), str(path))
+    columns = list(dict.fromkeys(needed)) if needed and set(needed) <= set(file.names) else file.names
+    for batch in file.batches(columns):
+        for start in range(0, batch.num_rows, chunk):
+            with readable(str(path)):
+                rows = batch.slice(start, chunk).to_pylist()
+            yield rows
