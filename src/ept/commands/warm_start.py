@@ -137,8 +137,8 @@ def _signals_passed_on(connection: socket.socket) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 # ---- In the warm process ---------------------------------------------------------------------------------------------
@@ -220,13 +220,18 @@ def serve(address: str, lifeline: int, prepare: Callable[[str], None]) -> Reques
     return None
 
 
+def _close(streams: list[int]) -> None:
+    for stream in streams:
+        os.close(stream)
+
+
 def _accept(listener: socket.socket, prepare: Callable[[str], None]) -> tuple[socket.socket, Request, list[int]] | None:
     """The connection, the request and its streams; None where it is refused, which its sender sees."""
     connection, _ = listener.accept()
     streams: list[int] = []
     with contextlib.ExitStack() as undo, contextlib.suppress(OSError, ValueError, TypeError, struct.error, ImportError):
         undo.callback(connection.close)
-        undo.callback(lambda: [os.close(stream) for stream in streams])
+        undo.callback(_close, streams)
         if _user(connection) != os.getuid():
             return None
         connection.settimeout(SECONDS_TO_ASK)
