@@ -6,9 +6,12 @@ import pytest
 import torch
 from peft import AutoPeftModelForSeq2SeqLM, PeftModel, PromptTuningConfig, get_peft_model
 
+from ept.backbones.decoder_only import DecoderOnly
 from ept.config.settings import PromptSettings
 from ept.exchange.formats import export_prompt, import_prompt
+from ept.methods.prompt import PromptOutput, combine
 from ept.methods.prompt_file import read_prompt
+from tiny_models import FAMILIES, make_causal
 
 
 @torch.no_grad()
@@ -61,6 +64,29 @@ def test_import_of_what_peft_saved_after_a_training_step(ept, tmp_path, make_t5,
     assert torch.equal(read_prompt(file).tensors["prompt"], weight.detach()[:5])
     found = our_logits(make_t5(), file, PromptSettings(length=5, short_length=2))
     torch.testing.assert_close(found, peft_logits(model.eval(), texts))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
+def test_import_of_a_decoder_only_prompt_that_peft_saved(ept, tmp_path, family, safe):
+    settings = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)
+    model = get_peft_model(make_causal(family), settings)
+    weight = model.prompt_encoder["default"].embedding.weight
+    folder, file = tmp_path / "saved", tmp_path / "prompt.safetensors"
+    model.save_pretrained(folder)
+    if not safe:
+        torch.save({"prompt_embeddings": weight.detach()}, folder / "adapter_model.bin")
+        (folder / "adapter_model.safetensors").unlink()
+    assert ept("import", "--from", folder, "--to", file)[0] == 0
+    assert torch.equal(read_prompt(file).tensors["prompt"], weight.detach())
+    # The next piece by our adapter, and by PEFT.
+    source = torch.tensor([[3, 4, 5, 6], [7, 8, 9, 3]])
+    backbone = DecoderOnly(make_causal(family))
+    output = PromptOutput(read_prompt(file).collapsed["prompt"][None], None)
+    with torch.no_grad():
+        state = backbone.begin(*combine(output, backbone.embed(source)[None], torch.ones_like(source)[None]))
+        expected = model(input_ids=source, attention_mask=torch.ones_like(source)).logits[:, -1]
+    torch.testing.assert_close(state.logits, expected)
 
 
 def test_a_decoder_only_prompt_stays_one(tmp_path, peft_folder):

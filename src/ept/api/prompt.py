@@ -158,7 +158,7 @@ class Prompt(ModelHubMixin):
         """Load a prompt that does not say what it is for, such as one of another program.
 
         Args:
-            path: A prompt file, or an adapter folder of PEFT or DePT.
+            path: A prompt file, an adapter folder of PEFT or DePT, or an .npy file of google's prompt-tuning.
             template: Source text as a format string over a row's columns, for example `"sentence: {sentence}"`.
             labels: What is written for each class, in the order of the classes.
             kind: `classification`, `regression` or `extraction` (free text).
@@ -166,7 +166,8 @@ class Prompt(ModelHubMixin):
         Raises:
             InputError: As `from_pretrained`.
         """
-        saved = _read_adapter(Path(path)) if Path(path).is_dir() else read_prompt(path)
+        path = Path(path)
+        saved = _read_adapter(path) if path.is_dir() or path.suffix == ".npy" else read_prompt(path)
         added = {"template": template, "labels": list(labels or []), "kind": kind}
         return cls._of_saved(SavedPrompt(saved.tensors, saved.collapsed, {**saved.metadata, **added}), str(path))
 
@@ -338,7 +339,7 @@ def _task(name: str, known: Task | None, values: Mapping[str, Any]) -> Task:
 
 
 def _read_adapter(folder: Path) -> SavedPrompt:
-    """The prompt in an adapter folder of PEFT or of DePT's released code."""
+    """The prompt in an adapter folder of PEFT or of DePT's released code, or in an .npy file."""
     from ept.exchange.formats import read_foreign
 
     foreign = read_foreign(folder)

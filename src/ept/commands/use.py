@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ept.commands.options import Verbs
+from ept.commands.options import Verbs, experiment_of
 from ept.errors import InputError
 from ept.exchange.formats import FORMATS, IMPORTS
 
@@ -18,7 +18,7 @@ Write = Callable[[dict[str, Any]], None]
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add predict, evaluate, serve, share, import and export."""
+    """Add predict, evaluate, serve, share, import, export and track."""
     verbs.group("use a trained prompt")
     predicting = verbs.add(predict)
     _add_prompt(predicting)
@@ -214,26 +214,43 @@ def _add_exchange_verbs(verbs: Verbs) -> None:
     verbs.group("exchange prompts with other programs")
     importing, exporting = verbs.add(import_prompt, "import"), verbs.add(export_prompt, "export")
     for exchange, source, target in (
-        (importing, "adapter folder or hub:owner/name[@revision]", "prompt file"),
+        (importing, "adapter folder, .npy file or hub:owner/name[@revision]", "prompt file"),
         (exporting, "prompt file", "folder"),
     ):
         exchange.add_argument("--from", dest="origin", required=True, help=f"the {source} to read")
         exchange.add_argument("--to", required=True, help=f"the new {target}")
-    importing.add_argument("--format", choices=IMPORTS, help="the other program's format (what the folder says)")
+    importing.add_argument(
+        "--format", choices=IMPORTS, help="the other program's format (what the folder or ending says)"
+    )
     exporting.add_argument("--format", required=True, choices=FORMATS, help="the other program's format")
     importing.add_argument("--backbone-folder", help="check that the prompt fits the backbone in this folder")
     exporting.add_argument("--backbone", help="public name of the base model, for the folder's configuration")
+    tracking = verbs.add_with_config(track)
+    tracking.add_argument("--to", required=True, choices=("mlflow", "tensorboard", "trackio"), help="the tracker")
+    tracking.add_argument("--into", help="folder to write to, for MLflow also a tracking URI (<output>/<tracker>)")
+
+
+def track(options: argparse.Namespace) -> None:
+    """Write the curves of finished runs to MLflow, TensorBoard or Trackio; a second call adds only new runs."""
+    from ept.exchange.track import TRACKERS, tracked_runs
+
+    experiment = experiment_of(options)
+    runs = list(tracked_runs(experiment))
+    if not runs:
+        raise InputError("no run of this configuration has been trained; run the workflow first")
+    store = options.into or str(Path(experiment.config.output) / options.to)
+    added = TRACKERS[options.to](runs, store, Path(experiment.config.output).name)
+    print(f"{store}: {added} of {len(runs)} runs added")
 
 
 def import_prompt(options: argparse.Namespace) -> None:
-    """Convert another program's adapter folder (DePT's released code, PEFT) to a prompt file."""
-    from ept.exchange.adapter import format_of
-    from ept.exchange.formats import import_prompt
+    """Convert another program's prompt (DePT's released code, PEFT, an .npy file) to a prompt file."""
+    from ept.exchange.formats import foreign_format, import_prompt
 
     if options.origin.startswith("hub:"):
         _import_from_hub(options)
         return
-    options.format = options.format or format_of(Path(options.origin))
+    options.format = options.format or foreign_format(options.origin)
     print("\n".join(import_prompt(options.format, options.origin, options.to, options.backbone_folder)))
 
 

@@ -8,14 +8,15 @@ from typing import Any
 from ept.backbones.files import hidden_size
 from ept.errors import InputError, listed
 
-IMPORTS = {"dept": "ept.exchange.dept", "peft": "ept.exchange.peft"}
-FORMATS = IMPORTS | {"vllm": "ept.exchange.vllm"}
+ADAPTERS = {"dept": "ept.exchange.dept", "peft": "ept.exchange.peft"}
+IMPORTS = ADAPTERS | {"npy": "ept.exchange.npy"}
+FORMATS = ADAPTERS | {"vllm": "ept.exchange.vllm"}
 
 
 def import_prompt(
     format: str, folder: str | Path, file: str | Path, backbone_folder: str | Path | None = None
 ) -> list[str]:
-    """Write the prompt in a foreign adapter folder as a prompt file (method dept or pt); return sentences for the user.
+    """Write the prompt in a foreign adapter folder or file as a prompt file; return sentences for the user.
 
     With `backbone_folder` the prompt's hidden size is checked against that backbone's. Raises InputError where the
     adapter cannot be read or does not fit, where there is something at `file` already, or nothing can be written;
@@ -58,9 +59,20 @@ def export_prompt(format: str, file: str | Path, folder: str | Path, backbone: s
 
 
 def _module(format: str) -> ModuleType:
-    if format not in FORMATS:
-        raise InputError(f"unknown format {format!r}; known are {', '.join(FORMATS)}")
-    return importlib.import_module(FORMATS[format])
+    known = IMPORTS | FORMATS
+    if format not in known:
+        raise InputError(f"unknown format {format!r}; known are {', '.join(known)}")
+    return importlib.import_module(known[format])
+
+
+def foreign_format(path: str | Path) -> str:
+    """The format of a foreign prompt: `npy` by its ending, else what its adapter folder says.
+
+    Raises InputError for another kind of adapter.
+    """
+    from ept.exchange.adapter import format_of
+
+    return "npy" if Path(path).suffix == ".npy" else format_of(Path(path))
 
 
 def _check_hidden_size(origin: str | Path, found: int, folder: Path) -> None:
@@ -96,11 +108,9 @@ def _summary(path: str | Path, kind: str, tensors: dict[str, Any]) -> str:
     return f"{path}: {kind}, {sizes}"
 
 
-def read_foreign(folder: str | Path) -> Any:
-    """The prompt in an adapter folder whose own configuration says which format it has, as a ForeignPrompt.
+def read_foreign(path: str | Path) -> Any:
+    """The prompt in an adapter folder (whose configuration says which format it has) or an .npy file, as ForeignPrompt.
 
-    Raises InputError where the folder is not such an adapter.
+    Raises InputError where it is neither.
     """
-    from ept.exchange.adapter import format_of
-
-    return _module(format_of(Path(folder))).read(folder)
+    return _module(foreign_format(path)).read(path)
