@@ -55,6 +55,14 @@ CASES = {
     ),
     "only itself as source": (settings(tasks__source=["rte"]), "check", "dept .. rte .. tasks.source"),
     "source that is no source": (settings(few_shot__source="cb"), "check", "few_shot.source .. cb .. sst2"),
+    "a k twice": (settings(few_shot__k=[4, 4]), "check", "config.yaml .. few_shot.k .. 4"),
+    "a start twice": (
+        settings(few_shot__initialize_from=["source"] * 2),
+        "check",
+        "few_shot.initialize_from .. source",
+    ),
+    "a variant twice": (settings(ablation={"tasks": ["rte"], "spaces": [2, 2]}), "check", "ablation .. spaces .. 2"),
+    "transferred twice": (settings(transfer={"methods": ["dept"] * 2}), "check", "transfer.methods .. dept"),
     "no YAML": (content("config.yaml", "tasks: [a\nseeds: 3: 4"), "check", "config.yaml, line 2"),
     "tabs": (content("config.yaml", "tasks:\n\ttarget: [rte]"), "check", "config.yaml, line 2"),
     "a key twice": (
