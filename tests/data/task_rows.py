@@ -11,7 +11,10 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from ept.tasks.registry import Task
+from ept.tasks.registry import TASKS, Task
+
+REAL = [name for name, task in TASKS.items() if task.suite in ("glue", "super_glue", "squad")]
+"""The tasks with training rows in the folder of real data."""
 
 PASSAGE = "The tide rose\n@highlight\nMayor Lund closed the pier.\n@highlight\nNobody was hurt"
 
@@ -67,6 +70,20 @@ ROWS = {
         "question": "What is ice?",
         "answers": {"text": ["frozen water", "water"], "answer_start": [7, 14]},
     },
+    "scitail": {"premise": "Ice is cold.", "hypothesis": "Water freezes.", "label": "neutral"},
+    "paws": {"id": 1, "sentence1": "Ann met Ben.", "sentence2": "Ben met Ann.", "label": 0},
+    "winogrande": {"sentence": "Ann thanked Eve as _ helped.", "option1": "Ann", "option2": "Eve", "answer": "2"},
+    "yelp": {"text": "Cold soup.\nNever again.", "label": 0},
+    **{
+        name: {
+            "context": f"[{name}] The lake froze in May.",
+            "question": "when did the lake freeze",
+            "answers": ["May", "in May"],
+            "key": "k1",
+            "labels": [{"end": [25], "start": [23]}],
+        }
+        for name in ("nq", "hotpotqa", "searchqa", "newsqa")
+    },
 }
 
 
@@ -76,7 +93,8 @@ def table(task: Task, rows: int = 6) -> pa.Table:
     for number in range(rows):
         row = dict(ROWS[task.name])
         if task.kind == "classification":
-            row["label"] = number % len(task.labels)
+            label = number % len(task.labels)
+            row[task.label] = task.classes[label] if task.classes else label
         if task.passage:
             row[task.passage] = f"{number // 2}. {row[task.passage]}"
         if task.groups:
@@ -96,9 +114,15 @@ def kept(task: Task, published: pa.Table) -> list[dict]:
         if task.kind == "extraction":
             made["answers"] = answers["text"] if isinstance(answers, dict) else answers
         else:
-            made["label"] = row["label"]
+            label = row[task.label]
+            made["label"] = task.classes.index(label) if task.classes else label
         rows.append(made)
     return rows
+
+
+def fetched_row(task: Task) -> dict:
+    """The task's row as `ept fetch` keeps it: with the number of its class."""
+    return kept(task, pa.Table.from_pylist([ROWS[task.name]]))[0]
 
 
 def write_local(folder: Path, task: Task, rows: int = 6, splits: tuple[str, ...] | None = None) -> Path:

@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from data.task_rows import table
+from data.task_rows import REAL, table
 from ept.data.prepare import split
 from ept.data.source import locate
+from ept.demo.generator import generate
 from ept.errors import InputError
 from ept.tasks.registry import TASKS
 
@@ -70,7 +71,11 @@ def test_carving_and_the_fall_back_of_mnli(real_data):
 
 @pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.passage])
 def test_carved_rows_share_no_passage_with_training(real_data, name):
-    published, parts, rule = _real(real_data, name)
+    if name in REAL:
+        published, parts, rule = _real(real_data, name)
+    else:
+        published = {part: generate(name, part) for part in TASKS[name].splits}
+        parts, rule = _split(name, published)
     column, whole = TASKS[name].passage, published["train"].num_rows
     passages = {part: set(parts[part].column(column).to_pylist()) for part in ("train", "validation")}
     assert rule == "carve"
@@ -119,6 +124,23 @@ def test_mnli_is_selected_on_mismatched_and_tested_on_matched():
     parts, rule = _split("mnli", published)
     assert rule == "mismatched"
     assert [part.num_rows for part in parts.values()] == [9, 5, 4]
+
+
+def test_paws_is_split_as_it_is_published():
+    published = {split: _numbered(rows) for split, rows in (("train", 9), ("validation", 4), ("test", 5))}
+    parts, rule = _split("paws", published)
+    assert rule == "published"
+    assert all(parts[split].equals(rows) for split, rows in published.items())
+
+
+def test_reviews_are_a_hundred_thousand_of_those_that_validation_leaves():
+    published = {"train": _numbered(250_000), "test": _numbered(7)}
+    parts, rule = _split("yelp", published)
+    order = torch.randperm(250_000, generator=torch.Generator().manual_seed(42)).tolist()
+    assert rule == "carve"
+    assert parts["validation"].column("idx").to_pylist() == order[:1000]
+    assert parts["train"].column("idx").to_pylist() == order[1000:101_000]
+    assert parts["test"].num_rows == 7
 
 
 def test_splits_too_small_to_cut_are_refused():

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from data.task_rows import ROWS, table, write_local, write_tokenizer
+from data.task_rows import REAL, fetched_row, table, write_local, write_tokenizer
 from ept.data.check import MAX_TEXT_BYTES
 from ept.data.dataset import TokenizedSplit
 from ept.data.fetch import fetch, read_raw
@@ -29,7 +29,7 @@ PARTS = ("train", "validation", "test")
 
 def _words(task):
     """All words that the task's rows and labels are written with."""
-    example = task.example(ROWS[task.name])
+    example = task.example(fetched_row(task))
     return " ".join([example.source, *task.labels, *example.answers])
 
 
@@ -227,9 +227,9 @@ def test_many_rows_are_one_record_batch(tmp_path):
     task = TASKS["cola"]
     order = np.random.default_rng(0).permutation(4500)
     pieces = load_pieces(write_tokenizer(tmp_path, _words(task)))
-    batch, truncated = tokenize_table(task, table(task, 4500), Rows("train", order), pieces, 3)
+    batch, counts = tokenize_table(task, table(task, 4500), Rows("train", order), pieces, 3)
     batch.validate(full=True)
-    assert (batch.num_rows, truncated) == (4500, 4500)
+    assert (batch.num_rows, counts) == (4500, {"truncated": 4500})
     assert batch.column("id").to_pylist() == [f"train:{row}" for row in order]
     assert batch.column("label").to_pylist() == [float(row % 2) for row in order]
     assert {tuple(ids) for ids in batch.column("input_ids").to_pylist()} == {
@@ -277,19 +277,70 @@ def test_real_rows_have_the_lengths_that_the_protocol_names(real_data, tmp_path,
 LONGEST = {"multirc": 348, "squad": 512, "record": 512}
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", REAL)
 def test_real_rows_are_what_transformers_makes_of_them(real_data, tmp_path, name):
     task = TASKS[name]
     rows = pq.read_table(locate(task, str(real_data))["train"]).slice(0, 200)
     folder = real_data.parent / "tokenizer/t5"
-    batch, truncated = tokenize_table(
+    batch, counts = tokenize_table(
         task, rows, Rows("train", np.arange(rows.num_rows)), load_pieces(folder), task.source_length
     )
     theirs = AutoTokenizer.from_pretrained(folder)
     examples = [task.example(row) for row in rows.to_pylist()]
     whole = theirs([example.source for example in examples]).input_ids
-    assert truncated == sum(len(pieces) > task.source_length for pieces in whole)
+    assert counts["truncated"] == sum(len(pieces) > task.source_length for pieces in whole)
     cut = theirs([example.source for example in examples], truncation=True, max_length=task.source_length).input_ids
     assert batch.column("input_ids").to_pylist() == cut
     assert batch.column("target_ids").to_pylist() == theirs([example.target for example in examples]).input_ids
     assert max(map(len, cut)) <= LONGEST.get(name, 256)
+
+
+def _asked(rows):
+    """A published split of hotpotqa with (context, answers) in its rows, as `ept fetch` keeps it."""
+    columns = {
+        "question": ["who"] * len(rows),
+        "context": [row[0] for row in rows],
+        "answers": [row[1] for row in rows],
+    }
+    return pa.table(columns).combine_chunks()
+
+
+def test_answers_behind_the_cut_and_answers_that_are_nowhere_are_counted(tmp_path):
+    task, pieces = TASKS["hotpotqa"], load_pieces(write_tokenizer(tmp_path, "question: who context: a b c d e f"))
+    # The source is "question: who context: a b c d e f" and </s>: ten pieces, seven of the first six and the end.
+    rows = [
+        ("a b c d e f", ["c"]),
+        ("a b c d e f", ["d"]),
+        ("a b c d e f", ["f", "C D"]),
+        ("a b c d e f", ["f", "a B"]),
+        ("a b", ["b"]),
+        *[("a", ["a"])] * 6,
+        ("a b c d e f", ["no"]),
+    ]
+    table_ = _asked(rows)
+    everything = Rows("train", np.arange(len(rows)))
+    counts = tokenize_table(task, table_, everything, pieces, 7)[1]
+    assert counts == {"truncated": 5, "answers_cut": 2, "answers_missing": 1}
+    assert tokenize_table(task, table_, everything, pieces, 10)[1] == {
+        "truncated": 0, "answers_cut": 0, "answers_missing": 1
+    }  # fmt: skip
+
+
+def test_answers_that_are_mostly_not_in_their_passages_are_refused(tmp_path):
+    task, pieces = TASKS["nq"], load_pieces(write_tokenizer(tmp_path, "question: who context: a b c"))
+    right, wrong = ("a b", ["b"]), ("a b", ["c", "b c"])
+    kept = _asked([right] * 18 + [wrong] * 2)
+    assert tokenize_table(task, kept, Rows("train", np.arange(20)), pieces, 64)[1]["answers_missing"] == 2
+    refused = _asked([right] * 17 + [wrong] * 3)
+    with pytest.raises(InputError) as caught:
+        tokenize_table(task, refused, Rows("train", np.arange(20)), pieces, 64)
+    assert all(fact in str(caught.value) for fact in ("nq", "train", "3 of 20", "row 17", "'context'"))
+
+
+def test_the_blank_and_two_options_are_needed(tmp_path):
+    task = TASKS["winogrande"]
+    for changed in ({"sentence": "Ann"}, {"option1": "Eve"}):
+        row = fetched_row(task) | changed
+        with pytest.raises(InputError) as caught:
+            task.example(row)
+        assert next(iter(changed)) in str(caught.value) and "option1" in str(caught.value)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ept.errors import InputError
-from ept.tasks.registry import GLUE, QA, SUPERGLUE, TASKS, expand_sets, get_task, task_sets
+from ept.tasks.registry import TASKS, expand_sets, get_task, suite_of, task_sets
 
 # protocol: suite, configuration, number of labels, metrics, split rule, source length
 PROTOCOL = {
@@ -27,6 +27,14 @@ PROTOCOL = {
     "wsc": ("super_glue", "wsc.fixed", 2, ("accuracy",), "halve", 256),
     "record": ("super_glue", "record", 0, ("f1", "exact_match"), "carve", 512),
     "squad": ("squad", "plain_text", 0, ("exact_match", "f1"), "carve", 512),
+    "nq": ("nq", "data", 0, ("exact_match", "f1"), "carve", 512),
+    "hotpotqa": ("hotpotqa", "data", 0, ("exact_match", "f1"), "carve", 512),
+    "searchqa": ("searchqa", "data", 0, ("exact_match", "f1"), "carve", 512),
+    "newsqa": ("newsqa", "data", 0, ("exact_match", "f1"), "carve", 512),
+    "winogrande": ("winogrande", "winogrande_xl", 2, ("accuracy",), "carve", 256),
+    "yelp": ("yelp_polarity", "plain_text", 2, ("accuracy",), "carve", 256),
+    "scitail": ("scitail", "tsv_format", 2, ("accuracy",), "halve", 256),
+    "paws": ("paws", "labeled_final", 2, ("accuracy",), "published", 256),
 }
 
 
@@ -36,7 +44,6 @@ def test_tasks_are_those_of_the_protocol():
         for name, task in TASKS.items()
     }
     assert found == PROTOCOL
-    assert (len(GLUE), len(SUPERGLUE), len(QA)) == (8, 5, 2)
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS.values() if task.kind == "classification"])
@@ -103,7 +110,11 @@ def test_an_unknown_task_is_named_with_one_that_it_resembles():
 def test_sets_stand_for_their_tasks_in_the_order_of_the_records():
     glue = ["mnli", "qqp", "qnli", "sst2", "stsb", "mrpc", "rte", "cola"]
     superglue = ["multirc", "boolq", "wic", "wsc", "cb"]
-    assert task_sets() == {"glue": glue, "superglue": superglue}
+    mrqa, others = ["nq", "hotpotqa", "searchqa", "newsqa"], ["winogrande", "yelp", "scitail", "paws"]
+    assert task_sets() == {"glue": glue, "superglue": superglue, "mrqa": mrqa, "dept_other": others}
+    assert {name: suite_of(name) for name in ("rte", "cb", "nq", "paws", "squad", "own")} == {
+        "rte": "glue", "cb": "superglue", "nq": "mrqa", "paws": "dept_other", "squad": "", "own": ""
+    }  # fmt: skip
     assert expand_sets(["glue+superglue"]) == expand_sets(["glue", "superglue"]) == glue + superglue
     assert expand_sets(["squad", "superglue", "nothing"]) == ["squad", *superglue, "nothing"]
     assert expand_sets(["rte+cb"]) == ["rte", "cb"]

@@ -6,7 +6,7 @@ import re
 import pyarrow.parquet as pq
 import pytest
 
-from data.task_rows import ROWS
+from data.task_rows import ROWS, fetched_row
 from ept.data.source import locate
 from ept.errors import InputError
 from ept.tasks.registry import TASKS
@@ -34,17 +34,25 @@ WRITTEN = {
         "Lund",
     ),
     "squad": ("question: What is ice? context: Ice is frozen water.", "frozen water"),
+    "scitail": ("premise: Ice is cold. hypothesis: Water freezes.", "1"),
+    "paws": ("sentence1: Ann met Ben. sentence2: Ben met Ann.", "0"),
+    "winogrande": ("sentence: Ann thanked Eve as _ helped. option0: Ann option1: Eve", "1"),
+    "yelp": ("sentence: Cold soup.\nNever again.", "0"),
+    **{
+        name: (f"question: when did the lake freeze context: [{name}] The lake froze in May.", "May")
+        for name in ("nq", "hotpotqa", "searchqa", "newsqa")
+    },
 }
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_source_and_target(name):
-    example = TASKS[name].example(ROWS[name])
+    example = TASKS[name].example(fetched_row(TASKS[name]))
     assert (example.source, example.target) == WRITTEN[name]
 
 
 def test_labels_answers_and_groups():
-    examples = {name: TASKS[name].example(row) for name, row in ROWS.items()}
+    examples = {name: TASKS[name].example(fetched_row(TASKS[name])) for name in ROWS}
     assert examples["mnli"].label == 2
     assert examples["stsb"].label == 2.5
     assert math.isnan(examples["squad"].label)

@@ -258,7 +258,7 @@ def _splits(
     splits = {}
     for name, part in (("train", rows), ("validation", validation)):
         numbers = Rows(name, np.arange(len(part)))
-        batch, truncated = tokenize_table(task, _table(task, part, label, name), numbers, pieces, task.source_length)
+        batch, counts = tokenize_table(task, _table(task, part, label, name), numbers, pieces, task.source_length)
         metadata = {
             "task": task.name,
             "split": name,
@@ -267,15 +267,15 @@ def _splits(
             "source_length": task.source_length,
             "rows_published_train": len(rows),
             "pad_id": pieces.pad_id,
-            "truncated": truncated,
+            **counts,
         }
         path = folder / "tokens" / f"{name}.arrow"
         write_tokens(path, batch, metadata)
         splits[name] = TokenizedSplit(path)
-        if truncated:
+        if counts["truncated"]:
             LOG.warning(
                 "%d of %d %s texts are longer than %d tokens and were cut",
-                truncated,
+                counts["truncated"],
                 len(part),
                 name,
                 task.source_length,

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ept.data.arrow import BATCH_BYTES, BATCH_ROWS, MAX_EXPANSION, MAX_SPLIT_BYTES, UNPACKED_BYTES, Parquet
-from ept.errors import InputError, listed, reason_of
+from ept.errors import InputError, listed, reason_of, shortened
 from ept.tasks.record import Task
 
 MAX_ROWS = 10_000_000
@@ -20,8 +20,8 @@ MAX_ANSWER_BYTES = 10_000
 def raw_schema(task: Task) -> pa.Schema:
     """The columns that are kept of a published split, with their types.
 
-    These are the task's columns and `label` (int64, or float64 for regression) or `answers` (list of text); of
-    `records` the fields that group rows, as text.
+    These are the task's columns and `label` (int64, or float64 for regression), whatever its published name and
+    words, or `answers` (list of text); of `records` the fields that group rows, as text.
     """
     types = {
         "text": pa.string(),
@@ -48,6 +48,7 @@ class SplitChecker:
         self.rows, self._bytes, self._stored = 0, 0, 0
         self._most = MAX_SPLIT_BYTES
         self._task, self._schema = task, raw_schema(task)
+        self._published = [task.label if name == "label" else name for name in self._schema.names]
         self._records: dict[tuple, int] = {}
 
     def read(self, path: Path, where: str) -> Iterator[pa.RecordBatch]:
@@ -81,7 +82,7 @@ class SplitChecker:
             raise InputError(f"{where}: the split has {self.rows} rows, at most {MAX_ROWS} are read; use a part of it")
 
     def _check_types(self, schema: pa.Schema, names: list[str], where: str) -> None:
-        for name in self._schema.names:
+        for name, wanted in zip(self._published, self._schema.types, strict=True):
             if not (times := names.count(name)):
                 raise InputError(
                     f"{where}: column {name!r}, which {self._task.name} needs, is missing; name the columns as in the "
@@ -89,9 +90,13 @@ class SplitChecker:
                 )
             if times > 1:
                 raise InputError(f"{where}: column {name!r} occurs {times} times; keep one of them")
-            found, wanted = schema.field(name).type, self._schema.field(name).type
+            found = schema.field(name).type
             if name == "answers" and pa.types.is_struct(found) and found.get_field_index("text") >= 0:
                 found = found.field("text").type
+            classes = self._task.classes if name == self._task.label else ()
+            # Digits that are words in the data set may have been read as numbers.
+            if classes and not (_kind(found) == "int" and all(word.isdigit() for word in classes)):
+                wanted = pa.string()
             if not _fits(found, wanted):
                 raise InputError(
                     f"{where}: column {name!r} holds {found}, but {self._task.name} needs {_WORDS[_kind(wanted)]}; "
@@ -104,7 +109,7 @@ class SplitChecker:
     def _leaves(self, schema: pa.Schema) -> list[str]:
         """What is read: the columns, and of structs the fields that are needed."""
         leaves = []
-        for name, wanted in zip(self._schema.names, self._schema.types, strict=True):
+        for name, wanted in zip(self._published, self._schema.types, strict=True):
             found = schema.field(name).type
             if pa.types.is_struct(wanted):
                 leaves += [f"{name}.{field}" for field in _record_fields(self._task, found)]
@@ -115,7 +120,7 @@ class SplitChecker:
     def _checked(self, batch: pa.RecordBatch, where: str, first: int) -> Iterator[pa.RecordBatch]:
         sizes = np.zeros(batch.num_rows, np.int64)
         columns = {}
-        for name in self._schema.names:
+        for name in self._published:
             values = batch.column(name)
             if name == "answers" and pa.types.is_struct(values.type):
                 values = pc.struct_field(values, "text")
@@ -139,9 +144,9 @@ class SplitChecker:
 
     def _cast(self, columns: dict[str, pa.Array], where: str, first: int) -> pa.RecordBatch:
         found = []
-        for name, wanted in zip(self._schema.names, self._schema.types, strict=True):
+        for name, wanted in zip(self._published, self._schema.types, strict=True):
             values, column = columns[name], f"{where}: column {name!r}"
-            if name == "label":
+            if name == self._task.label:
                 values = self._labels(values, where, first)
             elif pa.types.is_struct(wanted):
                 values = self._struct(values, wanted, column, first)
@@ -157,7 +162,10 @@ class SplitChecker:
         task = self._task
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
-        _refuse_rows(pc.is_null(values), f"{where}: column 'label' has no value", "label the row or remove it", first)
+        column = f"{where}: column {task.label!r}"
+        _refuse_rows(pc.is_null(values), f"{column} has no value", "label the row or remove it", first)
+        if task.classes:
+            return _class_numbers(values, task, where, first)
         classes = task.kind == "classification"
         low, high = (0, len(task.labels) - 1) if classes else (float(task.labels[0]), float(task.labels[-1]))
         numbers = values.to_numpy(zero_copy_only=False)
@@ -168,7 +176,7 @@ class SplitChecker:
                 f"{where}: the label in row {first + row} is {numbers[row]}, but {task.name}'s labels are between "
                 f"{low} and {high}; correct it or remove the row"
             )
-        return _cast(values, self._schema.field("label").type, f"{where}: column 'label'", first)
+        return _cast(values, self._schema.field("label").type, column, first)
 
     def _struct(self, values: pa.Array, wanted: pa.DataType, column: str, first: int) -> pa.Array:
         """The fields that group rows; where idx numbers rows too, no number comes twice."""
@@ -193,6 +201,20 @@ _WORDS = {
     "float": "numbers",
     "struct": "records",
 }
+
+
+def _class_numbers(values: pa.Array, task: Task, where: str, first: int) -> pa.Array:
+    """The class of each row from the word in its label column. Raises InputError for another word."""
+    words = _texts(values, pa.string(), f"{where}: column {task.label!r}", first)
+    numbers = pc.index_in(words, value_set=pa.array(task.classes))
+    unknown = np.flatnonzero(pc.is_null(numbers).to_numpy(zero_copy_only=False))
+    if len(unknown):
+        word = shortened(ascii(words[int(unknown[0])].as_py()), 60)
+        raise InputError(
+            f"{where}: the label in row {first + unknown[0]} is {word}, but {task.name}'s labels are "
+            f"{', '.join(task.classes)}; correct it or remove the row"
+        )
+    return numbers.cast(pa.int64())
 
 
 def _kind(type_: pa.DataType) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 from ept.data.arrow import Parquet, collected
 from ept.data.check import SplitChecker, raw_schema
 from ept.data.own import own_splits
-from ept.data.source import REPOSITORIES, DataSource, locate, shard_names
+from ept.data.source import REPOSITORIES, DataSource, locate, split_files
 from ept.errors import InputError
 from ept.files import digest, sha256_file, write_folder_atomically, write_json
 from ept.hub import HubRepository
@@ -166,8 +165,8 @@ def download(task: Task, folder: Path) -> dict[str, list[str]]:
     """
     repository = HubRepository("dataset", *REPOSITORIES[task.suite])
     prefix = f"{task.config}/"
-    names = [name.removeprefix(prefix) for name in repository.names if re.match(re.escape(prefix), name)]
-    shards = {split: shard_names(names, split, f"{repository.where} {task.config}") for split in task.splits}
+    names = [name.removeprefix(prefix) for name in repository.names if name.startswith(prefix)]
+    shards = {split: split_files(names, split, f"{repository.where} {task.config}") for split in task.splits}
     for split, found in shards.items():
         if not found:
             raise InputError(

@@ -34,6 +34,8 @@ SCHEMA = pa.schema(
 # Rows that are Python objects at one time, and about how many bytes of text these have.
 _CHUNK = 2000
 _CHUNK_BYTES = 2**22
+# [ours] The share of a split's rows that may have no answer in their passages.
+MOST_MISSING = 0.1
 
 
 def tokenize_task(
@@ -74,8 +76,20 @@ def tokenize_task(
     batches = {
         name: tokenize_table(task, published[rows.split], rows, pieces, source_length) for name, rows in parts.items()
     }
-    for name, (batch, truncated) in batches.items():
-        write_tokens(Path(out_folder) / f"{name}.arrow", batch, {**common, "split": name, "truncated": truncated})
+    for name, (batch, counts) in batches.items():
+        if counts.get("answers_cut") or counts.get("answers_missing"):
+            LOG.warning(
+                "%s: of %d %s rows %d lose every answer to the cut at %d pieces, and %d have none in their %s; all are "
+                "kept and scored",
+                task.name,
+                batch.num_rows,
+                name,
+                counts["answers_cut"],
+                source_length,
+                counts["answers_missing"],
+                task.passage,
+            )
+        write_tokens(Path(out_folder) / f"{name}.arrow", batch, {**common, "split": name, **counts})
 
 
 def _shared(task: Task, published: dict[str, pa.RecordBatch], parts: dict[str, "Rows"]) -> dict[str, int]:
@@ -125,7 +139,7 @@ class Rows:
 
 def tokenize_table(
     task: Task, table: pa.RecordBatch | pa.Table, rows: Rows, pieces: Pieces, source_length: int
-) -> tuple[pa.RecordBatch, int]:
+) -> tuple[pa.RecordBatch, dict[str, int]]:
     """Tokenize some rows of a published split.
 
     Args:
@@ -136,19 +150,25 @@ def tokenize_table(
         source_length: The longest source in pieces. What surrounds a text (`</s>`) is never cut.
 
     Returns:
-        One record batch with columns SCHEMA (`id` is "<split>:<row>"), and how many sources were cut.
+        One record batch with columns SCHEMA (`id` is "<split>:<row>"), and counts of rows: `truncated`, whose source
+        was cut, and for answers that are read off a passage `answers_cut`, whose every answer was cut off, and
+        `answers_missing`, whose passage has none of them.
 
     Raises:
-        InputError: For a row that contradicts itself, and for pieces that the backbone has no embedding of.
+        InputError: For a row that contradicts itself, for answers that are mostly not in their passages, and for pieces
+            that the backbone has no embedding of.
     """
-    columns, truncated = {field.name: GrowingColumn(field.type) for field in SCHEMA}, 0
+    columns, counts = {field.name: GrowingColumn(field.type) for field in SCHEMA}, {"truncated": 0}
+    answers = AnswerCheck(task, rows.split) if task.kind == "extraction" and task.passage else None
     for numbers, found in _chunks(table, rows.numbers):
         examples = [
             _example(task, row, f"{rows.split} split, row {number}") for number, row in zip(numbers, found, strict=True)
         ]
         labels = {target: pieces.label(target) for target in {example.target for example in examples}}
         sources, cut = pieces.sources([example.source for example in examples], source_length)
-        truncated += cut
+        counts["truncated"] += cut
+        if answers:
+            answers.count(found, examples, numbers, sources, pieces, source_length)
         chunk = {
             "id": [f"{rows.split}:{number}" for number in numbers],
             "group": [example.group for example in examples],
@@ -159,7 +179,61 @@ def tokenize_table(
         }
         for name, column in columns.items():
             column.extend(pa.array(chunk[name], column.type))
-    return pa.RecordBatch.from_arrays([column.array() for column in columns.values()], schema=SCHEMA), truncated
+    batch = pa.RecordBatch.from_arrays([column.array() for column in columns.values()], schema=SCHEMA)
+    return batch, counts | (answers.checked() if answers else {})
+
+
+class AnswerCheck:
+    """Counts rows of a split whose answers cannot be read: none is in the passage, or the cut took all of them.
+
+    A few such rows are the data set's own (HotpotQA has "yes" and "no"); where there are more than MOST_MISSING, the
+    columns do not belong together.
+    """
+
+    def __init__(self, task: Task, split: str) -> None:
+        self._task, self._split = task, split
+        self._rows = self._missing = self._cut = 0
+        self._first: int | None = None
+
+    def count(
+        self,
+        rows: list[dict[str, Any]],
+        examples: list[Example],
+        numbers: np.ndarray,
+        sources: list[list[int]],
+        pieces: Pieces,
+        source_length: int,
+    ) -> None:
+        """Look at some rows with the examples and the pieces that they became; `numbers` are theirs in the split."""
+        beginnings = []
+        for row, example, number, source in zip(rows, examples, numbers, sources, strict=True):
+            passage = _plain(row[self._task.passage])
+            wanted = [_plain(answer) for answer in example.answers]
+            if not any(answer in passage for answer in wanted):
+                self._missing += 1
+                self._first = int(number) if self._first is None else self._first
+            elif len(source) >= source_length:
+                # The passage ends the source: the part up to the first answer must fit.
+                text = example.source.lower()
+                start = max(0, len(text) - len(row[self._task.passage]))
+                ends = [at + len(answer) for answer in example.answers if (at := text.find(answer.lower(), start)) >= 0]
+                beginnings += [example.source[: min(ends)]] if ends else []
+        self._rows += len(rows)
+        self._cut += pieces.sources(beginnings, source_length)[1] if beginnings else 0
+
+    def checked(self) -> dict[str, int]:
+        """The counts. Raises InputError where too many rows have no answer in their passage."""
+        if self._missing > MOST_MISSING * self._rows:
+            raise InputError(
+                f"{self._task.name}, {self._split} split: {self._missing} of {self._rows} rows, the first of them row "
+                f"{self._first}, have no answer that occurs in the column {self._task.passage!r}; check that answers "
+                "and passages belong together"
+            )
+        return {"answers_cut": self._cut, "answers_missing": self._missing}
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
 
 
 def _example(task: Task, row: dict[str, Any], where: str) -> Example:
@@ -215,9 +289,10 @@ def split(task: Task, published: dict[str, pa.RecordBatch]) -> tuple[dict[str, R
     permute those (MultiRC: paragraphs) and cut where the rows come closest to halves. carve: the first
     min(1000, n // 4) permuted training rows are validation, the published validation is the test split; a task with a
     passage permutes passages, so that validation and training share none, and cuts where the rows come closest.
-    mismatched (MNLI): validation = mismatched, test = matched; without the mismatched part, carve. Hidden
-    test sets are never used. own: the splits that a task of one's own has, and each missing one is min(1000, n // 4)
-    permuted training rows, the test split first.
+    mismatched (MNLI): validation = mismatched, test = matched; without the mismatched part, carve. published: all
+    three as they are published. Hidden test sets are never used. own: the splits that a task of one's own has, and each
+    missing one is min(1000, n // 4) permuted training rows, the test split first. `Task.test_split` names another split
+    than validation for halve and carve; `Task.most_train` limits the training rows that carve leaves.
 
     Args:
         task: The task.
@@ -232,7 +307,9 @@ def split(task: Task, published: dict[str, pa.RecordBatch]) -> tuple[dict[str, R
     whole = {name: Rows(name, np.arange(table.num_rows)) for name, table in published.items()}
     if task.split == "own":
         return _own_split(task, whole)
-    test = whole["validation"] if "validation" in whole else whole["validation_matched"]
+    if task.split == "published":
+        return _refuse_empty(task, whole), "published"
+    test = whole[task.test_split if task.test_split in whole else "validation_matched"]
     if "validation_mismatched" in published:
         return {"train": whole["train"], "validation": whole["validation_mismatched"], "test": test}, "mismatched"
     if task.split == "halve":
@@ -244,6 +321,7 @@ def split(task: Task, published: dict[str, pa.RecordBatch]) -> tuple[dict[str, R
     count = min(CARVED_ROWS, len(whole["train"]) // 4)
     together = published["train"].column(task.passage) if task.passage else None
     first, second = _cut(len(whole["train"]), together, count)
+    second = second[: task.most_train or None]
     parts = {"train": Rows("train", second), "validation": Rows("train", first), "test": test}
     return _refuse_empty(task, parts), "carve"
 

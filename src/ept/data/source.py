@@ -1,7 +1,7 @@
 """Where published splits come from: the demonstration generator, the Hugging Face Hub, or a local folder."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,8 +15,17 @@ REPOSITORIES = {
     "glue": ("nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"),
     "super_glue": ("aps/super_glue", "3de24cf8022e94f4ee4b9d55a6f539891524d646"),
     "squad": ("rajpurkar/squad", "7b6d24c440a36b6815f21b70d25016731768db1f"),
+    "nq": ("lucadiliello/naturalquestionsshortqa", "49435450b0abb287be45639fdaa49a9b56512f9b"),
+    "hotpotqa": ("lucadiliello/hotpotqa", "87a889a73da456a0888ab25d6e91aaf2ff6e9976"),
+    "searchqa": ("lucadiliello/searchqa", "c1a979068ba118d85467179b704031d113d689cc"),
+    "newsqa": ("lucadiliello/newsqa", "728e52920b8e4ffcfaad93fa47556f26a1d82546"),
+    "winogrande": ("allenai/winogrande", "01e74176c63542e6b0bcb004dcdea22d94fb67b5"),
+    # No commit of it is known here, so that the branch is read; its splits have had their sizes since 2015.
+    "yelp_polarity": ("fancyzhx/yelp_polarity", "main"),
+    "scitail": ("allenai/scitail", "0cc4353235b289165dfde1c7c5d1be983f99ce44"),
+    "paws": ("google-research-datasets/paws", "161ece9501cf0a11f3e48bd356eaa82de46d6a09"),
 }
-"""Suite -> Hub repository and revision."""
+"""Data set (`Task.suite`) -> Hub repository and revision."""
 
 _MAGIC = b"PAR1"
 # Raised when the same file of a user is read as other rows.
@@ -69,7 +78,7 @@ def _own_identity(task: Task, own: OwnData) -> str:
 
 
 def locate(task: Task, path: str) -> dict[str, list[Path]]:
-    """The files of a task's published splits, by split: <split>.parquet, or the shards that the Hub has, in order.
+    """The files of a task's published splits, by split and in order, under any of the names of `split_files`.
 
     MNLI's validation is validation_matched and validation_mismatched, or the first of them, or one
     `validation`. SQuAD's folder is plain_text (as on the Hub) or v1.1. Raises InputError where a folder or
@@ -78,40 +87,54 @@ def locate(task: Task, path: str) -> dict[str, list[Path]]:
     if not Path(path).is_dir():
         raise InputError(f"{path}: there is no such folder; correct data.path")
     folder = _folder(task, Path(path))
-    names = [file.name for file in folder.iterdir() if file.is_file()]
-    present = {}
-    for split in (*task.splits, "validation"):
-        if (single := f"{split}.parquet") in names:
-            present[split] = [folder / single]
-        elif shards := shard_names(names, split, str(folder)):
-            present[split] = [folder / name for name in shards]
-    if "validation_matched" in present:
-        present.pop("validation", None)
-    elif "validation" in present:
-        present.pop("validation_mismatched", None)
-    for split in ("train",) if "validation" in present else ("train", task.splits[1]):
+    names = [str(file.relative_to(folder)) for file in (*folder.glob("*.parquet"), *folder.glob("*/*.parquet"))]
+    splits = (*task.splits, "validation") if task.split == "mismatched" else task.splits
+    present = {
+        split: [folder / name for name in files]
+        for split in splits
+        if (files := split_files(names, split, str(folder)))
+    }
+    needed = task.splits
+    if task.split == "mismatched":
+        present.pop("validation" if "validation_matched" in present else "", None)
+        needed = ("train", "validation" if "validation" in present else "validation_matched")
+        present.pop("validation_mismatched" if "validation" in present else "", None)
+    for split in needed:
         if split not in present:
             missing = folder / f"{split}.parquet"
             raise InputError(f"{missing}: there is no such file; put {task.name}'s {split} split there")
     return present
 
 
-def shard_names(names: Iterable[str], split: str, where: str) -> list[str]:
-    """The names <split>-0000x-of-0000y.parquet among `names`, in order; none where there is none.
+def split_files(names: Iterable[str], split: str, where: str) -> list[str]:
+    """The files of a split among the names of a folder, in order; none where there is none.
 
-    Raises InputError, which calls the folder `where`, unless all y of one y are there.
+    They are named <split>.parquet, or <split>-0000i-of-0000n.parquet with or without a hyphen and 16 hexadecimal
+    digits, or <split>/000i.parquet (how the Hub converts other formats); the first of these that is there is taken.
+
+    Args:
+        names: Names relative to the folder.
+        split: The published split.
+        where: What messages call the folder.
+
+    Raises:
+        InputError: Unless all parts of the split are there, each once.
     """
-    pattern = re.compile(rf"{re.escape(split)}-(\d+)-of-(\d+)\.parquet")
-    found: Mapping[tuple[int, int], str] = {
-        (int(match[2]), int(match[1])): name for name in names if (match := pattern.fullmatch(name))
-    }
-    whole = sorted(found)
-    if whole and whole != [(whole[0][0], number) for number in range(whole[0][0])]:
-        raise InputError(
-            f"{where}: the files {split}-*-of-*.parquet are {len(found)}, but should be numbered from 0 to "
-            f"{whole[-1][0] - 1}, each once; add those that are missing"
-        )
-    return [found[key] for key in whole]
+    names, named = list(names), re.escape(split)
+    if f"{split}.parquet" in names:
+        return [f"{split}.parquet"]
+    for pattern in (rf"{named}-(\d+)-of-(\d+)(?:-[0-9a-f]{{16}})?\.parquet", rf"{named}/(\d+)()\.parquet"):
+        found = sorted((match[2], int(match[1]), match[0]) for name in names if (match := re.fullmatch(pattern, name)))
+        if not found:
+            continue
+        count = int(found[-1][0] or found[-1][1] + 1)
+        if [(int(whole or count), number) for whole, number, _ in found] != [(count, at) for at in range(count)]:
+            raise InputError(
+                f"{where}: the files {found[0][2]} and so on are {len(found)}, but should be numbered from 0 to "
+                f"{count - 1}, each once; add those that are missing"
+            )
+        return [name for _, _, name in found]
+    return []
 
 
 def _folder(task: Task, path: Path) -> Path:

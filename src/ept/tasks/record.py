@@ -53,9 +53,10 @@ class Task:
     name: str
     """Name in configurations, paths and tables."""
     suite: str
-    """Data set (`glue`, `super_glue`, `squad`): folder of a local copy and repository on the hub."""
+    """Data set (`glue`, `super_glue`, `squad`, `scitail`): folder of a local copy, and key of the repository on the
+    Hub (ept.data.source.REPOSITORIES)."""
     config: str
-    """Configuration of the data set: the folder below the suite."""
+    """Configuration of the data set: the folder below it."""
     title: str
     """Name in tables made for reading."""
     kind: Literal["classification", "regression", "extraction"]
@@ -66,12 +67,21 @@ class Task:
     """Source text, a format string over the row's columns."""
     metrics: tuple[str, ...]
     """Names of ept.evaluation.metrics; the first one selects checkpoints."""
-    split: Literal["halve", "carve", "mismatched", "own"]
+    split: Literal["halve", "carve", "mismatched", "published", "own"]
     """Rule that makes validation and test out of the published splits (ept.data.prepare)."""
+    test_split: str = "validation"
+    """With the rules halve and carve: the published split that validation and test, or test alone, come from."""
+    most_train: int = 0
+    """With the rule carve: the most training rows that are kept, taken in permuted order; 0 keeps all."""
     sets: tuple[str, ...] = ()
-    """Names under which `tasks.target` and `tasks.source` can ask for it together with others, for example `glue`."""
+    """Names under which `tasks.target` and `tasks.source` can ask for it together with others, for example `glue`.
+    The first one is the suite that the task is averaged with in tables."""
     labels: tuple[str, ...] = ()
     """What is written for each class; for regression the strings of the grid; empty for extraction."""
+    label: str = "label"
+    """Published column with the class or the score."""
+    classes: tuple[str, ...] = ()
+    """What that column holds for each class, in the order of `labels`; empty where it holds the class numbers."""
     cue: str = "Answer:"
     """The line between text and label that a decoder-only model reads [ours]; an encoder-decoder reads none."""
     source_length: int = 256
@@ -82,6 +92,8 @@ class Task:
     passage: str = ""
     """Column with the passage that several rows are about: where validation is carved from training, rows that share
     it stay together."""
+    note: str = ""
+    """What readers of a table must know of the task's column."""
     prepare: Callable[[Row], Row] | None = None
     """Makes the columns of the template (and `answers`) out of a published row."""
     own: OwnData | None = None
@@ -96,7 +108,7 @@ class Task:
             return tuple(split for split, _ in self.own.files or self.own.hub_splits)
         if self.split == "mismatched":
             return ("train", "validation_matched", "validation_mismatched")
-        return ("train", "validation")
+        return ("train", "validation", "test") if self.split == "published" else ("train", self.test_split)
 
     def example(self, row: Row) -> Example:
         """The example that a published row makes. Raises InputError for a row that `prepare` refuses."""

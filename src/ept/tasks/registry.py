@@ -5,14 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 from ept.errors import InputError, unknown
+from ept.tasks.dept import MRQA, OTHERS
 from ept.tasks.glue import GLUE
 from ept.tasks.qa import QA
 from ept.tasks.record import Example, Task
 from ept.tasks.superglue import SUPERGLUE
 
-__all__ = ["GLUE", "QA", "SUPERGLUE", "TASKS", "Example", "Task", "expand_sets", "get_task", "task_sets"]
+__all__ = ["TASKS", "Example", "Task", "expand_sets", "get_task", "task_sets"]
 
-TASKS: dict[str, Task] = {task.name: task for task in GLUE + SUPERGLUE + QA}
+TASKS: dict[str, Task] = {task.name: task for task in GLUE + SUPERGLUE + QA + MRQA + OTHERS}
 
 
 def get_task(name: str, others: Iterable[str] = ()) -> Task:
@@ -31,8 +32,8 @@ def title_of(name: str) -> str:
 
 
 def suite_of(name: str) -> str:
-    """The suite that a task's scores are averaged with; empty for one that a configuration defines."""
-    return TASKS[name].suite if name in TASKS else ""
+    """The suite that a task's scores are averaged with, its first set; empty where it has none."""
+    return next(iter(TASKS[name].sets), "") if name in TASKS else ""
 
 
 def task_sets() -> dict[str, list[str]]:
