@@ -14,7 +14,8 @@ rule fetch:
         config=resolved_configuration,
         costs="logs/benchmarks/fetch/{identity}/{task}.tsv",
     shell:
-        EPT + " fetch --config {params.config:q} --task {wildcards.task:q} --costs {params.costs:q}"
+        EPT
+        + " fetch --config {params.config:q} --task {wildcards.task:q} --costs {params.costs:q}"
 
 
 rule tokenize:

@@ -44,7 +44,8 @@ rule table:
         caption=lambda wildcards: caption_of(wildcards.table),
         costs=f"logs/benchmarks/table/{NAME}/{{table}}.tsv",
     shell:
-        EPT + " table --config {params.config:q} --table {wildcards.table:q} --costs {params.costs:q}"
+        EPT
+        + " table --config {params.config:q} --table {wildcards.table:q} --costs {params.costs:q}"
 
 
 rule summary:

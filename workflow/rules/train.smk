@@ -26,6 +26,7 @@ rule train:
         runtime=lambda wildcards, attempt: RESOURCES.minutes(pack(wildcards), attempt),
     params:
         config=resolved_configuration,
+        costs="logs/benchmarks/train/{backbone}/{method}/{task}/{regime}/{hash}.tsv",
     shell:
         EPT
         + " train --config {params.config:q} --hash {wildcards.hash:q} --method {wildcards.method:q} "
