@@ -27,7 +27,7 @@ RESULTS_VERSION = 2
 # Fields of a task's record that do not change its tokenized rows, or that the rows' identity has.
 _NOT_TOKENIZED = ("metrics", "title", "source_length", "sets", "own", "code", "label", "classes", "note")
 # Fields that the first records did not have, with what they say of these.
-_LATER = {"test_split": "validation", "most_train": 0}
+_LATER = (("test_split", "validation"), ("most_train", 0))
 
 
 class Packs:
@@ -99,7 +99,7 @@ class Packs:
         record = {
             key: value
             for key, value in dataclasses.asdict(self.config.tasks.record(task)).items()
-            if not callable(value) and key not in _NOT_TOKENIZED and value != _LATER.get(key)
+            if not callable(value) and key not in _NOT_TOKENIZED and (key, value) not in _LATER
         }
         if code := self.config.tasks.record(task).code:
             record["code"] = code
