@@ -5,6 +5,7 @@ here too; `--logger rich` or a profile without `logger` replaces this plugin.
 """
 
 import logging
+import re
 import sys
 
 from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
@@ -15,6 +16,8 @@ from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInte
 from snakemake_logger_plugin_ept.jobs import Jobs, first_table, time_left
 
 BLOCKS = (LogEvent.JOB_INFO, LogEvent.GROUP_INFO)
+# Lines without a kind that say nothing to a reader.
+NOISE = re.compile(r"Select jobs to execute|Execute \d+ jobs|Using shell|Rules claiming more threads")
 
 
 class LogHandler(LogHandlerBase):
@@ -94,7 +97,7 @@ class Lines(ColorizingTextHandler):
             record.left, record.finished, self._finished = self._jobs.seconds_left(), self._finished, []
             self.stream.write(f"{progress_line(record)}\n")
             self.flush()
-        elif self._blocks or event not in (*BLOCKS, LogEvent.JOB_FINISHED):
+        elif self._blocks or not (event in (*BLOCKS, LogEvent.JOB_FINISHED) or NOISE.match(record.getMessage())):
             super().emit(record)
 
 

@@ -36,7 +36,8 @@ def install(folder: Path, experiment: Experiment) -> Path:
     files["zero-shot"] = targets.table(ZERO_SHOT)
     files["summary"] = targets.summary
     files["figures"] = targets.figures([kind.name for kind in asked_for(experiment)])
-    files["report-pages"] = [*paths.report_files(targets.output).values()]
+    pages = paths.report_files(targets.output)
+    files["report-pages"] = [path / "index.html" if name == "runs" else path for name, path in pages.items()]
     (folder / "files.json").write_text(json.dumps({job: list(map(str, made)) for job, made in files.items()}))
     programs = folder / "bin"
     programs.mkdir()

@@ -41,7 +41,7 @@ def test_a_log_has_a_line_for_each_job_the_main_table_and_no_blocks(workflow, pr
     for name in ("fetch cb", "tokenize rte", "train pt cb full", "train_weights bitfit rte full", "table main"):
         assert re.search(rf"jobs done.*: (.*, )?{name}(,|$)", text, re.M), name
     assert re.search(r"^PT +12,345 +67\.8\*$", text, re.M)
-    assert "    input: " not in text and "    reason: " not in text
+    assert "    input: " not in text and "    reason: " not in text and "Execute " not in text
     assert re.search(f"ept show --config {config}", text)
     (log,) = (workflow.folder / ".snakemake/log").iterdir()
     assert log.read_text().count("    input: ") >= 8

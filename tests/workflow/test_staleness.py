@@ -66,6 +66,15 @@ def test_a_copy_without_time_stamps_is_complete(again):
     assert _table(again) == before
 
 
+def test_an_installation_at_another_place_makes_nothing_again(finished, project, tmp_path, monkeypatch):
+    """The files of the shipped backbone have other paths then, and Snakemake remembers those of the first run."""
+    shutil.copytree(finished.folder, tmp_path / "copy")
+    (tmp_path / "elsewhere").symlink_to(project / "src")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))
+    moved = Workflow(project, tmp_path / "copy")
+    assert "Nothing to be done" in moved.run("tables", config=tmp_path / "copy/a.yaml")
+
+
 def test_a_changed_rate_in_a_copy_trains_what_depends_on_it(again):
     before, hashes = _table(again), _made_from(again)
     config = again.folder / "b.yaml"

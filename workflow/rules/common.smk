@@ -84,6 +84,14 @@ def known(look_up, *arguments):
         raise SystemExit(f"error: {error}")
 
 
+def made_here(files):
+    """Those of a backbone's files that a rule makes.
+
+    Others are known by their digests. Their place changes with that of the installation, which must make nothing again.
+    """
+    return ancient([file for file in files if not Path(file).is_absolute()])
+
+
 def pack(wildcards):
     """The pack that a job trains."""
     return known(EXPERIMENT.find, wildcards.hash)

@@ -21,7 +21,7 @@ rule fetch:
 rule tokenize:
     input:
         raw=lambda wildcards: ancient(EXPERIMENT.raw_folder(wildcards.task)),
-        tokenizer=ancient(EXPERIMENT.tokenizer_files),
+        tokenizer=made_here(EXPERIMENT.tokenizer_files),
     output:
         [
             f"data/tokenized/{{backbone}}/{{task}}/{{hash}}/{split}.arrow"

@@ -37,6 +37,13 @@ rule report_pages:
             category="Costs",
             labels={"table": "by rule"},
         ),
+        runs=report(
+            directory(paths.report_files(OUTPUT)["runs"]),
+            caption="../report/runs.rst",
+            category="Runs",
+            labels={"table": "from a score to its predictions"},
+            htmlindex="index.html",
+        ),
         settings=paths.report_files(OUTPUT)["settings"],
     log:
         f"logs/report_pages/{NAME}.log",

@@ -71,7 +71,7 @@ rule zero_shot:
     input:
         list=LISTS[ZERO_SHOT],
         tokens=ancient(TARGETS.tokens(*EXPERIMENT.config.tasks.target)),
-        backbone=ancient(EXPERIMENT.backbone_files),
+        backbone=made_here(EXPERIMENT.backbone_files),
     output:
         TARGETS.table(ZERO_SHOT),
     log:

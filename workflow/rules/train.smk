@@ -4,7 +4,7 @@
 rule train:
     input:
         tokens=pack_tokens,
-        backbone=ancient(EXPERIMENT.backbone_files),
+        backbone=made_here(EXPERIMENT.backbone_files),
         sources=pack_sources,
     output:
         runs=TARGETS.run_file("runs.json"),

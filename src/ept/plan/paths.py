@@ -118,11 +118,15 @@ def figure_settings_file(output: str) -> Path:
 
 
 def report_files(output: str) -> dict[str, Path]:
-    """What the report holds besides tables and figures: what was run, what it cost, and which configuration this is."""
+    """What the report holds besides tables and figures.
+
+    What was run, what it cost, the folder with a page for each run, and which configuration this is.
+    """
     folder = Path(output) / "report"
     return {
         "overview": folder / "overview.rst",
         "costs": folder / "costs.html",
+        "runs": folder / "runs",
         "settings": folder / "settings.json",
     }
 

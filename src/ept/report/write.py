@@ -14,6 +14,7 @@ from ept.plan.tables import COMPARISON, REMEDIES
 from ept.plan.targets import PAGES, made_from
 from ept.report.costs import Cost, costs
 from ept.report.findings import findings
+from ept.report.runs import write_run_pages
 from ept.results.render import Cell, Layout, table_page, to_markdown
 from ept.tasks.registry import title_of
 
@@ -34,13 +35,14 @@ DEMONSTRATION = (
 
 
 def write_report_pages(experiment: Experiment) -> None:
-    """Write the landing page's part on this run, and the costs by rule.
+    """Write the landing page's part on this run, the costs by rule, and a page for each run behind a score.
 
     Raises InputError for a damaged benchmark file or table.
     """
     files = paths.report_files(experiment.config.output)
     write_text(files["overview"], findings(experiment) + overview(experiment))
     write_text(files["costs"], table_page("Costs by rule", to_markdown(cost_layout(costs(experiment)))))
+    write_run_pages(experiment, files["runs"])
     write_json(files["settings"], {"made_from": made_from(experiment, PAGES)})
 
 

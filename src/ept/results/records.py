@@ -220,7 +220,7 @@ def _read(pack: Pack) -> PackResult:
     record = read_record(pack.folder, pack.hash)
     seeds = {run["seed"] for run in record["runs"] if run["selected"]}
     _check_digest(pack.folder, _read_pack_settings(pack.folder, pack.hash), PREDICTIONS_FILE)
-    table = _read_predictions(pack.folder / PREDICTIONS_FILE)
+    table = read_predictions(pack.folder)
     for seed in pack.seeds:
         if seed not in seeds or seed not in table["seed"].unique().to_pylist():
             raise InputError(f"{pack.folder}: seed {seed} is missing; {AGAIN}")
@@ -245,7 +245,12 @@ def _predictions(table: pa.Table, extraction: bool) -> np.ndarray:
     return table["prediction"].to_numpy()
 
 
-def _read_predictions(path: Path) -> pa.Table:
+def read_predictions(folder: Path) -> pa.Table:
+    """Read the test predictions of a pack: a row for each seed and example (ept.training.record).
+
+    Raises InputError for a file that is missing, damaged or incomplete.
+    """
+    path = folder / PREDICTIONS_FILE
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:

@@ -1,5 +1,6 @@
 """A table as people read it: in Markdown, LaTeX, HTML, and as plain text in a terminal."""
 
+import itertools
 import re
 import textwrap
 from collections.abc import Sequence
@@ -43,24 +44,29 @@ _MARK = {"bold": "*", "underlined": "+"}
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows: `text`, and `signs` after it that the notes below the table explain."""
+    """What a cell shows: `text`, and `signs` after it that the notes below the table explain.
+
+    `link` is where it leads to in Markdown and HTML.
+    """
 
     text: str = ""
     bold: bool = False
     underlined: bool = False
     signs: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)
 class Layout:
     """A table: `head` [columns] and `lines` [rows][columns]; the first column is text, the others are right-aligned.
 
-    `notes` stand below the table.
+    `notes` stand below the table. In HTML `groups` [columns] stand above the titles, once for neighbors that are alike.
     """
 
     head: Sequence[str]
     lines: Sequence[Sequence[Cell]]
     notes: Sequence[str] = ()
+    groups: Sequence[str] = ()
 
 
 def signed(difference: float) -> str:
@@ -107,6 +113,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _markdown(cell: Cell) -> str:
     text = _markdown_text(" ".join(part for part in (cell.text, cell.signs) if part))
+    text = f"[{text}]({cell.link})" if cell.link else text
     if cell.bold:
         return f"**{text}**"
     return f"<u>{text}</u>" if cell.underlined else text
@@ -144,13 +151,20 @@ _PAGE = """<!doctype html>
 <style>
 body {{ font: 14px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 1.5rem; }}
 h1 {{ font-size: 1.2rem; }}
+h2 {{ font-size: 1.05rem; margin-top: 2rem; }}
 p {{ max-width: 60rem; position: sticky; left: 1.5rem; width: calc(100vw - 3rem); }}
 table {{ border-collapse: separate; border-spacing: 0; border: solid #1a1a1a; border-width: 2px 0; }}
 th, td {{ padding: 0.2rem 0.7rem; white-space: nowrap; background: #fff; }}
 th {{ border-bottom: 1px solid #1a1a1a; position: sticky; top: 0; z-index: 1; cursor: pointer; }}
 tr > :first-child {{ position: sticky; left: 0; border-right: 1px solid #ccc; }}
 th:first-child {{ z-index: 2; }}
+.groups th {{ position: static; border-bottom: 0; text-align: center; font-weight: normal; cursor: default; }}
+.groups th:not(:first-child) {{ border-left: 1px solid #ccc; }}
 tbody tr:nth-child(even) > * {{ background: #f4f4f4; }}
+td {{ vertical-align: top; }}
+td a {{ color: #0b57a4; text-decoration: none; }}
+.text {{ white-space: pre-wrap; overflow-wrap: anywhere; min-width: 14rem; max-width: 36rem; }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; max-width: calc(100vw - 3rem); position: sticky; left: 1.5rem; }}
 figure {{ max-width: 44rem; margin: 0; }}
 svg {{ width: 100%; height: auto; }}
 </style>
@@ -159,7 +173,7 @@ svg {{ width: 100%; height: auto; }}
 """
 # A click on a title sorts by its column, numbers by size; a second click turns the order around.
 _SORT = """<script>
-for (const title of document.querySelectorAll("th")) {
+for (const title of document.querySelectorAll("thead tr:last-child th")) {
   title.title = "sort by this column";
   title.onclick = () => {
     const body = title.closest("table").tBodies[0], column = title.cellIndex;
@@ -178,9 +192,27 @@ for (const title of document.querySelectorAll("th")) {
 """
 
 
-def table_page(title: str, markdown: str) -> str:
-    """A page with the tables and paragraphs of a Markdown text; tables can be sorted."""
-    return _page(title, to_html(markdown), _SORT)
+def table_page(title: str, markdown: str, groups: Sequence[str] = ()) -> str:
+    """A page with the tables and paragraphs of a Markdown text; tables can be sorted.
+
+    Args:
+        title: The page's title.
+        markdown: What it shows.
+        groups: [columns] of the first table, see `Layout`; shown where there are several.
+
+    Returns:
+        The page.
+    """
+    html = to_html(markdown)
+    if len(set(groups) - {""}) > 1:
+        html = html.replace("<thead>\n", f"<thead>\n{_group_row(groups)}", 1)
+    return page(title, html, sortable=True)
+
+
+def _group_row(groups: Sequence[str]) -> str:
+    spans = [(name, len(list(members))) for name, members in itertools.groupby(groups)]
+    cells = "".join(f'<th colspan="{columns}">{escape(name)}</th>' for name, columns in spans)
+    return f'<tr class="groups">{cells}</tr>\n'
 
 
 def to_html(markdown: str) -> str:
@@ -191,7 +223,7 @@ def to_html(markdown: str) -> str:
 
 def figure_page(title: str, svg: str, caption: str) -> str:
     """A page with a drawing, larger than in a paper's column, and its caption."""
-    return _page(title, f"<figure>\n{drawing(svg)}<figcaption>{escape(caption)}</figcaption>\n</figure>\n")
+    return page(title, f"<figure>\n{drawing(svg)}<figcaption>{escape(caption)}</figcaption>\n</figure>\n")
 
 
 def drawing(svg: str) -> str:
@@ -199,8 +231,21 @@ def drawing(svg: str) -> str:
     return svg[svg.index("<svg") :]
 
 
-def _page(title: str, body: str, script: str = "") -> str:
-    return _PAGE.format(title=escape(title), body=body, script=script)
+def html_table(head: Sequence[str], lines: Sequence[Sequence[str]], wrapped: Sequence[int] = ()) -> str:
+    """A table of plain texts as HTML; the columns whose numbers are in `wrapped` hold texts of several lines."""
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        styles = [' class="text"' if column in wrapped else "" for column in range(len(cells))]
+        parts = zip(styles, cells, strict=True)
+        return "<tr>" + "".join(f"<{tag}{style}>{escape(cell)}</{tag}>" for style, cell in parts) + "</tr>\n"
+
+    body = "".join(row(line, "td") for line in lines)
+    return f"<table>\n<thead>\n{row(head, 'th')}</thead>\n<tbody>\n{body}</tbody>\n</table>\n"
+
+
+def page(title: str, body: str, sortable: bool = False) -> str:
+    """A page that needs no other file. A click on a column's title sorts its table where tables are `sortable`."""
+    return _PAGE.format(title=escape(title), body=body, script=_SORT if sortable else "")
 
 
 def show_tables(experiment: Experiment) -> None:
@@ -227,11 +272,11 @@ def show_tables(experiment: Experiment) -> None:
 
 def text_of(path: Path) -> str:
     """A table's Markdown file as text for a terminal."""
-    return to_text(_parse(path.read_text(encoding="utf-8")))
+    return to_text(parse_table(path.read_text(encoding="utf-8")))
 
 
-def _parse(markdown: str) -> Layout:
-    """The table that `to_markdown` wrote."""
+def parse_table(markdown: str) -> Layout:
+    """The table that `to_markdown` wrote, without links."""
     rows, _, notes = markdown.partition("\n\n")
     # No cell ends with a backslash, which would protect the bar after it.
     head, _, *lines = [

@@ -10,7 +10,7 @@ from scipy import stats
 from ept.evaluation import metrics
 from ept.results.records import PackResult
 from ept.tasks.plugins import METRIC
-from ept.tasks.registry import suite_of
+from ept.tasks.registry import suite_of, task_sets
 
 RESAMPLES = 400
 # A difference with a smaller corrected p value counts as real.
@@ -310,8 +310,15 @@ def mark_not_separated(rows: list[dict]) -> None:
         row["not_separated"] = ((row["task"], row["metric"]), row["trainings"]) in not_separated
 
 
-# The averages that papers print, over the first metric of each task: suites by name, None for all tasks.
-AVERAGES = {"average_glue": "glue", "average_super_glue": "super_glue", "average": None}
+# The average over the first metrics of all tasks; that of a suite has the suite's name behind it.
+AVERAGE = "average"
+# Names of suites in tables where they differ from those in configurations.
+_IN_TABLES = {"superglue": "super_glue"}
+
+
+def average_of(suite: str) -> str:
+    """The name of a suite's average in tables: average_glue."""
+    return f"{AVERAGE}_{_IN_TABLES.get(suite, suite)}"
 
 
 def group(results: list[PackResult]) -> list[list[PackResult]]:
@@ -341,10 +348,10 @@ def lowest_score(metric: str) -> float:
 
 
 def averaged_tasks(tasks: Iterable[str]) -> dict[str, list[str]]:
-    """The tasks behind each average; an average without tasks is left out."""
+    """The tasks behind each average: that of each suite which has some of the tasks, then that of all."""
     tasks = list(tasks)
-    found = {name: [task for task in tasks if suite in (None, suite_of(task))] for name, suite in AVERAGES.items()}
-    return {name: members for name, members in found.items() if members}
+    found = {average_of(suite): [task for task in tasks if suite_of(task) == suite] for suite in task_sets()}
+    return {name: members for name, members in (found | {AVERAGE: tasks}).items() if members}
 
 
 def distinct_averages(tasks: Iterable[str]) -> dict[str, list[str]]:
@@ -353,5 +360,5 @@ def distinct_averages(tasks: Iterable[str]) -> dict[str, list[str]]:
     return {
         name: members
         for name, members in found.items()
-        if len(members) > 1 and (name == "average" or len(members) < len(found["average"]))
+        if len(members) > 1 and (name == AVERAGE or len(members) < len(found[AVERAGE]))
     }

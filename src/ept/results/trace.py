@@ -50,7 +50,7 @@ def trace(path: Path, cell: Cell) -> list[str]:
         raise InputError(f"{path} has no row with all of these values together; leave some of them out")
     lines = [_numbers(path, row) for row in rows]
     for run in _runs_behind(table, cell, rows):
-        lines += ["", *_pack(table, run)]
+        lines += ["", *explain(table, run)]
     return lines
 
 
@@ -107,7 +107,19 @@ def _runs_behind(table: WrittenTable, cell: Cell, rows: list[dict[str, str]]) ->
     ]
 
 
-def _pack(table: WrittenTable, run: dict[str, str]) -> list[str]:
+def explain(table: WrittenTable, run: dict[str, str]) -> list[str]:
+    """Lines on a pack behind a table: its runs, their prompts and data, and the commands that make it again.
+
+    Args:
+        table: The table.
+        run: One of `table.runs`.
+
+    Returns:
+        The lines.
+
+    Raises:
+        InputError: The pack's record is missing, damaged or of other settings.
+    """
     folder = _run_folder(table.path, run)
     record = read_record(folder, run["hash"])
     lines = [f"{run['method']} {run['task']} {run['regime']} from {run['start']}: {folder}/runs.json"]

@@ -18,7 +18,7 @@ from ept.plan.tables import SUMMARY, ZERO_SHOT, headline_tables
 from ept.plan.targets import made_from
 from ept.results.records import OWN_DIGEST, read_own_table, read_record, software
 from ept.results.render import Layout, table_page, to_latex, to_markdown
-from ept.results.statistics import AVERAGES
+from ept.results.statistics import AVERAGE
 from ept.results.tables.registry import kind_of, title_of
 
 BASELINE = "majority_baseline"
@@ -37,7 +37,7 @@ def write_forms(output: str, table: str, columns: tuple[str, ...], rows: list[di
     """Write the CSV of the rows and the layout as Markdown, LaTeX and HTML; the files."""
     path = paths.table_file(output, table)
     markdown = to_markdown(layout)
-    texts = (to_csv(columns, rows), markdown, to_latex(layout), table_page(title_of(table), markdown))
+    texts = (to_csv(columns, rows), markdown, to_latex(layout), table_page(title_of(table), markdown, layout.groups))
     files = [path.with_suffix(f".{ending}") for ending in paths.TABLE_ENDINGS]
     for file, text in zip(files, texts, strict=True):
         write_text(file, text)
@@ -106,7 +106,7 @@ def write_summary(experiment: Experiment) -> None:
     summary: dict = {"runs": len(runs), "diverged_runs": sum(run["status"] == DIVERGED for run in runs)}
     for table in headline_tables(experiment.config):
         for row in read_own_table(experiment, table).rows:
-            if row["task"] in AVERAGES:
+            if row["metric"] == AVERAGE:
                 _add(summary.setdefault(row["regime"], {}), row)
     headline = {
         name: {method: numbers["average"] for method, numbers in values.items()} if isinstance(values, dict) else values

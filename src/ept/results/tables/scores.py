@@ -12,9 +12,11 @@ from ept.plan.pack import Pack
 from ept.results.records import PackResult, collect, software
 from ept.results.render import MARKS, Cell, Layout
 from ept.results.statistics import (
+    AVERAGE,
     LEAST_SEEDS,
     LEVEL,
     Sample,
+    average_of,
     averaged_tasks,
     distinct_averages,
     estimate,
@@ -22,7 +24,7 @@ from ept.results.statistics import (
     mark_not_separated,
     metric_sample,
 )
-from ept.tasks.registry import suite_of, title_of
+from ept.tasks.registry import TASKS, suite_of, task_sets, title_of
 
 
 def make_table(_: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
@@ -117,7 +119,8 @@ def estimate_columns(samples: Sequence[Sample]) -> dict[str, float]:
     return {"mean": found.mean, "std": found.std, "ci_low": low, "ci_high": high}
 
 
-AVERAGE_TITLES = {"average_glue": "GLUE", "average_super_glue": "SuperGLUE", "average": "All"}
+# What readers call the suites; one that is not named here is called by its name.
+SUITE_TITLES = {"glue": "GLUE", "superglue": "SuperGLUE", "mrqa": "MRQA", "dept_other": "Others"}
 METRIC_TITLES = {"accuracy": "acc.", "matthews": "Matthews", "pearson": "Pearson", "f1": "F1", "exact_match": "EM"}
 # What follows the title of a method that can start from scratch too.
 FROM_SOURCE = " from source"
@@ -144,8 +147,10 @@ READING_NOTE = (
 
 
 def table_notes(results: Sequence[PackResult]) -> list[str]:
-    """What a reader must know of the methods of a table, and of the versions of the software that made its runs."""
+    """What a reader must know of a table's methods and tasks, and of the software that made its runs."""
     notes = reading_notes(result.pack.method for result in results)
+    tasks = [TASKS[task] for task in dict.fromkeys(result.pack.task for result in results) if task in TASKS]
+    notes += [f"{task.title}: {task.note}." for task in tasks if task.note]
     found = list(dict.fromkeys(software(result.record) for result in results))
     if len(found) > 1:
         notes.append(f"The runs were made by different versions of the software: {'; '.join(found)}.")
@@ -217,13 +222,13 @@ def scores_layout(rows: list[dict], notes: Sequence[str] = ()) -> Layout:
     tasks = dict.fromkeys(task for row in rows for task in row["tasks"])
     for row in rows:
         column = (row["task"], row["metric"])
-        if row["task"] in AVERAGE_TITLES and row["task"] not in distinct_averages(tasks):
+        if row["metric"] == AVERAGE and row["task"] not in distinct_averages(tasks):
             continue
         firsts.setdefault(row["task"], column)
-        title, parameters = _row_title(row), (row["trained_parameters"], row["stored_parameters"])
+        title, parameters = row_title(row), (row["trained_parameters"], row["stored_parameters"])
         line = lines.setdefault(title, Line(title, *parameters))
         line.scores[column] = Score.of(row)
-        if row["task"] not in AVERAGE_TITLES:
+        if row["metric"] != AVERAGE:
             line.invalid[row["task"]] = row["invalid_share"]
         majority.scores[column] = Score(row["majority_baseline"])
     marked = any(row.get("not_separated") for row in rows)
@@ -278,6 +283,7 @@ def lay_out(
             *(column_title(*column) for column in columns),
             *["invalid"] * invalid,
         ],
+        groups=["", "", *[""] * stored, *map(column_group, columns), *[""] * invalid],
         lines=[
             [
                 Cell(line.title),
@@ -318,21 +324,32 @@ def first_metrics(rows: list[dict]) -> list[dict]:
 
 
 def column_order(column: Column) -> tuple[int, int]:
-    """The averages, which are next to the methods' names, then GLUE's tasks, SuperGLUE's, the rest."""
-    task = column[0]
-    if task in AVERAGE_TITLES:
-        return (-1, ["average", "average_glue", "average_super_glue"].index(task))
-    return ({"glue": 0, "super_glue": 1}.get(suite_of(task), 2), 0)
+    """The averages, which are next to the methods' names, then the tasks by suite, then those without one."""
+    name, suites = column[0], list(task_sets())
+    averages = [AVERAGE, *map(average_of, suites)]
+    if name in averages:
+        return (-1, averages.index(name))
+    return (suites.index(suite) if (suite := suite_of(name)) in suites else len(suites), 0)
 
 
 def column_title(task: str, metric: str) -> str:
     """The title of a task's or an average's column."""
-    if task in AVERAGE_TITLES:
-        return AVERAGE_TITLES[task]
+    suites = {average_of(suite): SUITE_TITLES.get(suite, suite) for suite in task_sets()}
+    if metric == AVERAGE:
+        return suites.get(task, "All")
     return f"{title_of(task)} {METRIC_TITLES.get(metric, metric)}"
 
 
-def _row_title(row: dict) -> str:
+def column_group(column: Column) -> str:
+    """What stands above the columns of one suite; the averages stand together."""
+    if column[1] == AVERAGE:
+        return "average"
+    suite = suite_of(column[0])
+    return SUITE_TITLES.get(suite, suite) or "other tasks"
+
+
+def row_title(row: dict) -> str:
+    """The title of a row of scores, by its `method`, `variant` and `source`."""
     if row["variant"]:
         return row["variant"]
     title = METHODS[row["method"]].title
