@@ -194,10 +194,16 @@ def zero_shot_file(task: str) -> Path:
     return STUDY / "zero_shot" / f"{task}.parquet"
 
 
-def zero_shot_sample(pack: Asked, found: Finished | None = None) -> Sample | None:
-    """The likeliest labels without a prompt, once for each seed of the pack; None before they are made.
+def zero_shot_sample(pack: Asked, found: Finished | None = None, rule: str = "closed") -> Sample | None:
+    """The answers without a prompt, once for each seed of the pack; None before they are made.
 
-    Raises InputError where they are of other test rows than the finished pack.
+    Args:
+        pack: The pack that they are compared with.
+        found: Its record, if it is finished.
+        rule: `closed`, the likeliest labels, or `open`, what the model writes.
+
+    Raises:
+        InputError: They are of other test rows than the finished pack.
     """
     path = zero_shot_file(pack.task)
     if not path.is_file():
@@ -208,7 +214,7 @@ def zero_shot_sample(pack: Asked, found: Finished | None = None) -> Sample | Non
         _, truth, ids = predictions(found)
         if table["id"].to_pylist() != ids or not np.array_equal(labels, truth.labels):
             raise InputError(f"{path} has other test rows than {found.folder}; delete it and run zero-shot again")
-    answers = dict.fromkeys(pack.settings["seeds"], table["closed"].to_numpy())
+    answers = dict.fromkeys(pack.settings["seeds"], table[rule].to_numpy())
     return sample(answers, References(labels=labels, groups=[""] * len(labels)), pack)
 
 
@@ -290,18 +296,20 @@ def scores(packs: list[Asked]) -> Layout:
     tasks = list(dict.fromkeys(pack.task for pack in packs))
     columns = {task: column_title(task, next(pack.metric for pack in packs if pack.task == task)) for task in tasks}
     constant: dict[str, str] = {}
-    nothing: dict[str, str] = {}
+    nothing: dict[str, dict[str, str]] = {"closed": {}, "open": {}}
     rows: dict[str, dict[str, str]] = {}
     for pack, each in found:
         cells = rows.setdefault(_title(pack), dict.fromkeys(tasks, MISSING))
-        if (without := zero_shot_sample(pack, each)) is not None:
-            nothing[pack.task] = f"{estimate([without]).mean:.1f}"
+        for rule, texts in nothing.items():
+            if (without := zero_shot_sample(pack, each, rule)) is not None:
+                texts[pack.task] = f"{estimate([without]).mean:.1f}"
         if each is None:
             continue
         constant[pack.task] = f"{each.record['majority_baseline'][pack.metric]:.1f}"
         mean = estimate([pack_sample(pack, each)])
         cells[pack.task] = f"{mean.mean:.1f} ± {mean.std:.1f}"
-    named = {"majority": constant, "no prompt (zero-shot)": nothing, **rows}
+    titles = {"closed": "no prompt: the likelier label", "open": "no prompt: what it writes"}
+    named = {"majority": constant, **{titles[rule]: texts for rule, texts in nothing.items()}, **rows}
     lines = [[Cell(name), *(Cell(cells.get(task, MISSING)) for task in tasks)] for name, cells in named.items()]
     return Layout(["method", *columns.values()], lines)
 

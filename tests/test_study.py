@@ -94,6 +94,17 @@ def test_every_committed_record_is_sound_and_of_a_configuration_of_the_study(stu
         assert any(pack.fits(each.settings) for pack in packs), each.folder
 
 
+def test_the_committed_answers_without_a_prompt_are_those_of_a_task_of_the_study(study, project):
+    config = load_configuration(project / "config/smollm2.yaml")
+    for path in (project / "docs/study/zero_shot").iterdir():
+        assert path.stem in config.tasks.target
+        classes = len(config.tasks.record(path.stem).labels)
+        table = pq.read_table(path).to_pydict()
+        assert len(set(table["id"])) == len(table["id"])
+        assert set(table["label"]) | set(table["closed"]) <= set(range(classes))
+        assert set(table["open"]) <= {-1, *range(classes)}
+
+
 def test_the_tables_of_the_page_are_those_of_the_committed_records(study, project, monkeypatch):
     monkeypatch.setattr(study, "STUDY", project / "docs/study")
     text = study.PAGE.read_text(encoding="utf-8")
@@ -133,7 +144,8 @@ def test_scores_and_gains_are_those_of_the_predictions(study):
     table = study.scores(packs)
     assert cells(table, title)[0] == f"{accuracies.mean():.1f} ± {accuracies.std(ddof=1):.1f}"
     assert cells(table, "majority")[0] == "50.0"
-    assert cells(table, "no prompt (zero-shot)")[0] == "50.0"
+    # Both of its rules: `without_prompt` writes every label that it finds likelier.
+    assert [line[1].text for line in table.lines[1:3]] == ["50.0", "50.0"]
     unfinished = study.METHODS[packs[1].method].title
     assert cells(table, unfinished)[0] == study.MISSING
     (line,) = study.gains(packs).lines
