@@ -12,7 +12,8 @@ from ept.demo.corpus import NAMES, language, task_example
 from ept.demo.mastery import held_out, mastery
 from ept.demo.network import FILLER, exact, label_loss, padded
 from ept.demo.optimizing import COOL_DOWN, Muon, Optimizer, orthogonal, rate_at
-from ept.demo.pretrain import configuration, rebuild, start_matching
+from ept.demo.pretrain import configuration, rebuild
+from ept.demo.start import start_matching, start_words
 from ept.demo.tokenizer import build_tokenizer
 from ept.demo.world import World
 
@@ -26,6 +27,7 @@ def tokenizer():
 def model(tokenizer):
     torch.manual_seed(5)
     model = T5ForConditionalGeneration(configuration(tokenizer.get_vocab_size()))
+    start_words(model, tokenizer)
     start_matching(model)
     return model
 

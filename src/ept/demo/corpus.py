@@ -37,28 +37,28 @@ FIELDS = {
 
 # Task -> (its name in pretraining, its share, the words for classes 0, 1 (, 2) in one or two vocabularies).
 NAMES = {
-    "cola": ("judge", 1.2, (("wrong", "right"), ("broken", "fluent"))),
-    "sst2": ("feeling", 0.8, (("negative", "positive"), ("blame", "praise"))),
-    "mrpc": ("compare", 1.6, (("different", "same"), ("unlike", "alike"))),
-    "qqp": ("repeated", 2.0, (("different", "same"), ("fresh", "double"))),
-    "stsb": ("rate", 1.4, ()),
-    "mnli": ("infer", 1.3, (("entailed", "maybe", "no"), ("sure", "open", "impossible"))),
+    "cola": ("judge", 1.3, (("wrong", "right"), ("broken", "fluent"))),
+    "sst2": ("feeling", 1.1, (("negative", "positive"), ("blame", "praise"))),
+    "mrpc": ("compare", 1.5, (("different", "same"), ("unlike", "alike"))),
+    "qqp": ("repeated", 1.9, (("different", "same"), ("fresh", "double"))),
+    "stsb": ("rate", 1.3, ()),
+    "mnli": ("infer", 1.4, (("entailed", "maybe", "no"), ("sure", "open", "impossible"))),
     "qnli": ("answered", 1.5, (("yes", "no"), ("solved", "unsolved"))),
     "rte": ("follows", 1.1, (("yes", "no"), ("valid", "invalid"))),
     "boolq": ("check", 1.5, (("no", "yes"), ("false", "true"))),
-    "cb": ("believe", 0.5, (("entailed", "no", "maybe"), ("sure", "impossible", "open"))),
+    "cb": ("believe", 0.4, (("entailed", "no", "maybe"), ("sure", "impossible", "open"))),
     "multirc": ("verify", 0.8, (("false", "true"), ("wrong", "right"))),
-    "wic": ("sense", 1.2, (("different", "same"), ("two", "one"))),
-    "wsc": ("refer", 1.2, (("false", "true"), ("wrong", "right"))),
-    "record": ("fill", 0.7, ()),
-    "squad": ("find", 1.2, ()),
-    "scitail": ("deduce", 0.7, (("yes", "no"), ("valid", "invalid"))),
-    "paws": ("exchanged", 0.9, (("different", "same"), ("unlike", "alike"))),
-    "winogrande": ("complete", 0.7, (("first", "second"), ("one", "two"))),
+    "wic": ("sense", 1.3, (("different", "same"), ("two", "one"))),
+    "wsc": ("refer", 1.5, (("false", "true"), ("wrong", "right"))),
+    "record": ("fill", 0.6, ()),
+    "squad": ("find", 1.0, ()),
+    "scitail": ("deduce", 0.5, (("yes", "no"), ("valid", "invalid"))),
+    "paws": ("exchanged", 0.6, (("different", "same"), ("unlike", "alike"))),
+    "winogrande": ("complete", 0.6, (("first", "second"), ("one", "two"))),
     "yelp": ("overall", 0.2, (("negative", "positive"), ("blame", "praise"))),
-    "nq": ("biography", 0.4, ()),
-    "hotpotqa": ("chain", 0.6, ()),
-    "searchqa": ("clue", 0.3, ()),
+    "nq": ("biography", 0.3, ()),
+    "hotpotqa": ("chain", 0.4, ()),
+    "searchqa": ("clue", 0.2, ()),
     "newsqa": ("reported", 0.3, ()),
 }
 LEVELS = ("nothing", "little", "some", "half", "most", "everything")
@@ -76,7 +76,7 @@ FUNCTION_WORDS = (
     "said that he she because before after near every all one two this these those why for reason at time "
     "how way is it true correct @placeholder _"
 )
-HINTED = 0.4
+HINTED = 0.5
 """Share of the examples that ask what the label rests on ("explain compare : ..." -> "thing place"): such
 targets teach a small model in minutes what bare labels would take hours to teach."""
 

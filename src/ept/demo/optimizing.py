@@ -3,14 +3,14 @@
 import torch
 from transformers import T5ForConditionalGeneration
 
-MATRIX_RATE = 4e-3
-EMBEDDING_RATE = 5e-3
+MATRIX_RATE = 2e-3
+EMBEDDING_RATE = 4e-3
 """Embeddings have unit size and each word is rare: at AdamW's usual rate they would stay where they started."""
 BIAS_RATE = 3e-2
 """Relative position biases must reach several units before a head looks at one place."""
 NORM_RATE = 3e-3
 WARM_UP = 100
-COOL_DOWN = 0.25
+COOL_DOWN = 0.5
 """Last share of the steps, in which the rates fall to zero. Before it they are constant: what is learned by then does
 not depend on the number of steps."""
 

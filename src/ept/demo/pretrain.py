@@ -15,6 +15,7 @@ from ept.demo.corpus import HINTED, NAMES, corrupt, language, plain_text, roles_
 from ept.demo.mastery import held_out, percent_exact
 from ept.demo.network import FILLER, label_loss, padded
 from ept.demo.optimizing import Optimizer
+from ept.demo.start import start_matching, start_words
 from ept.demo.tokenizer import EOS, PAD, build_tokenizer, save_tokenizer
 from ept.demo.world import World
 from ept.files import write_atomically, write_json
@@ -27,18 +28,10 @@ PARSED = 0.12
 """Share, of the rest, of sentences to be taken apart into their roles."""
 CHUNK = 50
 """Batches drawn together, so that rows of like length meet in one batch."""
-CURVE_EVERY = 500
+CURVE_EVERY = 250
 """Steps between two rows of the curve by task."""
 HELD_OUT = 200
 """Examples of each task in the curve."""
-SHARPNESS = 0.6
-"""Scale of query and key maps: equal words of embedding size 1 then score a few units above others."""
-CROSS_SHARPNESS = 0.42
-"""The same for cross-attention."""
-NEIGHBOR = 3.0
-"""Starting bias of a head that looks at nearby words on one side."""
-NOT_ITSELF = -4.0
-"""Starting bias of a matching head against the word itself, which is always its own best match."""
 
 
 def configuration(vocabulary_size: int) -> T5Config:
@@ -49,7 +42,7 @@ def configuration(vocabulary_size: int) -> T5Config:
         vocab_size=vocabulary_size,
         d_model=128,
         d_kv=16,
-        d_ff=384,
+        d_ff=256,
         num_layers=4,
         num_decoder_layers=2,
         num_heads=8,
@@ -120,6 +113,7 @@ def rebuild(
     tokenizer = build_tokenizer(language())
     torch.manual_seed(seed)
     model = T5ForConditionalGeneration(configuration(tokenizer.get_vocab_size()))
+    start_words(model, tokenizer)
     start_matching(model)
     optimizer = Optimizer(model, steps)
     asked = {task: held_out(tokenizer, task, HELD_OUT) for task in NAMES}
@@ -162,39 +156,3 @@ def save(model: T5ForConditionalGeneration, tokenizer: Tokenizer, folder: Path) 
         del weights[name]
     with write_atomically(folder / "model.safetensors") as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
-
-
-@torch.no_grad()
-def start_matching(model: T5ForConditionalGeneration) -> None:
-    """Let attention look for equal words, and for nearby ones, from the start; changes the weights in place.
-
-    [known: mimetic initialization, Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers", 2023]
-    Queries equal keys in half of the encoder's heads and in all cross-attention; these encoder heads do not look at
-    the word itself. Four other heads start with a bias to the two or the six words before or after. [ours] From T5's
-    own start a model of this size finds out only after an hour that words can be looked up elsewhere in a text, and
-    until then every task that compares two texts stays at chance.
-    """
-    stacks: Any = model
-    size, width, matching = model.config.d_model, model.config.d_kv, model.config.num_heads // 2
-    for block in stacks.encoder.block:
-        attention, basis = block.layer[0].SelfAttention, _orthogonal(size)
-        rows = slice(0, matching * width)
-        attention.q.weight[rows] = attention.k.weight[rows] = SHARPNESS * basis[rows]
-    bias = stacks.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
-    bias[0, :matching] = NOT_ITSELF
-    # Buckets 1 to 7 are the words before, 17 to 23 those after.
-    windows = (slice(1, 3), slice(17, 19), slice(1, 7), slice(17, 23))
-    bias[:, matching : matching + len(windows)] = 0
-    for head, window in enumerate(windows, start=matching):
-        bias[window, head] = NEIGHBOR
-    for block in stacks.decoder.block:
-        attention, basis = block.layer[1].EncDecAttention, _orthogonal(size)
-        attention.q.weight.copy_(CROSS_SHARPNESS * basis)
-        attention.k.weight.copy_(CROSS_SHARPNESS * basis)
-        values = _orthogonal(size)
-        attention.v.weight.copy_(values)
-        attention.o.weight.copy_(values.T)
-
-
-def _orthogonal(size: int) -> torch.Tensor:
-    return torch.linalg.qr(torch.randn(size, size))[0]
