@@ -30,6 +30,31 @@ def test_mixed_prompts_give_what_separate_calls_give(model, prompts, texts):
     assert len({tuple(row) for row in mixed.round(4)}) > len(texts) // 2
 
 
+@pytest.mark.parametrize("decoding", ["closed", "open"])
+def test_prompts_of_other_labels_and_kinds_share_one_pass(
+    model, save_random_prompt, texts, tmp_path, decoding, monkeypatch
+):
+    facts = [
+        {"labels": ["0", "1"]},
+        {"labels": ["1", "0"]},
+        {"labels": ["yes", "no", "1"]},
+        {"labels": ["0.0", "0.2", "0.4"], "kind": "regression", "metrics": ["pearson"]},
+    ]
+    prompts = [
+        ept.Prompt.from_pretrained(save_random_prompt(tmp_path / f"{number}.safetensors", "pt", seed=number, **one))
+        for number, one in enumerate(facts)
+    ]
+    chosen = [prompts[row % len(prompts)] for row in range(len(texts))]
+    alone = [model.predict([text], one, decoding=decoding)[0] for text, one in zip(texts, chosen, strict=True)]
+    passes = []
+    read = type(model.backbone).tree_logits
+    monkeypatch.setattr(
+        type(model.backbone), "tree_logits", lambda self, *parts: passes.append(1) or read(self, *parts)
+    )
+    assert model.predict(texts, chosen, decoding=decoding) == alone
+    assert len(passes) == 1
+
+
 def test_closed_answers_are_the_likeliest_label(model, prompts, texts):
     for prompt in prompts.values():
         likeliest = model.predict_proba(texts, prompt).argmax(1)

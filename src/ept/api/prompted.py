@@ -19,7 +19,7 @@ from ept.config.settings import BaselineSettings
 from ept.data.tokenizer import Pieces, load_pieces
 from ept.demo.identity import BACKBONE_FOLDER
 from ept.errors import InputError
-from ept.evaluation.predict import INVALID, generate, predict_labels, score_candidates
+from ept.evaluation.predict import INVALID, generate, read_candidates, score_candidates
 from ept.evaluation.score import MAX_ANSWER_PIECES
 from ept.methods.build import build_weight_module, prompt_class
 from ept.methods.prompt import PromptOutput, combine
@@ -128,9 +128,11 @@ class Prompted:
         texts, prompts = _pair(texts, prompt)
         answers: list[Any] = [None] * len(texts)
         with self._attached(prompts):
-            for kind, rows in _by(prompts, lambda one: one.task.kind).items():
+            # Free text is generated piece by piece; labels and scores of any prompts are read off one pass.
+            for written, rows in _by(prompts, lambda one: one.task.kind == "extraction").items():
                 for batch in self._batches([texts[row] for row in rows], [prompts[row] for row in rows], batch_size):
-                    for place, answer in zip(batch.places, self._answers(batch, kind, decoding), strict=True):
+                    found = self._free_text(batch) if written else self._answers(batch, decoding)
+                    for place, answer in zip(batch.places, found, strict=True):
                         answers[rows[place]] = answer
         return answers
 
@@ -218,23 +220,32 @@ class Prompted:
             mask = torch.stack([row.roll(int(n), 0) for row, n in zip(mask, shifts, strict=True)])
         return {"inputs_embeds": embeddings, "attention_mask": mask}
 
-    def _answers(self, batch: _Batch, kind: str, decoding: str) -> list[Any]:
-        """The answers to the rows of a batch whose prompts are of one kind."""
-        if kind == "extraction":
-            found = generate(self.backbone, batch.embeddings, batch.mask, MAX_ANSWER_PIECES)
-            pairs = zip(batch.prompts, found, strict=True)
-            return [self._tokenizer(one).text(tokens) for one, tokens in pairs]
-        answers: list[Any] = [None] * len(batch.prompts)
-        for labels, rows in _by(batch.prompts, lambda one: tuple(one.labels)).items():
-            parts = batch.embeddings[rows], batch.mask[rows]
-            ids = self._label_ids(batch.prompts[rows[0]])
-            if kind == "classification" and decoding == "open":
-                chosen = predict_labels(self.backbone, *parts, ids).tolist()
+    def _free_text(self, batch: _Batch) -> list[str]:
+        """What greedy decoding writes for the rows of a batch."""
+        found = generate(self.backbone, batch.embeddings, batch.mask, MAX_ANSWER_PIECES)
+        return [self._tokenizer(one).text(tokens) for one, tokens in zip(batch.prompts, found, strict=True)]
+
+    def _answers(self, batch: _Batch, decoding: str) -> list[Any]:
+        """Labels and scores for the rows of a batch, in one pass also where the prompts' labels differ."""
+        # The pieces of every label of any row, each once.
+        candidates: dict[tuple[int, ...], int] = {}
+        columns: dict[int, list[int]] = {}
+        for one in batch.prompts:
+            if id(one) not in columns:
+                ids = [tuple(pieces) for pieces in self._label_ids(one)]
+                columns[id(one)] = [candidates.setdefault(pieces, len(candidates)) for pieces in ids]
+        found = read_candidates(self.backbone, batch.embeddings, batch.mask, list(candidates))
+        written, scores = found[0].tolist(), found[1].cpu().numpy()
+        answers: list[Any] = []
+        for row, one in enumerate(batch.prompts):
+            own = columns[id(one)]
+            if one.task.kind == "classification" and decoding == "open":
+                # What is a label of another row alone is none of this one.
+                place = own.index(written[row]) if written[row] in own else INVALID
             else:
-                chosen = score_candidates(self.backbone, *parts, ids).argmax(1).tolist()
-            for row, label in zip(rows, chosen, strict=True):
-                if label != INVALID:
-                    answers[row] = float(labels[label]) if kind == "regression" else labels[label]
+                place = int(scores[row, own].argmax())
+            label = None if place == INVALID else one.labels[place]
+            answers.append(float(label) if label is not None and one.task.kind == "regression" else label)
         return answers
 
     def _label_ids(self, prompt: Prompt) -> list[list[int]]:

@@ -20,7 +20,7 @@ from ept.data.dataset import TokenizedSplit
 from ept.data.prepare import CARVED_ROWS, Rows, permutation, tokenize_table, write_tokens
 from ept.data.tokenizer import Pieces, load_pieces
 from ept.errors import InputError
-from ept.evaluation.score import Answers, predict_split, references, score
+from ept.evaluation.score import Answers, scores_of
 from ept.files import digest
 from ept.methods.base import MethodModule
 from ept.methods.build import build_prompt_module, build_weight_module
@@ -356,15 +356,8 @@ class _Work:
     def _validation(self, module: MethodModule, size: ForwardSize) -> Validate:
         split = self.splits["validation"]
         rows = np.sort(np.random.default_rng(0).permutation(len(split))[: self.options.training.validation_rows])
-        truth, answers = references(split, rows, self.task), Answers(self.task, self.pieces)
-
-        def validate(alive: list[int]) -> np.ndarray:
-            with torch.inference_mode():
-                output = module().select(alive)
-            found = predict_split(self.model.backbone, output, split, rows, answers, size.positions)
-            return np.array([score(self.task, one, truth)[self.task.metrics[0]] for one in found])
-
-        return validate
+        answers = Answers(self.task, self.pieces)
+        return scores_of(module, self.model.backbone, split, rows, answers, size.positions)
 
     def _module(self, seeds: list[int]) -> MethodModule:
         options = self.options

@@ -42,6 +42,19 @@ def score_candidates(
 
 
 @torch.inference_mode()
+def read_candidates(
+    backbone: Backbone, embeddings: Tensor, mask: Tensor, candidate_ids: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor]:
+    """What `predict_labels` and `score_candidates` give, in one pass: int64 [rows] and float32 [rows, candidates].
+
+    Rows whose labels differ can share the pass: the candidates are then those of all rows.
+    """
+    tree = PrefixTree.of(candidate_ids)
+    logits = backbone.tree_logits(embeddings, mask, tree.tokens, tree.parents)
+    return _written(tree, logits), _path_scores(tree, logits)
+
+
+@torch.inference_mode()
 def predict_both(
     backbone: Backbone, embeddings: Tensor, mask: Tensor, label_ids: Sequence[Sequence[int]], closed_end: bool
 ) -> tuple[Tensor, Tensor]:
