@@ -200,6 +200,36 @@ def score(task: Task, predictions: np.ndarray, truth: metrics.References) -> dic
     return {name: metrics.compute(name, predictions, truth, task) for name in task.metrics}
 
 
+def scores_of(
+    outputs: Callable[[], PromptOutput],
+    backbone: Backbone,
+    split: TokenizedSplit,
+    rows: np.ndarray,
+    answers: Answers,
+    most_positions: int,
+) -> Callable[[list[int]], np.ndarray]:
+    """A function from the numbers of runs to their scores [runs] now, by the task's first metric.
+
+    Args:
+        outputs: What the prompts of all runs add to the inputs when it is called.
+        backbone: The frozen backbone.
+        split: The tokenized split.
+        rows: [rows], row numbers.
+        answers: How answers are read off.
+        most_positions: How many positions one pass with a graph may have.
+    """
+    task = answers.task
+    truth = references(split, rows, task)
+
+    def scores(alive: list[int]) -> np.ndarray:
+        with torch.inference_mode():
+            output = outputs().select(alive)
+        predictions = predict_split(backbone, output, split, rows, answers, most_positions)
+        return np.array([score(task, prediction, truth)[task.metrics[0]] for prediction in predictions])
+
+    return scores
+
+
 def majority_answer(task: Task, train: TokenizedSplit, validation: TokenizedSplit, rows: np.ndarray) -> float | str:
     """The baseline that ignores its input: the best constant answer by the task's first metric on validation `rows`.
 

@@ -10,11 +10,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from filelock import FileLock
 
 from ept.config.settings import steps_for
-from ept.evaluation.score import predict_split, references, score
+from ept.evaluation.score import scores_of
 from ept.files import DIGESTS, parse_json, sha256_file
 from ept.methods.base import MethodModule
 from ept.methods.mpt import SharedPrompt
@@ -103,16 +102,8 @@ def _objective(job: Job, prompts: MethodModule, runs: list[Run]) -> tuple[Object
 
 def validation(job: Job, outputs: Callable[[], PromptOutput]) -> Validate:
     """Scores runs on the rows that select checkpoints; `outputs` gives what the prompts of all runs add now."""
-    rows = job.validation_rows()
-    truth = references(job.validation, rows, job.task)
-
-    def validate(alive: list[int]) -> np.ndarray:
-        with torch.inference_mode():
-            output = outputs().select(alive)
-        predictions = predict_split(job.backbone, output, job.validation, rows, job.answers, job.size.positions)
-        return np.array([score(job.task, prediction, truth)[job.task.metrics[0]] for prediction in predictions])
-
-    return validate
+    positions = job.size.positions
+    return scores_of(outputs, job.backbone, job.validation, job.validation_rows(), job.answers, positions)
 
 
 def _checkpoint(job: Job, number: int, seconds: float, stop: StopRequest, began: float) -> Checkpoint:
