@@ -18,7 +18,7 @@ MAX_SPLIT_BYTES = 1_000_000_000
 # From so many bytes of text on, how many times larger than its files a split may be. Texts shrink to a tenth, and to a
 # hundredth where many rows repeat a passage.
 UNPACKED_BYTES = 2**27
-MAX_EXPANSION = 1000
+MAX_EXPANSION = 200
 BATCH_BYTES = 2**26
 BATCH_ROWS = 8192
 _DICTIONARY_BYTES = 2**28
