@@ -41,6 +41,7 @@ PUBLISHED_MILLIONS = {
     "google-t5/t5-11b": 11307,
     "google/t5-v1_1-base": 248,
     "meta-llama/Llama-2-7b-hf": 6738,
+    "openai-community/gpt2": 124,
 }
 
 
