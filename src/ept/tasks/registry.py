@@ -56,8 +56,8 @@ def expand_sets(names: Iterable[str]) -> list[str]:
 
 
 # Tasks in words that a language model has met, in the manner of GPT-3 (Brown et al., arXiv 2005.14165, appendix G):
-# template, labels, and the cue between them where it is not "Answer:". Those of SST-2, MRPC (240 training examples each)
-# and CoLA (96) were the best of several without training on SmolLM2-135M; QNLI's is ours, the others are GPT-3's.
+# template, labels, and the cue between them where it is not "Answer:". Those of SST-2, MRPC (240 training examples
+# each) and CoLA (96) were the best of several without training on SmolLM2-135M; QNLI's is ours, the others are GPT-3's.
 _CLAIM = "{premise}\nQuestion: {hypothesis} True, False, or Neither?"
 _WORDS: dict[str, dict[str, Any]] = {
     "sst2": {"template": "Review: {sentence}", "labels": ("negative", "positive"), "cue": "Sentiment:"},
