@@ -15,13 +15,13 @@ from slurm.single_node import call
 class Training:
     """A running `ept train` in a SLURM job."""
 
-    def __init__(self, pid: int, pack_hash: str, job: str):
-        self.pid, self.hash, self.job = pid, pack_hash, job
+    def __init__(self, pid: int, pack_hash: str, job: str, logs: Path):
+        self.pid, self.hash, self.job, self._logs = pid, pack_hash, job, logs
 
     @property
-    def can_save(self) -> bool:
-        """Whether SIGTERM is caught by now, that is, makes it write a checkpoint."""
-        return self._has("SigCgt", signal.SIGTERM)
+    def has_begun(self) -> bool:
+        """Whether its log tells of a step: by now there is something that a checkpoint could keep."""
+        return any("step 1/" in path.read_text() for path in self._logs.rglob(f"{self.hash}.log"))
 
     def hang(self, until_seconds: float = 180) -> None:
         """Stop until SLURM has sent SIGTERM, so that a job of seconds reaches the limit on any machine; then go on."""
@@ -83,12 +83,13 @@ def trainings(folder: Path) -> list[Training]:
             if Path(words[1]).name != "ept" or words[2] != "train" or not (process / "cwd").samefile(folder):
                 continue
             environment = dict(word.partition("=")[::2] for word in (process / "environ").read_text().split("\0"))
-            found.append(Training(int(process.name), words[words.index("--hash") + 1], environment["SLURM_JOB_ID"]))
+            pack_hash = words[words.index("--hash") + 1]
+            found.append(Training(int(process.name), pack_hash, environment["SLURM_JOB_ID"], folder / "logs/train"))
     return found
 
 
 def strike(snakemake: subprocess.Popen, folder: Path, faults: dict[str, Fault]) -> None:
-    """Do each pack's fault (by hash) to its first training that can save itself, until Snakemake ends.
+    """Do each pack's fault (by hash) to its first training that has begun, until Snakemake ends.
 
     What was done is taken out of `faults`.
     """
@@ -97,16 +98,10 @@ def strike(snakemake: subprocess.Popen, folder: Path, faults: dict[str, Fault]) 
         try:
             while snakemake.poll() is None:
                 for training in trainings(folder):
-                    if training.hash in faults and training.can_save:
-                        done.append(threads.submit(_soon, faults.pop(training.hash), training))
+                    if training.hash in faults and training.has_begun:
+                        done.append(threads.submit(faults.pop(training.hash), training))
                 time.sleep(0.1)
         finally:
             snakemake.kill()
     for fault in done:
         fault.result()
-
-
-def _soon(fault: Fault, training: Training) -> None:
-    """Not before some steps are done, which take a fraction of a second all together."""
-    time.sleep(0.5)
-    fault(training)

@@ -13,11 +13,15 @@ class Progress:
     """Shows step, examples per second, time left, best validation score so far and how many runs still train."""
 
     def __init__(self, title: str, steps: int, seconds_between_lines: float = 10.0):
-        """Begin to show something with a title and a number of steps; in a log a line at most every so many seconds."""
+        """Begin to show something with a title and a number of steps.
+
+        A log gets a line for the first step, which says that the start is over, for the last one, and in between at
+        most every so many seconds.
+        """
         self.title = title
         self.steps = steps
         self.seconds_between_lines = seconds_between_lines
-        self.started = self.last_line = time.monotonic()
+        self.started, self.last_line = time.monotonic(), float("-inf")
         self.steps_before: int | None = None
         self.examples = 0
         self.best = float("-inf")
