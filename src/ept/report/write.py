@@ -22,8 +22,8 @@ HEAD = ("rule", "jobs", "measured here", "seconds", "CPU seconds", "peak memory 
 
 NOTES = (
     "Seconds are sums over jobs, which may have run at the same time.",
-    "Snakemake samples CPU seconds and memory while a job runs: what a job does after its last sample is not in them, "
-    "so short jobs count for less than they take.",
+    "Each job measures itself, from its start to its end. Imports that local jobs share (docs/speed.md) and Snakemake "
+    "itself are not counted.",
     "Not counted: what `snakemake all` does not make (the table zero_shot, tables asked for by name), and this page.",
 )
 

@@ -157,8 +157,9 @@ table {{ border-collapse: separate; border-spacing: 0; border: solid #1a1a1a; bo
 th, td {{ padding: 0.2rem 0.7rem; white-space: nowrap; background: #fff; }}
 th {{ border-bottom: 1px solid #1a1a1a; position: sticky; top: 0; z-index: 1; cursor: pointer; }}
 tr > :first-child {{ position: sticky; left: 0; border-right: 1px solid #ccc; }}
+th:first-child, .groups th {{ text-align: left; }}
 th:first-child {{ z-index: 2; }}
-.groups th {{ position: static; border-bottom: 0; text-align: center; font-weight: normal; cursor: default; }}
+.groups th {{ position: static; border-bottom: 0; font-weight: normal; cursor: default; }}
 .groups th:not(:first-child) {{ border-left: 1px solid #ccc; }}
 tbody tr:nth-child(even) > * {{ background: #f4f4f4; }}
 td {{ vertical-align: top; }}
