@@ -92,7 +92,7 @@ CASES = {
             settings(data__path="published"),
         ),
         RTE,
-        "published/glue/rte .. train-*-of-*.parquet",
+        "published/glue/rte .. train-0000 .. of-00002.parquet .. 1",
     ),
     "a folder as file": (a_folder(TRAIN_FILE), RTE, TRAIN_FILE),
     "no folder of a task": (settings(), "fetch --task cola", "published/glue/cola"),
