@@ -74,6 +74,14 @@ def test_figures_and_tables_stand_in_it_with_labels_and_captions(unpacked, shown
         assert (unpacked / entry["data_uri"]).stat().st_size > 0
 
 
+def test_scores_link_to_their_runs_within_the_archive(unpacked, shown):
+    index = unpacked / shown["results/report/runs/index.html"]["data_uri"]
+    links = set(re.findall(r'href="([^"]+)"', index.read_text()))
+    # PT and EPT with all data, and with four examples from scratch, and EPT from a source prompt.
+    assert len(links) == 5
+    assert all("<h2>Predictions" in (index.parent / link).read_text() for link in links)
+
+
 def test_the_landing_page_says_what_was_run_and_left_out(unpacked):
     page = (unpacked / "report.html").read_text()
     landing = json.loads(re.search(r"var workflow_desc = (\".*?\");\n", page, re.DOTALL).group(1))

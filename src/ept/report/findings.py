@@ -43,7 +43,8 @@ def sentences(results: Results) -> list[str]:
     if SIGNIFICANCE in results.experiment.default_tables:
         found += _tests(results)
     few = [f"{_title(row)} with k = {table.rpartition('k')[2]}, {row['mean']:.1f}" for table, row in best.items()][1:]
-    return found + [f"With few examples the best averages are {'; '.join(few)}."] * bool(few)
+    best_are = "best average is" if len(few) == 1 else "best averages are"
+    return found + [f"With few examples the {best_are} {'; '.join(few)}."] * bool(few)
 
 
 def _tests(results: Results) -> list[str]:
