@@ -9,7 +9,7 @@ from docutils.core import publish_parts
 from ept.config.configuration import parse_configuration
 from ept.figures.data import Results
 from ept.plan.experiment import Experiment
-from ept.report.findings import findings, sentences
+from ept.report.write import findings, sentences
 from ept.results.write import write_table
 from results.records import write_runs
 

@@ -4,18 +4,20 @@ import math
 import re
 
 from ept.config.settings import SOURCE
-from ept.figures.registry import left_out
+from ept.figures.data import Results, Row
+from ept.figures.registry import asked_for, left_out
 from ept.figures.write import conditions
 from ept.files import write_json, write_text
-from ept.methods.registry import METHODS
+from ept.methods.registry import METHODS, SUBJECT
 from ept.plan import paths
 from ept.plan.experiment import Experiment
-from ept.plan.tables import COMPARISON, REMEDIES
+from ept.plan.tables import COMPARISON, MAIN, REMEDIES, SIGNIFICANCE, headline_tables
 from ept.plan.targets import PAGES, made_from
 from ept.report.costs import Cost, costs
-from ept.report.findings import findings
 from ept.report.runs import write_run_pages
-from ept.results.render import Cell, Layout, table_page, to_markdown
+from ept.results.render import Cell, Layout, drawing, table_page, to_html, to_markdown
+from ept.results.statistics import LEVEL
+from ept.results.tables.scores import FROM_SOURCE
 from ept.tasks.registry import title_of
 
 HEAD = ("rule", "jobs", "measured here", "seconds", "CPU seconds", "peak memory (MB)")
@@ -27,6 +29,7 @@ NOTES = (
     "Not counted: what `snakemake all` does not make (the table zero_shot, tables asked for by name), and this page.",
 )
 
+FEW_SHOT = "few_shot"
 DEMONSTRATION = (
     "The embedded benchmark is generated from a grammar and its backbone is a small T5 made for it. The run shows how "
     "the workflow works and what it produces. **It is a demonstration, not science**: nothing in it says how the "
@@ -103,3 +106,83 @@ def _missing_tables(experiment: Experiment) -> dict[str, str]:
 def _literal(reason: str) -> str:
     """The text with keys of the configuration as literals: docutils misreads dots and underscores in words."""
     return re.sub(r"\w*[a-z][._][a-z]\w*(\.\w+)*", r"``\g<0>``", reason)
+
+
+def findings(experiment: Experiment) -> str:
+    """The results in short, as reStructuredText: sentences, the main table, the few-shot picture.
+
+    Raises InputError where a table is missing or was changed since it was made.
+    """
+    results = Results(experiment)
+    lines = [f"- {sentence}" for sentence in sentences(results)]
+    markdown = paths.table_file(experiment.config.output, MAIN).with_suffix(".md").read_text(encoding="utf-8")
+    lines += ["", "**Test scores after training on all data**", "", *_raw("wide", to_html(markdown))]
+    for kind in asked_for(experiment):
+        if kind.name == FEW_SHOT:
+            svg, *_ = paths.figure_files(experiment.config.output, kind.name)
+            lines += [f"**{kind.title}**", "", *_raw("drawing", drawing(svg.read_text(encoding="utf-8")))]
+    return "\n".join([*lines, "**The run**", ""]) + "\n"
+
+
+def sentences(results: Results) -> list[str]:
+    """The best average of the main table, how EPT compares with the others, and the best averages by k."""
+    tables = headline_tables(results.experiment.config)
+    best = {table: max(results.averages(table), key=lambda row: row["mean"]) for table in tables}
+    main = best[MAIN]
+    found = [
+        f"With all training data {_title(main)} has the best average: {_score(main)}. Always answering the most "
+        f"frequent label gives {main['majority_baseline']:.1f}."
+    ]
+    if SIGNIFICANCE in results.experiment.default_tables:
+        found += _tests(results)
+    few = [f"{_title(row)} with k = {table.rpartition('k')[2]}, {row['mean']:.1f}" for table, row in best.items()][1:]
+    best_are = "best average is" if len(few) == 1 else "best averages are"
+    return found + [f"With few examples the {best_are} {'; '.join(few)}."] * bool(few)
+
+
+def _tests(results: Results) -> list[str]:
+    """How many of the other rows EPT is better and worse than, on the average after training on all data."""
+    rows = results.rows(SIGNIFICANCE, task="average", regime="full")
+    pairs = [row if row["method_a"] == SUBJECT else _turned(row) for row in rows if _about_subject(row)]
+    title = METHODS[SUBJECT].title
+    if not pairs:
+        return []
+    if all(math.isnan(row["p_corrected"]) for row in pairs):
+        return [f"Whether {title} differs from the other methods was not tested: there are too few seeds."]
+    clear = [row for row in pairs if row["p_corrected"] < LEVEL]
+    better = [_other(row) for row in clear if row["difference"] > 0]
+    worse = [_other(row) for row in clear if row["difference"] < 0]
+    if not clear:
+        return [f"{title} does not differ significantly from any other method on this average (paired tests)."]
+    parts = [f"{word} {', '.join(names)}" for word, names in (("better than", better), ("worse than", worse)) if names]
+    return [f"{title} is significantly {' and '.join(parts)} on this average (paired tests of {len(pairs)} pairs)."]
+
+
+def _about_subject(row: Row) -> bool:
+    return SUBJECT in (row["method_a"], row["method_b"]) and row["method_a"] != row["method_b"]
+
+
+def _turned(row: Row) -> Row:
+    return row | {
+        "method_b": row["method_a"],
+        "start_b": row["start_a"],
+        "difference": -row["difference"],
+    }
+
+
+def _other(row: Row) -> str:
+    return _title({"method": row["method_b"], "source": row["start_b"]})
+
+
+def _title(row: Row) -> str:
+    method = METHODS[row["method"]]
+    return method.title + FROM_SOURCE * (method.start == "optional" and row["source"] != "scratch")
+
+
+def _score(row: Row) -> str:
+    return f"{row['mean']:.1f} (95 % interval {row['ci_low']:.1f} to {row['ci_high']:.1f})"
+
+
+def _raw(style: str, html: str) -> list[str]:
+    """HTML as part of reStructuredText, where empty lines would not end it but indentation does."""
+    return [".. raw:: html", "", *[f"   {line}" for line in f'<div class="{style}">\n{html}</div>'.splitlines()], ""]
