@@ -1,5 +1,6 @@
 """Training from Python: learns, resumes bit for bit, gives a run's prompt, refuses bad rows."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,10 +9,19 @@ import time
 
 import pytest
 import torch
+import yaml
 
 import ept
+from ept.cli import main
+from ept.config.configuration import parse_configuration
+from ept.data.dataset import TokenizedSplit
+from ept.data.fetch import read_raw
 from ept.demo.generator import generate
 from ept.errors import InputError
+from ept.methods.prompt_file import read_prompt
+from ept.methods.registry import METHODS
+from ept.plan.experiment import Experiment
+from ept.tasks.registry import get_task
 
 SETTINGS = {
     "training": {"steps": 60, "warmup_steps": 6, "evaluate_every": 20, "validation_rows": 60},
@@ -114,3 +124,48 @@ def test_mistakes_are_one_sentence_and_nothing_is_written(model, rows, tmp_path,
     assert all(word in str(error.value) for word in words)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["pt", "ept"])
+def test_with_a_runs_settings_it_gives_that_runs_prompt(model, method, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = {
+        "data": {"source_length": {"default": 64}},
+        "tasks": {"target": ["cb"]},
+        "methods": [method],
+        "seeds": [3],
+        "prompt": {"length": 16, "short_length": 10, "reference_length": 64},
+        "training": {"steps": 6, "warmup_steps": 1, "evaluate_every": 2, "validation_rows": 1000, "runs_per_pass": 1},
+        "few_shot": {"k": [4], "initialize_from": ["scratch"]},
+    }
+    rates = METHODS[method].few_shot_rates
+    values["training"]["learning_rates"] = {method: rates}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    for command in ("fetch --task cb", "tokenize --task cb", f"train --method {method} --task cb --regime full"):
+        verb, *words = command.split()
+        assert main([verb, "--config", "config.yaml", *words]) == 0
+    experiment = Experiment(parse_configuration(values))
+    pack, task = experiment.pack(method, "cb", "full", "scratch"), get_task("cb")
+    raw = read_raw(task, experiment.raw_folder("cb"))
+
+    def rows_of(split):
+        places = [name.split(":") for name in TokenizedSplit(pack.tokenized / f"{split}.arrow").ids]
+        rows = [raw[published].slice(int(row), 1).to_pylist()[0] for published, row in places]
+        return [{**row, "label": task.labels[row["label"]]} for row in rows]
+
+    trained = ept.train(
+        rows_of("train"),
+        validation=rows_of("validation"),
+        template=task.template,
+        label="label",
+        labels=task.labels,
+        method=method,
+        model=model,
+        settings=json.loads((pack.prompts / "settings.json").read_text())["settings"],
+        seed=3,
+        source_length=64,
+    )
+    stored = read_prompt(pack.prompts / "seed3.safetensors")
+    assert trained.saved.tensors.keys() == stored.tensors.keys()
+    for name, tensor in stored.tensors.items():
+        assert torch.equal(trained.saved.tensors[name], tensor), name

@@ -24,6 +24,7 @@ from ept.evaluation.score import Answers, scores_of
 from ept.files import digest
 from ept.methods.base import MethodModule
 from ept.methods.build import build_prompt_module, build_weight_module
+from ept.methods.initialize import COMMON_PIECES
 from ept.methods.prompt_file import SavedPrompt
 from ept.methods.registry import get_method
 from ept.tasks.define import METRICS
@@ -374,6 +375,7 @@ class _Work:
             init_ids=[self.pieces.words(text) for text in texts],
             methods=options.methods,
             text_length=int(self.splits["train"].lengths.max()),
+            vocabulary=self.pieces.common(COMMON_PIECES),
         )
 
     def _tensors(self, result: RunResult) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
