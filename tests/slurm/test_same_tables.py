@@ -140,11 +140,23 @@ def test_jobs_that_fail_in_every_way_end_in_the_tables_of_a_local_run(shared_wor
 
 def test_a_main_process_that_dies_is_started_again(shared_workflow, local, packs):
     left = packs["spot", "k4"]
-    snakemake = _start(shared_workflow, "tables")
-    strike(snakemake, shared_workflow.folder, {left.hash: lambda _: snakemake.kill()})
+    snakemake, training = _start(shared_workflow, "tables"), []
+
+    def leave_alone(found):
+        """The job stands still until another process has submitted its pack, too."""
+        found.send(signal.SIGSTOP)
+        training.append(found)
+        snakemake.kill()
+
+    strike(snakemake, shared_workflow.folder, {left.hash: leave_alone})
     assert snakemake.returncode == -signal.SIGKILL
-    assert _start(shared_workflow, "--unlock").wait() == 0
-    _finish(shared_workflow, _start(shared_workflow, "tables"), faults={})
+    try:
+        assert _start(shared_workflow, "--unlock").wait() == 0
+        again = _start(shared_workflow, "tables")
+        assert wait_for(lambda: len(_jobs(left)) == 2, seconds=180)
+    finally:
+        training[0].send(signal.SIGCONT)
+    _finish(shared_workflow, again, faults={})
 
     # efficiency.csv holds times.
     tables = [name for name in Experiment(parse_configuration(VALUES)).default_tables if name != EFFICIENCY]
