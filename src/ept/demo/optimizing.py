@@ -10,15 +10,15 @@ BIAS_RATE = 3e-2
 """Relative position biases must reach several units before a head looks at one place."""
 NORM_RATE = 3e-3
 WARM_UP = 100
-COOL_DOWN = 0.5
+COOL_DOWN = 1250 / 16_500
 """Last share of the steps, in which the rates fall to zero. Before it they are constant: what is learned by then does
 not depend on the number of steps."""
 
 
 def rate_at(step: int, steps: int) -> float:
-    """Share of the peak learning rates at a step: linear warm-up, constant, linear cool-down."""
-    falling = max(1, round(COOL_DOWN * steps))
-    return min((step + 1) / WARM_UP, 1.0, (steps - step) / falling)
+    """Share of the peak learning rates at a step: linear warm-up, constant, at last a line from 0.15 to zero."""
+    left = steps - step
+    return min((step + 1) / WARM_UP, 1.0, 1.0 if left > round(COOL_DOWN * steps) else left / (0.5 * steps))
 
 
 class Muon:

@@ -20,7 +20,7 @@ from ept.demo.tokenizer import EOS, PAD, build_tokenizer, save_tokenizer
 from ept.demo.world import World
 from ept.files import write_atomically, write_json
 
-STEPS = 5000
+STEPS = 16_500
 BATCH = 64
 CORRUPTED = 0.05
 """Share of span corruption; the rest are tasks in words."""
