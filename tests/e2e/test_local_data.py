@@ -1,4 +1,4 @@
-"""config/local.yaml on the real data of all fifteen tasks, with the T5 tokenizer and a small T5 made here."""
+"""config/local.yaml on the real data of all its tasks, with the T5 tokenizer and a small T5 made here."""
 
 import csv
 import json
@@ -12,7 +12,6 @@ from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from ept.config.configuration import load_configuration
-from ept.tasks.registry import TASKS
 from tiny_models import make_t5
 
 # Some minutes: sixty jobs on some hundred thousand rows.
@@ -92,11 +91,11 @@ def _record(finished, task, regime):
     return json.loads(path.read_text()), pq.read_table(path.parent / "predictions.parquet")
 
 
-def test_all_fifteen_tasks_went_through(finished, tasks):
+def test_all_tasks_went_through(finished, tasks):
     targets, sources = set(tasks.target), set(tasks.source)
-    assert targets | sources == set(TASKS) and len(TASKS) == 15
-    assert {path.name for path in finished.glob("data/raw/*/*")} == set(TASKS)
-    assert {path.name for path in finished.glob("data/tokenized/local-t5/*")} == set(TASKS)
+    assert len(targets | sources) == 15
+    assert {path.name for path in finished.glob("data/raw/*/*")} == targets | sources
+    assert {path.name for path in finished.glob("data/tokenized/local-t5/*")} == targets | sources
     trained = {path.parts[-4] for path in finished.glob("prompts/local-t5/ept/*/source/*/seed0.safetensors")}
     assert trained == sources
     for table in ("main", "fewshot_k16"):
