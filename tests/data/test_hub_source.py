@@ -80,6 +80,33 @@ def test_splits_are_downloaded_and_then_need_no_network(hub, tmp_path):
         _fetch(tmp_path, name)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("winogrande", "{config}/{split}-{number:05d}-of-00002.parquet"),
+        ("newsqa", "{config}/{split}-{number:05d}-of-00002-ec54fbe500fc3b5{number}.parquet"),
+        ("yelp", "{config}/{split}/{number:04d}.parquet"),
+    ],
+)
+def test_files_have_one_of_three_shapes_of_names(hub, tmp_path, name, shape):
+    task = TASKS[name]
+    files = {
+        shape.format(config=task.config, split=split, number=number): _parquet(tmp_path, table(task).slice(start, 3))
+        for split in task.splits
+        for number, start in ((0, 0), (1, 3))
+    }
+    hub.publish(*REPOSITORIES[task.suite], {**files, "README.md": b"x", "other/train.parquet": b"x"})
+    first = next(iter(files))
+    hub.breaks[first] = [700]
+    hub.altered[first] = files[first].replace(b"PAR1", b"PAR2")
+    assert first in _sentence(tmp_path, name)
+    hub.altered.clear()
+    _fetch(tmp_path, name)
+    _assert_fetched(tmp_path, name)
+    hub.close()
+    _fetch(tmp_path, name)
+
+
 def test_shards_are_joined_in_order(hub, tmp_path):
     _publish(hub, tmp_path, "qnli", shards=3)
     _fetch(tmp_path, "qnli")
