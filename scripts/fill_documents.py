@@ -5,6 +5,7 @@ nothing and exits with 1 if a part differs from what would be written. `--only N
 """
 
 import argparse
+import csv
 import difflib
 import json
 import re
@@ -23,6 +24,7 @@ from ept.cost.estimate import LABEL_PIECES, backbone_shape
 from ept.cost.hardware import GIB, GPUS
 from ept.cost.plan import plan_text, priced
 from ept.cost.resources import JobResources
+from ept.demo.identity import BACKBONE_FOLDER
 from ept.errors import InputError
 from ept.methods.build import build_prompt_module, build_weight_module
 from ept.methods.registry import METHODS
@@ -303,7 +305,24 @@ def speed_tables() -> str:
     return "\n\n".join(block for block in blocks if not block.startswith("| target "))
 
 
+def backbone_curve() -> str:
+    """Accuracy by task on held-out facts during the demonstration backbone's pretraining."""
+    with (BACKBONE_FOLDER / "curve.csv").open(encoding="utf-8", newline="") as file:
+        majority, *curve = csv.DictReader(file)
+    last = int(curve[-1]["step"])
+    shown = [row for row in curve if int(row["step"]) in (250, 500, 1000, 2000, 4000, 8000, last)]
+    rows = [majority, *shown]
+    tasks = [name for name in majority if name not in ("step", "loss")]
+    lines = [
+        "| task | majority | " + " | ".join(f"{int(row['step']):,} steps" for row in shown) + " |",
+        "| --- |" + " ---: |" * len(rows),
+        *(f"| {task} | " + " | ".join(f"{float(row[task]):.0f}" for row in rows) + " |" for task in tasks),
+    ]
+    return "\n".join(lines)
+
+
 PARTS: dict[str, Callable[[], str | None]] = {
+    "backbone-curve": backbone_curve,
     "tasks": tasks,
     "training": training,
     "parameters": parameters,
