@@ -131,8 +131,10 @@ class Pack:
         synchronize()
         return time.perf_counter() - started
 
-    def predict(self, split: TokenizedSplit, rows: np.ndarray) -> np.ndarray:
-        """Predicted classes [runs, rows]."""
+    def predict(self, split: TokenizedSplit, rows: np.ndarray, runs: list[int] | None = None) -> np.ndarray:
+        """Predicted classes [runs, rows], of all runs or of some."""
         with torch.inference_mode():
             output = self.prompts()
+            if runs is not None:
+                output = output.select(runs)
         return predict_split(self.backbone, output, split, rows, self.answers, self.size.positions)

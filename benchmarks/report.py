@@ -100,6 +100,16 @@ def ratio_record(rates: list[Rate], target: Target, tasks: tuple[str, ...]) -> d
     }
 
 
+def cell_records(found: dict) -> list[dict]:
+    """How many times as fast as PEFT a table cell is there, with and without halving."""
+    records, grid = [], f"{found['runs']} runs of {found['steps']} steps on {found['task']}"
+    for way, wanted in (("ept", 3.0), ("ept, halving", 6.0)):
+        name = f"time to a table cell, {grid}: {way} over PEFT PT"
+        reached = found["ratios"][way]
+        records.append({"name": name, "by_task": {}, "reached": reached, "at_least": wanted, "met": reached >= wanted})
+    return records
+
+
 def cost_record(name: str, measured: dict[str, dict], most: float) -> dict:
     """A time ratio by task, its geometric mean, and whether that is little enough."""
     by_task = {task: found["ratio"] for task, found in measured.items()}
@@ -150,7 +160,7 @@ def markdown(result: dict, rates: list[Rate]) -> str:
         wanted = f"≥ {record['at_least']:.2f}" if "at_least" in record else f"≤ {record['at_most']:.2f}"
         met = "met" if record["met"] else "not met"
         lines.append(f"| {record['name']} | {wanted} | {record['reached']:.2f} | {met} |")
-    lines += ["", *_arrival_lines(result["time_to_score"])]
+    lines += ["", *_cell_lines(result["time_to_cell"]), "", *_arrival_lines(result["time_to_score"])]
     if result["sweeps"]:
         lines += ["", *_sweep_lines(result["sweeps"])]
     return "\n".join(lines) + "\n"
@@ -187,6 +197,24 @@ def _arrival_lines(race: dict) -> list[str]:
         seconds = "not reached" if found["seconds"] is None else f"{found['seconds']:.0f}"
         steps = ", ".join("–" if step is None else str(step) for step in found["steps"])
         lines.append(f"| {VARIANTS[variant].title} | {seconds} | {steps} |")
+    return lines
+
+
+def _cell_lines(found: dict) -> list[str]:
+    assumed = "" if found["peft_runs"] == found["runs"] else f" (of PEFT's, {found['peft_runs']} were trained)"
+    lines = [
+        f"Seconds to one cell of a table: {found['runs']} runs{assumed} of {found['steps']} steps on {found['task']} "
+        f"in {found['dtype']}, validation, choice of the rate, test scores with an interval, start of the process "
+        "included:",
+        "",
+        "| | seconds | × PEFT |",
+        "| --- | ---: | ---: |",
+    ]
+    titles = {"peft_pt": "PEFT PT, grouped, one run after another", "pt": "PT (ours)", "ept": "EPT (ours)"}
+    for way, record in found["ways"].items():
+        method, _, halving = way.partition(", ")
+        title = titles[method] + (", halving: 2" if halving else "")
+        lines.append(f"| {title} | {record['seconds']:.0f} | {found['ratios'][way]:.2f} |")
     return lines
 
 

@@ -20,6 +20,7 @@ from benchmarks.plot import draw
 from benchmarks.rates import measure_rates
 from benchmarks.score import Race, time_to_score
 from benchmarks.subjects import Subjects
+from benchmarks.table import SHORT, Cell, time_to_cell
 from benchmarks.theirs import quieten
 from ept.files import write_json, write_text
 
@@ -36,6 +37,9 @@ MINIATURE = Plan(
     positions_bfloat16=2048,
 )
 MINIATURE_RACE = Race(score=0.0, runs=3, steps=4, warmup=1, evaluate_every=2, validation_rows=8, positions=2048)
+MINIATURE_CELL = Cell(
+    steps=4, evaluate_every=1, rates=(0.1, 0.3), seeds=2, batch_size=4, validation_rows=8, test_rows=16, peft_runs=2
+)
 HERE = Path(__file__).parent
 
 
@@ -46,14 +50,15 @@ def main(arguments: list[str] | None = None) -> None:
     threads = options.threads or hardware.cores()
     torch.set_num_threads(threads)
     plan, race = (MINIATURE, MINIATURE_RACE) if options.miniature else (Plan(), Race())
+    cell = MINIATURE_CELL if options.miniature else Cell() if options.full else SHORT
     with tempfile.TemporaryDirectory(prefix="ept-bench-") as folder:
-        result, rates = measure(plan, race, options.full, threads, Path(folder))
+        result, rates = measure(plan, race, cell, options.full, threads, Path(folder))
     write_json(options.out / "performance.json", result)
     write_text(options.out / "performance.md", report.markdown(result, rates))
     draw(result, report.shown_grid(result), options.out)
 
 
-def measure(plan: Plan, race: Race, full: bool, threads: int, folder: Path) -> tuple[dict, list]:
+def measure(plan: Plan, race: Race, cell: Cell, full: bool, threads: int, folder: Path) -> tuple[dict, list]:
     """Everything that performance.json holds, and the rates in it as `Rate`s; `folder` for files in between."""
     say = _Clock()
     data, tasks = load_tasks(plan.tasks, folder)
@@ -70,9 +75,11 @@ def measure(plan: Plan, race: Race, full: bool, threads: int, folder: Path) -> t
     say("costs over the bare backbone done")
     arrivals = time_to_score(race)
     say("time to a score done")
+    cell = time_to_cell(cell, plan, tasks[0], threads)
+    say("time to a table cell done")
     gpu = device() == "cuda"
     swept = _sweeps(plan, subjects, tasks[-1], say) if full else None
-    targets = report.targets(rates, costs, plan.tasks, gpu)
+    targets = report.targets(rates, costs, plan.tasks, gpu) + report.cell_records(cell)
     if swept and gpu:
         targets.append(report.share_record(swept["rows"]))
     result = {
@@ -94,6 +101,7 @@ def measure(plan: Plan, race: Race, full: bool, threads: int, folder: Path) -> t
         "memory": memory,
         "costs": costs,
         "time_to_score": arrivals,
+        "time_to_cell": cell,
         "targets": targets,
         "sweeps": swept,
         "seconds": say.elapsed(),

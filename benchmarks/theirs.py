@@ -134,7 +134,7 @@ def make_trainer(
         max_steps=steps,
         per_device_train_batch_size=batch_size,
         per_device_eval_batch_size=EVALUATION_BATCH,
-        learning_rate=PROMPT_RATE,
+        **{"learning_rate": PROMPT_RATE} | (arguments or {}),
         predict_with_generate=True,
         generation_max_length=1 + ANSWER_PIECES,
         use_cpu=not torch.cuda.is_available(),
@@ -142,7 +142,6 @@ def make_trainer(
         logging_strategy="no",
         save_strategy="no",
         disable_tqdm=True,
-        **(arguments or {}),
     )
     optimizers = (None, None)
     if isinstance(model, DeptRecipe):

@@ -23,6 +23,12 @@ ARRIVALS = {
     "pt": {"steps": [20, None, 40], "seconds": None},
 }
 
+CELL = {
+    **{"task": "rte", "dtype": "float32", "steps": 60, "runs": 9, "peft_runs": 3},
+    "ways": {"peft_pt": {"seconds": 300.0}, "ept": {"seconds": 150.0}, "ept, halving": {"seconds": 50.0}},
+    "ratios": {"peft_pt": 1.0, "ept": 2.0, "ept, halving": 6.0},
+}
+
 
 @pytest.fixture
 def rates() -> list[Rate]:
@@ -80,6 +86,12 @@ def test_share_is_that_of_the_largest_pack():
     assert (report.share_record(rows)["reached"], report.share_record(rows)["met"]) == (0.39, False)
 
 
+def test_the_time_to_a_cell_is_wanted_three_times_as_short_and_six_with_halving():
+    plain, halved = report.cell_records(CELL)
+    assert (plain["reached"], plain["at_least"], plain["met"]) == (2.0, 3.0, False)
+    assert (halved["reached"], halved["at_least"], halved["met"]) == (6.0, 6.0, True)
+
+
 def test_table(rates):
     result = {
         "hardware": {"cpu": "a processor", "cores": 2, "gpu": None, "bfloat16": None},
@@ -92,6 +104,7 @@ def test_table(rates):
         ],
         "targets": report.targets(rates, COSTS, TASKS, gpu=False),
         "time_to_score": {"task": "sst2", "score": 90.0, "runs": 9, "arrivals": ARRIVALS},
+        "time_to_cell": CELL,
         "sweeps": None,
     }
     lines = report.markdown(result, rates).splitlines()
@@ -100,5 +113,6 @@ def test_table(rates):
     assert "| PEFT PT, as released | 10.0 | 10.0 | 0.50 | 20.0 | 20.0 | 0.50 | 400 |" in lines
     assert "| EPT (ours) | 20.0 | 80.0 | 2.00 | 40.0 | 160.0 | 2.00 | 300 |" in lines
     assert "| EPT's step over PT's at equal padding | ≤ 0.80 | 0.75 | met |" in lines
+    assert "| EPT (ours), halving: 2 | 50 | 6.00 |" in lines
     assert "| PEFT PT, grouped | 66 | 60, 20, 120 |" in lines
     assert "| PT (ours) | not reached | 20, –, 40 |" in lines

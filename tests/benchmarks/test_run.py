@@ -21,7 +21,7 @@ def test_all_files_and_fields(tmp_path, monkeypatch):
     assert result["mode"] == "bench-full" and result["data"] == "synthetic"
     assert set(result) == {
         *("mode", "date", "hardware", "threads", "device", "matrix_gflops", "data", "plan", "backbone", "notes"),
-        *("rates", "memory", "costs", "time_to_score", "targets", "sweeps", "seconds"),
+        *("rates", "memory", "costs", "time_to_score", "time_to_cell", "targets", "sweeps", "seconds"),
     }
     assert set(result["hardware"]["versions"]) == {"torch", "transformers", "peft", "accelerate", "numpy"}
     assert all(rate["median"] > 0 for rate in result["rates"])

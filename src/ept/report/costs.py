@@ -4,6 +4,7 @@ Snakemake's own `benchmark:` would see the process that waits for a job in place
 and of a job of a second or two only what is left between two looks.
 """
 
+import contextlib
 import csv
 import math
 import resource
@@ -21,6 +22,8 @@ from ept.plan.pack import Pack
 
 # Columns, named as in a benchmark file of Snakemake: seconds, seconds of CPU time, and the largest resident set in MB.
 WALL, CPU, MEMORY = "s", "cpu_time", "max_rss"
+# Of ru_maxrss in an MB: bytes on macOS, else KiB.
+_PEAK_UNITS = 2**20 if sys.platform == "darwin" else 2**10
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,16 @@ def write_cost(path: Path, seconds: float) -> None:
     """Write what this process and the processes that it started have cost until now; `seconds`: of the clock."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu = sum(each.ru_utime + each.ru_stime for each in used)
-    # Bytes on macOS, else KiB.
-    peak = max(each.ru_maxrss for each in used) / (2**20 if sys.platform == "darwin" else 2**10)
+    peak = max(_own_peak_mb(), used[1].ru_maxrss / _PEAK_UNITS)
     write_text(path, f"{WALL}\t{CPU}\t{MEMORY}\n{seconds:.2f}\t{cpu:.2f}\t{peak:.2f}\n")
+
+
+def _own_peak_mb() -> float:
+    """The largest resident set of this process. ru_maxrss begins with what the process had that started this one."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _PEAK_UNITS
 
 
 def benchmark_files(experiment: Experiment) -> dict[str, list[Path]]:
