@@ -9,6 +9,7 @@ import ept
 from ept.backbones.families import FAMILIES
 from ept.demo.identity import BACKBONE_FOLDER
 from ept.errors import InputError
+from ept.evaluation.predict import generate
 from ept.methods.registry import METHODS
 
 
@@ -63,9 +64,14 @@ def test_closed_answers_are_the_likeliest_label(model, prompts, texts):
 
 def test_open_answers_are_what_generation_writes(model, prompts, texts):
     for prompt in prompts.values():
-        written = model.generate(texts, prompt, max_new_tokens=8)
-        expected = [text if text in prompt.labels else None for text in written]
+        inputs = model.inputs_embeds(texts, prompt)
+        written = generate(model.backbone, inputs["inputs_embeds"], inputs["attention_mask"], 8)
+        # By pieces: "0" within a word is not the label "0".
+        labels = {tuple(model._tokenizer(prompt).label(label)): label for label in prompt.labels}
+        expected = [labels.get(tuple(pieces)) for pieces in written]
         assert model.predict(texts, prompt, decoding="open") == expected
+        spelled = model.generate(texts, prompt, max_new_tokens=8)
+        assert all(label in (None, text) for label, text in zip(expected, spelled, strict=True))
 
 
 def test_transformers_generates_the_same_from_the_embeddings(model, prompts, texts):
