@@ -321,6 +321,11 @@ def backbone_curve() -> str:
     return "\n".join(lines)
 
 
+def scale() -> str:
+    """benchmarks/scale.md."""
+    return (ROOT / "benchmarks/scale.md").read_text(encoding="utf-8").strip()
+
+
 PARTS: dict[str, Callable[[], str | None]] = {
     "backbone-curve": backbone_curve,
     "tasks": tasks,
@@ -335,6 +340,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "main-table": main_table,
     "speed": speed,
     "speed-tables": speed_tables,
+    "scale": scale,
 }
 
 
