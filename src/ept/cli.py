@@ -52,7 +52,7 @@ the same by hand, one training at a time:
 
 with few examples, from a source prompt (fetch and tokenize the source tasks too):
   ept train --method ept --task mnli --regime source      once for each task in tasks.source
-  ept train --method ept --task sst2 --regime source
+  ept train --method ept --task qqp --regime source
   ept train --method ept --task rte --regime k16 --initialize-from source
 
 All settings are in one YAML file: --config FILE, by default config/config.yaml; config/README.md explains every key.
