@@ -6,7 +6,7 @@ which of them mean the same, and until then every task that compares two texts s
 
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -83,7 +83,7 @@ def start_words(model: T5ForConditionalGeneration, tokenizer: Tokenizer) -> None
     weight, size = model.shared.weight, model.config.d_model
     scaled: set[int] = set()
     for word, group, share in word_groups():
-        piece = tokenizer.token_to_id(f"▁{word}")
+        piece = cast(int, tokenizer.token_to_id(f"▁{word}"))
         if piece not in scaled:
             scaled.add(piece)
             weight[piece] *= OWN
