@@ -73,7 +73,7 @@ last = 0.0
 
 
 def measure(command: list[str], folder: Path) -> tuple[Counter, float, int]:
-    """Run a command in a folder.
+    """Run a command in a folder, from a process that has no other children: all that end are waited for and counted.
 
     Returns:
         CPU seconds by kind, of Snakemake's own process as `snakemake`, of what no timer saw as `ends of processes,

@@ -16,7 +16,7 @@ rule download_backbone:
         config=resolved_configuration,
         costs="logs/benchmarks/download_backbone/{name}-{revision}.tsv",
     shell:
-        EPT + " download-backbone --config {params.config:q} --costs {params.costs:q}"
+        ept("download-backbone --config {params.config:q} --costs {params.costs:q}")
 
 
 rule backbone:

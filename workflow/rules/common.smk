@@ -56,9 +56,6 @@ except InputError as error:
     raise WorkflowError(str(error))
 
 OUTPUT = EXPERIMENT.config.output
-# How a rule calls `ept`, whose output goes into the rule's log. `exec`: a shell would die of a scheduler's SIGTERM, and
-# nobody would wait until training has saved its state.
-EPT = f"exec > {{log:q}} 2>&1; cd {shlex.quote(str(FOLDER))}; exec ept"
 # Logs and benchmarks of what belongs to the output folder, whose name may be absolute.
 NAME = paths.job_name(OUTPUT)
 # For the report's landing page, which sees only this.
@@ -72,6 +69,14 @@ wildcard_constraints:
     regime=r"full|k\d+",
     hash=r"[0-9a-f]{8}",
     table=rf"(?!{SUMMARY}|{ZERO_SHOT})[a-z]+(_[a-z0-9]+)*",
+
+
+def ept(arguments):
+    """The shell command of a rule: `ept` with these arguments in the folder of the paths, its output in the rule's log.
+
+    `exec`, because a shell would die of a scheduler's SIGTERM, and nobody would wait until training has saved its state.
+    """
+    return f"exec > {{log:q}} 2>&1; cd {shlex.quote(str(FOLDER))}; exec ept {arguments}"
 
 
 def known(look_up, *arguments):

@@ -14,8 +14,9 @@ rule fetch:
         config=resolved_configuration,
         costs="logs/benchmarks/fetch/{identity}/{task}.tsv",
     shell:
-        EPT
-        + " fetch --config {params.config:q} --task {wildcards.task:q} --costs {params.costs:q}"
+        ept(
+            "fetch --config {params.config:q} --task {wildcards.task:q} --costs {params.costs:q}"
+        )
 
 
 rule tokenize:
@@ -36,6 +37,7 @@ rule tokenize:
         config=resolved_configuration,
         costs="logs/benchmarks/tokenize/{backbone}/{task}/{hash}.tsv",
     shell:
-        EPT
-        + " tokenize --config {params.config:q} --task {wildcards.task:q} --threads {threads} "
-        "--costs {params.costs:q}"
+        ept(
+            "tokenize --config {params.config:q} --task {wildcards.task:q} --threads {threads} "
+            "--costs {params.costs:q}"
+        )

@@ -19,7 +19,7 @@ rule figures:
         config=resolved_configuration,
         costs=f"logs/benchmarks/figures/{NAME}.tsv",
     shell:
-        EPT + " figures --config {params.config:q} --costs {params.costs:q}"
+        ept("figures --config {params.config:q} --costs {params.costs:q}")
 
 
 rule report_pages:
@@ -53,4 +53,4 @@ rule report_pages:
     params:
         config=resolved_configuration,
     shell:
-        EPT + " report-pages --config {params.config:q}"
+        ept("report-pages --config {params.config:q}")

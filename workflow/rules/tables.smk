@@ -44,8 +44,9 @@ rule table:
         caption=lambda wildcards: caption_of(wildcards.table),
         costs=f"logs/benchmarks/table/{NAME}/{{table}}.tsv",
     shell:
-        EPT
-        + " table --config {params.config:q} --table {wildcards.table:q} --costs {params.costs:q}"
+        ept(
+            "table --config {params.config:q} --table {wildcards.table:q} --costs {params.costs:q}"
+        )
 
 
 rule summary:
@@ -63,7 +64,7 @@ rule summary:
         config=resolved_configuration,
         costs=f"logs/benchmarks/summary/{NAME}.tsv",
     shell:
-        EPT + " summary --config {params.config:q} --costs {params.costs:q}"
+        ept("summary --config {params.config:q} --costs {params.costs:q}")
 
 
 # What the backbone answers without any prompt: on demand, not part of `all`.
@@ -87,4 +88,4 @@ rule zero_shot:
     params:
         config=resolved_configuration,
     shell:
-        EPT + " zero-shot --config {params.config:q} --threads {threads}"
+        ept("zero-shot --config {params.config:q} --threads {threads}")

@@ -28,10 +28,11 @@ rule train:
         config=resolved_configuration,
         costs="logs/benchmarks/train/{backbone}/{method}/{task}/{regime}/{hash}.tsv",
     shell:
-        EPT
-        + " train --config {params.config:q} --hash {wildcards.hash:q} --method {wildcards.method:q} "
-        "--task {wildcards.task:q} --threads {threads} --gpus {resources.gpu} "
-        "--costs {params.costs:q}"
+        ept(
+            "train --config {params.config:q} --hash {wildcards.hash:q} --method {wildcards.method:q} "
+            "--task {wildcards.task:q} --threads {threads} --gpus {resources.gpu} "
+            "--costs {params.costs:q}"
+        )
 
 
 # Methods that train weights may have fewer seeds.
