@@ -96,8 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def serve_jobs() -> None:
     """The warm process of a workflow (`ept.commands.warm_start`) and, in its forks, their jobs."""
-    address, lifeline = sys.argv[1:]
-    if (request := serve(address, int(lifeline), _prepare)) is not None:
+    _address, listening, lifeline = sys.argv[1:]
+    if (request := serve(int(listening), int(lifeline), _prepare)) is not None:
         leave(_status_of(request.arguments))
 
 

@@ -29,7 +29,7 @@ sys.stdin.read()
 WARM = """
 import sys
 from ept.commands.warm_start import leave, serve
-request = serve(sys.argv[1], int(sys.argv[2]), lambda verb: None)
+request = serve(int(sys.argv[2]), int(sys.argv[3]), lambda verb: None)
 if request is not None:
     try:
         exec(request.arguments[0])

@@ -55,10 +55,15 @@ def start(log: Path) -> None:
     address = f"ept-{os.urandom(16).hex()}"
     lifeline, held = os.pipe()
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as file:
+    with log.open("w") as file, socket.socket(socket.AF_UNIX) as listener:
+        # Listens from now on: a job that comes while the warm process still imports waits for it.
+        listener.bind(f"\0{address}")
+        listener.listen(128)
+        code, handles = "from ept.cli import serve_jobs; serve_jobs()", (listener.fileno(), lifeline)
         subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", "from ept.cli import serve_jobs; serve_jobs()", address, str(lifeline)],
-            pass_fds=[lifeline],
+            # The address is there for those who look at the list of processes.
+            [sys.executable, "-c", code, address, *map(str, handles)],
+            pass_fds=handles,
             env=os.environ | {THREADS: "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -161,11 +166,11 @@ class _Job(NamedTuple):
     connection: socket.socket
 
 
-def serve(address: str, lifeline: int, prepare: Callable[[str], None]) -> Request | None:
+def serve(listening: int, lifeline: int, prepare: Callable[[str], None]) -> Request | None:
     """Fork a process for every job that is handed over, until the workflow has ended.
 
     Args:
-        address: The abstract address of a Unix socket.
+        listening: A Unix socket that listens.
         lifeline: The reading end of a pipe that closes when the workflow ends.
         prepare: Imports what a verb needs; called before each fork.
 
@@ -175,9 +180,7 @@ def serve(address: str, lifeline: int, prepare: Callable[[str], None]) -> Reques
     """
     # Forks share what is there now, and the collector would copy it by looking at it.
     gc.disable()
-    with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as selector:
-        listener.bind(f"\0{address}")
-        listener.listen(128)
+    with socket.socket(fileno=listening) as listener, selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
         selector.register(lifeline, selectors.EVENT_READ)
         jobs: list[_Job] = []
