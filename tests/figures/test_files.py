@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import yaml
 
 from ept.cli import main
 from ept.config.configuration import load_configuration, parse_configuration
@@ -12,6 +13,7 @@ from ept.figures.registry import FIGURES, LEAST_POINTS, asked_for, left_out
 from ept.figures.write import caption, write_figures
 from ept.files import DIGESTS
 from ept.plan.experiment import Experiment
+from ept.plan.paths import figure_files
 from results.records import write_record
 
 ALL = {kind.name for kind in FIGURES} - {"transfer"}
@@ -111,3 +113,9 @@ def test_a_table_that_was_changed_is_refused(experiment, folder):
             write_figures(experiment)
     finally:
         path.write_bytes(content)
+
+
+def test_the_pictures_that_dvc_shows_are_drawn(project):
+    plots = yaml.safe_load((project / "dvc.yaml").read_text())["plots"]
+    pictures = {plot for plot in plots if isinstance(plot, str)}
+    assert pictures and pictures <= {str(figure_files("${output}", kind.name)[1]) for kind in FIGURES}
