@@ -313,12 +313,8 @@ def backbone_curve() -> str:
     shown = [row for row in curve if int(row["step"]) in (250, 500, 1000, 2000, 4000, 8000, last)]
     rows = [majority, *shown]
     tasks = [name for name in majority if name not in ("step", "loss")]
-    lines = [
-        "| task | majority | " + " | ".join(f"{int(row['step']):,} steps" for row in shown) + " |",
-        "| --- |" + " ---: |" * len(rows),
-        *(f"| {task} | " + " | ".join(f"{float(row[task]):.0f}" for row in rows) + " |" for task in tasks),
-    ]
-    return "\n".join(lines)
+    head = ["task", "majority", *(f"{int(row['step']):,} steps" for row in shown)]
+    return table(head, [[task, *(f"{float(row[task]):.0f}" for row in rows)] for task in tasks], "l" + "r" * len(rows))
 
 
 def scale() -> str:

@@ -32,8 +32,8 @@ from ept.files import parse_json, write_atomically, write_text
 from ept.methods.registry import METHODS, SUBJECT
 from ept.plan import paths
 from ept.plan.packs import method_settings, training_settings
-from ept.results.records import PREDICTIONS_FILE, RUNS, SETTINGS, read_record, validation_score
-from ept.results.render import Cell, Layout, signed, to_markdown
+from ept.results.records import PREDICTIONS_FILE, RUNS, SETTINGS, read_predictions, read_record, validation_score
+from ept.results.render import Cell, Layout, p_text, signed, to_markdown
 from ept.results.statistics import (
     LEAST_SEEDS,
     LEVEL,
@@ -168,7 +168,7 @@ def matching(packs: list[Asked], found: list[Finished]) -> list[tuple[Asked, Fin
 
 def predictions(pack: Finished) -> tuple[dict[int, np.ndarray], References, list[str]]:
     """The test predictions [rows] of every seed, what was right, and the rows' ids."""
-    table = pq.read_table(pack.folder / PREDICTIONS_FILE)
+    table = read_predictions(pack.folder)
     seeds = table["seed"].unique().to_pylist()
     parts = [table.filter(pa.compute.equal(table["seed"], seed)) for seed in seeds]
     truth = References(labels=parts[0]["label"].to_numpy(), groups=parts[0]["group"].to_pylist())
@@ -347,7 +347,7 @@ def _differences(rows: list[tuple[str, Asked, Sample, Sample]]) -> Layout:
     lines = []
     for (title, pack, *_), difference, p in zip(rows, found, corrected, strict=True):
         low, high = difference.interval
-        text = MISSING if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.2g}"
+        text = p_text(p) or MISSING
         cells = [title, column_title(pack.task, pack.metric), signed(difference.mean)]
         lines.append([*map(Cell, cells), Cell(f"{signed(low)} to {signed(high)}"), Cell(text, bold=bool(p < LEVEL))])
     return Layout(["row", "task", "difference", "95 % interval", "p"], lines)

@@ -27,7 +27,7 @@ LONGEST_MESSAGE = 500
 
 # What takes long to import, by the verb that needs it; of other projects what they import at the first call.
 PARQUET = ("pyarrow.dataset", "pandas")
-TABLES = ("ept.results.write", "ept.results.summary", "ept.results.tables.scores", *PARQUET)
+TABLES = ("ept.results.write", "ept.results.tables.scores", *PARQUET)
 MODULES = {
     "fetch": ("ept.data.fetch", *PARQUET),
     "tokenize": ("ept.data.prepare", *PARQUET),

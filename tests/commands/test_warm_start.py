@@ -1,5 +1,6 @@
 """Jobs that start from one warm process look from outside like any others. Here the verb is Python code to run."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -10,12 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ept.cli import MODULES
 from ept.commands import warm_start
 
 # In the place of Snakemake: it starts the warm process, says its address and waits until it is ended.
 WORKFLOW = """
 import os, subprocess, sys
 from pathlib import Path
+from ept.cli import MODULES
 from ept.commands import warm_start
 start = subprocess.Popen
 def started(command, **options):
@@ -169,3 +172,9 @@ def test_another_installation_of_the_package_is_not_mixed_with_this_one(job, wor
     (package / "ept").symlink_to(Path(warm_start.__file__).parents[1])
     assert job("", env=workflow[1] | {"PYTHONPATH": str(package)}).wait(timeout=SECONDS) == 99
     assert job("").wait(timeout=SECONDS) == 0
+
+
+@pytest.mark.parametrize("verb", MODULES)
+def test_what_a_verb_imports_before_its_jobs_exists(verb):
+    """A module that is not there would start every job of the verb cold, without a word."""
+    assert all(importlib.util.find_spec(module) for module in MODULES[verb])

@@ -9,7 +9,7 @@ from transformers import T5ForConditionalGeneration
 
 from ept.demo import pretrain
 from ept.demo.corpus import NAMES, language, task_example
-from ept.demo.mastery import held_out, mastery
+from ept.demo.mastery import held_out, percent_exact
 from ept.demo.network import FILLER, exact, label_loss, padded
 from ept.demo.optimizing import COOL_DOWN, Muon, Optimizer, orthogonal, rate_at
 from ept.demo.pretrain import configuration, rebuild
@@ -130,5 +130,6 @@ def test_rebuild_is_deterministic_and_its_files_load(tmp_path, monkeypatch):
     rows = list(csv.DictReader((tmp_path / "a/curve.csv").open()))
     assert [row["step"] for row in rows] == ["majority", "2", "4"]
     assert len(lines) == 4 and "step 4 of 4" in lines[-1]
-    found = mastery(first, build_tokenizer(language()), 10)
+    tokenizer = build_tokenizer(language())
+    found = {task: percent_exact(first, held_out(tokenizer, task, 10)) for task in NAMES}
     assert {task: f"{value:.1f}" for task, value in found.items()} == {task: rows[-1][task] for task in NAMES}

@@ -264,8 +264,11 @@ def _text_bytes(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 def row_bytes(values: pa.Array) -> np.ndarray:
     """About how many bytes [rows] each row of a column has: those of its texts, or of a number."""
-    lengths, rows = _text_bytes(values)
-    return 8 + np.bincount(rows, weights=lengths, minlength=len(values)).astype(np.int64)
+    return _by_row(*_text_bytes(values), len(values))
+
+
+def _by_row(lengths: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    return 8 + np.bincount(rows, weights=lengths, minlength=count).astype(np.int64)
 
 
 def _check_sizes(values: pa.Array, most: int, column: str, first: int) -> np.ndarray:
@@ -277,7 +280,7 @@ def _check_sizes(values: pa.Array, most: int, column: str, first: int) -> np.nda
             f"{column} has a text of {lengths[place]} bytes in row {first + rows[place]}, at most {most} are read; "
             "shorten it or remove the row"
         )
-    return row_bytes(values)
+    return _by_row(lengths, rows, len(values))
 
 
 def _cast(values: pa.Array, wanted: pa.DataType, column: str, first: int) -> pa.Array:

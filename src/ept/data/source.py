@@ -96,9 +96,11 @@ def locate(task: Task, path: str) -> dict[str, list[Path]]:
     }
     needed = task.splits
     if task.split == "mismatched":
-        present.pop("validation" if "validation_matched" in present else "", None)
-        needed = ("train", "validation" if "validation" in present else "validation_matched")
-        present.pop("validation_mismatched" if "validation" in present else "", None)
+        chosen, other = "validation_matched", "validation"
+        if "validation_matched" not in present and "validation" in present:
+            chosen, other = "validation", "validation_mismatched"
+        present.pop(other, None)
+        needed = ("train", chosen)
     for split in needed:
         if split not in present:
             missing = folder / f"{split}.parquet"

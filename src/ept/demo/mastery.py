@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import T5ForConditionalGeneration
 
-from ept.demo.corpus import NAMES, task_example
+from ept.demo.corpus import task_example
 from ept.demo.network import FILLER, exact, padded
 from ept.demo.world import World
 
@@ -42,11 +42,6 @@ def held_out(tokenizer: Tokenizer, task: str, count: int, seed: int = 11) -> Hel
         batches.append((padded([source for source, _ in rows], 0), padded([target for _, target in rows], FILLER)))
     right = sum(counts.most_common(1)[0][1] for counts in targets.values())
     return HeldOut(batches, 100 * right / count)
-
-
-def mastery(model: T5ForConditionalGeneration, tokenizer: Tokenizer, count: int = 200) -> dict[str, float]:
-    """Task -> percent of held-out examples whose whole target the model generates greedily without any prompt."""
-    return {task: percent_exact(model, held_out(tokenizer, task, count)) for task in NAMES}
 
 
 def percent_exact(model: T5ForConditionalGeneration, examples: HeldOut) -> float:

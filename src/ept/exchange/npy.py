@@ -9,8 +9,6 @@ from ept.errors import InputError, reason_of
 from ept.exchange.adapter import ForeignPrompt
 from ept.methods.registry import method_of_format
 
-SUFFIX = ".npy"
-
 
 def read(file: str | Path) -> ForeignPrompt:
     """The prompt [length, hidden] of an .npy file, as a prompt of PT: that code prepends it to the embedded text too.

@@ -17,7 +17,7 @@ from ept.report.costs import Cost, costs
 from ept.report.runs import write_run_pages
 from ept.results.render import Cell, Layout, drawing, table_page, to_html, to_markdown
 from ept.results.statistics import LEVEL
-from ept.results.tables.scores import FROM_SOURCE
+from ept.results.tables.scores import row_title
 from ept.tasks.registry import title_of
 
 HEAD = ("rule", "jobs", "measured here", "seconds", "CPU seconds", "peak memory (MB)")
@@ -130,12 +130,14 @@ def sentences(results: Results) -> list[str]:
     best = {table: max(results.averages(table), key=lambda row: row["mean"]) for table in tables}
     main = best[MAIN]
     found = [
-        f"With all training data {_title(main)} has the best average: {_score(main)}. Always answering the most "
+        f"With all training data {row_title(main)} has the best average: {_score(main)}. Always answering the most "
         f"frequent label gives {main['majority_baseline']:.1f}."
     ]
     if SIGNIFICANCE in results.experiment.default_tables:
         found += _tests(results)
-    few = [f"{_title(row)} with k = {table.rpartition('k')[2]}, {row['mean']:.1f}" for table, row in best.items()][1:]
+    few = [f"{row_title(row)} with k = {table.rpartition('k')[2]}, {row['mean']:.1f}" for table, row in best.items()][
+        1:
+    ]
     best_are = "best average is" if len(few) == 1 else "best averages are"
     return found + [f"With few examples the {best_are} {'; '.join(few)}."] * bool(few)
 
@@ -171,12 +173,7 @@ def _turned(row: Row) -> Row:
 
 
 def _other(row: Row) -> str:
-    return _title({"method": row["method_b"], "source": row["start_b"]})
-
-
-def _title(row: Row) -> str:
-    method = METHODS[row["method"]]
-    return method.title + FROM_SOURCE * (method.start == "optional" and row["source"] != "scratch")
+    return row_title({"method": row["method_b"], "source": row["start_b"]})
 
 
 def _score(row: Row) -> str:

@@ -15,7 +15,7 @@ from ept.evaluation.metrics import References
 from ept.methods.registry import METHODS
 from ept.plan.experiment import Experiment
 from ept.results.records import PackResult, collect, read_table
-from ept.results.render import Cell, Layout, signed
+from ept.results.render import Cell, Layout, p_text, signed
 from ept.results.statistics import (
     LEAST_SEEDS,
     LEVEL,
@@ -134,8 +134,7 @@ class _Line:
         difference = paired_difference(self.b, self.a)
         low, high = difference.interval
         interval = "" if math.isnan(low) else f"{signed(low)} to {signed(high)}"
-        text = "" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.2g}"
-        return [*scores, Cell(signed(difference.mean), bold=p < LEVEL), Cell(interval), Cell(text)]
+        return [*scores, Cell(signed(difference.mean), bold=p < LEVEL), Cell(interval), Cell(p_text(p))]
 
 
 def _lines(first: dict[RowKey, dict[str, PackResult]], second: dict[RowKey, dict[str, PackResult]]) -> Iterator[_Line]:

@@ -1,6 +1,7 @@
 """A table as people read it: in Markdown, LaTeX, HTML, and as plain text in a terminal."""
 
 import itertools
+import math
 import re
 import textwrap
 from collections.abc import Sequence
@@ -67,6 +68,11 @@ class Layout:
     lines: Sequence[Sequence[Cell]]
     notes: Sequence[str] = ()
     groups: Sequence[str] = ()
+
+
+def p_text(p: float) -> str:
+    """A p value with two digits, or that it is below 0.001; empty where nothing was tested (NaN)."""
+    return "" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.2g}"
 
 
 def signed(difference: float) -> str:

@@ -98,8 +98,7 @@ def write_summary(experiment: Experiment) -> None:
     """Write the averages of the main table and of the few-shot ones, and how many of their runs diverged.
 
     Keys are <regime>.<method> and <regime>.<method>_from_source. The headline has the average over all tasks alone, for
-    `dvc metrics show`. Raises InputError where a table or a record is missing
-    or of another configuration.
+    `dvc metrics show`. Raises InputError where a table or a record is missing or of another configuration.
     """
     packs = experiment.packs_behind(SUMMARY)
     runs = [run for pack in packs for run in read_record(pack.folder, pack.hash)["runs"]]

@@ -68,11 +68,7 @@ def load_plugin(name: str, allow_code: bool = False) -> Plugin:
         InputError: Code is not allowed, the file or entry point does not exist, or its code fails.
     """
     shown = shortened(ascii(name), 100)
-    if not allow_code and os.environ.get(ALLOW) != "1":
-        raise InputError(
-            f"plugins contains {shown}, which is Python code; a configuration alone runs no code: if you trust it, add "
-            f"--allow-code or set {ALLOW}=1"
-        )
+    _check_allowed("plugins", name, allow_code)
     try:
         return _of_file(name) if name.endswith(".py") else _of_entry_points(name)
     except InputError:
@@ -107,12 +103,16 @@ def allow_metrics(metrics: Sequence[str], allow_code: bool) -> None:
     """Let the metrics of `evaluate` among these run in this process. Raises InputError where code is not allowed."""
     for metric in metrics:
         if metric.startswith(METRIC):
-            if not allow_code and os.environ.get(ALLOW) != "1":
-                raise InputError(
-                    f"metrics contains {shortened(ascii(metric), 100)}, which is Python code; a configuration alone "
-                    f"runs no code: if you trust it, add --allow-code or set {ALLOW}=1"
-                )
+            _check_allowed("metrics", metric, allow_code)
             _allowed_metrics.add(metric)
+
+
+def _check_allowed(key: str, name: str, allow_code: bool) -> None:
+    if not allow_code and os.environ.get(ALLOW) != "1":
+        raise InputError(
+            f"{key} contains {shortened(ascii(name), 100)}, which is Python code; a configuration alone runs no code: "
+            f"if you trust it, add --allow-code or set {ALLOW}=1"
+        )
 
 
 @cache

@@ -349,8 +349,8 @@ def column_group(column: Column) -> str:
 
 
 def row_title(row: dict) -> str:
-    """The title of a row of scores, by its `method`, `variant` and `source`."""
-    if row["variant"]:
+    """The title of a row of scores, by its `method`, `source` and, where there is one, `variant`."""
+    if row.get("variant"):
         return row["variant"]
     title = METHODS[row["method"]].title
     started = row["source"] != "scratch" and METHODS[row["method"]].start == "optional"
