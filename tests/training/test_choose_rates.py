@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from test_stopping import follow, trainings
 
 from ept.config.configuration import parse_configuration
@@ -13,6 +13,8 @@ from ept.training.runs import Run, RunResult, choose_rates
 MAJORITY = 50.0
 
 
+# A dropped combination whose mean equals that of one that was trained to the end.
+@example(([[0.5, math.nan, 0.0, 0.5], [0.0, math.nan, math.nan, 0.0]], [0, 0, 1, 1], 1, 2, 0, 1))
 @given(trainings())
 @settings(deadline=None, max_examples=200)
 def test_the_best_mean_is_chosen_and_a_dropped_combination_only_where_it_is_better(training):

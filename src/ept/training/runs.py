@@ -89,7 +89,7 @@ def halve(runs: list[Run], results: list[RunResult]) -> None:
 
 
 def choose_rates(runs: list[Run], results: list[RunResult], majority: float) -> dict[str, float]:
-    """The learning rates with the best mean validation score over seeds.
+    """The learning rates with the best mean validation score over seeds; of equal ones not those that halving dropped.
 
     Args:
         runs: Every combination of learning rates with every seed.
@@ -97,11 +97,14 @@ def choose_rates(runs: list[Run], results: list[RunResult], majority: float) -> 
         majority: The validation score that a diverged run counts as.
     """
     scores: dict[tuple[tuple[str, float], ...], list[float]] = {}
+    dropped: set[tuple[tuple[str, float], ...]] = set()
     for run, result in zip(runs, results, strict=True):
         counted = majority if result.status == DIVERGED else result.best_score
-        scores.setdefault(tuple(run.learning_rates.items()), []).append(counted)
-    best = max(scores, key=lambda rates: float(np.mean(scores[rates])))
-    return dict(best)
+        rates = tuple(run.learning_rates.items())
+        scores.setdefault(rates, []).append(counted)
+        if result.status == HALVED:
+            dropped.add(rates)
+    return dict(max(scores, key=lambda each: (float(np.mean(scores[each])), each not in dropped)))
 
 
 def _mean_score(members: list[RunResult]) -> float:
