@@ -3,13 +3,15 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from ept.config.configuration import parse_configuration
+from ept.config.configuration import load_configuration, parse_configuration
 from ept.plan.experiment import Experiment
 from workflow.ept_stand_in import install
 
@@ -80,4 +82,31 @@ def test_another_folder_without_a_configuration_file(project, tmp_path):
     arguments = ("--snakefile", project / "workflow/Snakefile", "--directory", target, "--dry-run", "--quiet", "rules")
     text = snakemake(tmp_path, "results/main.csv", *arguments)
     assert re.search(r"^train +\d+$", text, re.M)
+    assert files(tmp_path) == before
+
+
+DEPLOYED = """
+from snakemake.utils import min_version
+min_version("6.10.0")
+configfile: "config/config.yaml"
+module ept:
+    snakefile: "{snakefile}"
+    config: config
+use rule * from ept
+"""
+
+
+def test_a_deployment_as_snakedeploy_writes_it(project, tmp_path):
+    """It copies `config`, writes workflow/Snakefile, and Snakemake is called in that folder."""
+    catalog = yaml.safe_load((project / ".snakemake-workflow-catalog.yml").read_text())
+    assert not any(catalog["usage"]["software-stack-deployment"].values())
+    shutil.copytree(project / "config", tmp_path / "config")
+    (tmp_path / "workflow").mkdir()
+    snakefile = DEPLOYED.format(snakefile=project / "workflow/Snakefile")
+    (tmp_path / "workflow/Snakefile").write_text(snakefile)
+    before = files(tmp_path)
+    text = snakemake(tmp_path, "all", "--dry-run", "--quiet", "rules")
+    packs = Experiment(load_configuration(project / "config/config.yaml")).packs
+    counts = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", text, re.M)}
+    assert counts["train"] + counts["train_source"] == len(packs)
     assert files(tmp_path) == before
