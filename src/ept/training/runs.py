@@ -104,7 +104,8 @@ def choose_rates(runs: list[Run], results: list[RunResult], majority: float) -> 
         scores.setdefault(rates, []).append(counted)
         if result.status == HALVED:
             dropped.add(rates)
-    return dict(max(scores, key=lambda each: (float(np.mean(scores[each])), each not in dropped)))
+    best = max(scores, key=lambda each: (float(np.mean(scores[each])), each not in dropped))
+    return dict(best)
 
 
 def _mean_score(members: list[RunResult]) -> float:
