@@ -43,19 +43,19 @@ a first session, in a clone:
   snakemake --cores all all     everything that config/config.yaml asks for
   ept show                      its main table, and where all tables are
 
-the same by hand, one training at a time:
+the same step by step:
   ept check                                               what the configuration asks for
   ept plan                                                what that costs: memory, steps, hours
   ept fetch --task rte                                    data/raw: the published splits
   ept tokenize --task rte                                 data/tokenized: train, validation, test
   ept train --method ept --task rte --regime full         prompts/ and runs/: all rates and seeds
 
-with few examples, from a source prompt (fetch and tokenize the source tasks too):
+few-shot training from a source prompt (fetch and tokenize the source tasks, too):
   ept train --method ept --task mnli --regime source      once for each task in tasks.source
   ept train --method ept --task qqp --regime source
   ept train --method ept --task rte --regime k16 --initialize-from source
 
-All settings are in one YAML file: --config FILE, by default config/config.yaml; config/README.md explains every key.
+All settings are in one YAML file: --config FILE (default: config/config.yaml). config/README.md explains every key.
 Mistakes in the configuration or data are reported in one sentence with exit status 2; no partial files are left behind.
 `ept VERB --help` describes one verb.
 """
@@ -216,8 +216,8 @@ def _parser() -> tuple[_Parser, list[str]]:
     parser = _Parser(
         prog="ept",
         usage="ept VERB [options]",
-        description="EPT (efficient prompt tuning) and the methods that it is compared with, under one protocol. Each "
-        "rule of the Snakemake workflow calls one of these verbs; each verb also works by hand.",
+        description="EPT (efficient prompt tuning) and its comparison methods, trained under one protocol. Each rule "
+        "of the Snakemake workflow calls one of these verbs; you can also run any of them by hand.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=_version())

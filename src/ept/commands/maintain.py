@@ -34,11 +34,11 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def mend(options: argparse.Namespace) -> None:
-    """Remove what a crash damaged, so that the workflow makes it again.
+    """Remove files that a crash damaged; the workflow then makes them again.
 
-    Looks only at files that the configuration's jobs write: those whose digest differs from the one recorded when they
-    were written, and temporary files of processes that were killed. Nothing else in any folder is touched. Refuses to
-    work while a workflow runs in this folder.
+    Only files that the configuration's jobs write are removed: those whose digest differs from the one recorded when
+    they were written, and temporary files of killed processes. The command does nothing while a workflow is running in
+    this folder.
     """
     require_room(Path.cwd())
     if options.look:

@@ -44,7 +44,7 @@ class Verbs:
             parser.add_argument("--config", "--configfile", nargs="+", default=[path], help=words)
         else:
             parser.add_argument("--config", "--configfile", default=path, help="configuration file (%(default)s)")
-        parser.add_argument("--costs", type=Path, help="file for the seconds, CPU seconds and memory that it took")
+        parser.add_argument("--costs", type=Path, help="write wall time, CPU time and peak memory to this file")
         parser.add_argument("--allow-code", action="store_true", help="run the Python code of the key `plugins`")
         return parser
 

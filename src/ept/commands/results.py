@@ -18,13 +18,13 @@ def add_verbs(verbs: Verbs) -> None:
     tracing = verbs.add(trace)
     tracing.add_argument("table", help="a table's CSV file, for example results/main.csv")
     tracing.add_argument("--method", required=True, help="for example ept")
-    tracing.add_argument("--task", help="a task or an average as in the table, for example rte; all if left out")
+    tracing.add_argument("--task", help="a task or an average of the table, for example rte (all)")
     for name in ("regime", "start", "metric", "variant"):
-        tracing.add_argument(f"--{name}", help="only that one")
+        tracing.add_argument(f"--{name}", help=f"only rows with this {name}")
     comparing = verbs.add(compare)
     comparing.add_argument("first", help="a configuration, for example config/config.yaml, or a table's CSV file")
     comparing.add_argument("second", help="the other one")
-    comparing.add_argument("--table", help="the configurations' table, for example fewshot_k16 (main)")
+    comparing.add_argument("--table", help="the table to compare, for example fewshot_k16 (main)")
 
 
 def table(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ def add_verbs(verbs: Verbs) -> None:
     verbs.group("train")
     training = verbs.add_with_config(train)
     training.add_argument(
-        "--hash", help="settings hash of the pack, as in its path; with --method and --task it is found sooner"
+        "--hash", help="settings hash of the pack, as in its path; add --method and --task to find it faster"
     )
     training.add_argument("--method", help="for example ept")
     training.add_argument("--task", help="for example rte")
@@ -22,14 +22,14 @@ def add_verbs(verbs: Verbs) -> None:
         "--initialize-from",
         choices=["scratch", "source"],
         default="scratch",
-        help="start from scratch or from the best source prompt, trained before (%(default)s)",
+        help="start from scratch, or from the best source prompt, which must be trained already (%(default)s)",
     )
     add_threads(training)
     training.add_argument(
         "--gpus",
         type=gpu_count,
         default=1,
-        help="GPUs to reserve for this training, as far as the machine has them; 0: use the CPU (%(default)s)",
+        help="GPUs to reserve for this training, or as many as the machine has; 0: use the CPU (%(default)s)",
     )
     training.add_argument(
         "--checkpoint-seconds",

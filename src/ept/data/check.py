@@ -188,7 +188,7 @@ class SplitChecker:
                 before = self._records.setdefault(record, first + row)
                 if before != first + row:
                     raise InputError(
-                        f"{column} has the value of row {before} again in row {first + row}; number every row once"
+                        f"{column} repeats the value of row {before} in row {first + row}; number every row once"
                     )
         parts = [_cast(fields[field], pa.string(), column, first) for field in self._task.groups]
         return pa.StructArray.from_arrays(parts, fields=list(wanted))

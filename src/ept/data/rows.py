@@ -96,7 +96,7 @@ def _separated(file: TextIO, path: str | Path, file_format: str) -> Iterator[dic
             raise InputError(f"{path}: the file is empty; its first line must name the columns")
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise InputError(f"{path}: the column {twice!r} is there twice; rename one")
+            raise InputError(f"{path}: the column {twice!r} occurs twice; rename one")
         for row in reader:
             if None in row:
                 raise InputError(

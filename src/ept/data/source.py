@@ -132,8 +132,8 @@ def split_files(names: Iterable[str], split: str, where: str) -> list[str]:
         count = int(found[-1][0] or found[-1][1] + 1)
         if [(int(whole or count), number) for whole, number, _ in found] != [(count, at) for at in range(count)]:
             raise InputError(
-                f"{where}: the files {found[0][2]} and so on are {len(found)}, but should be numbered from 0 to "
-                f"{count - 1}, each once; add those that are missing"
+                f"{where}: {len(found)} files are named like {found[0][2]}, but their numbers must run from 0 to "
+                f"{count - 1}, each once; add the missing ones"
             )
         return [name for _, _, name in found]
     return []
@@ -157,4 +157,4 @@ def _check_ends(path: Path) -> None:
         file.seek(max(0, size - 8))
         tail = file.read()
     if begins != _MAGIC or tail[4:] != _MAGIC or int.from_bytes(tail[:4], "little") + 12 > size:
-        raise InputError(f"{path}: this is not a whole Parquet file (its beginning or end is missing); copy it again")
+        raise InputError(f"{path}: not a complete Parquet file (its beginning or end is missing); copy it again")

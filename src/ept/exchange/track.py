@@ -120,7 +120,7 @@ def write_mlflow(runs: list[TrackedRun], store: str, name: str) -> int:
             client.log_batch(made.info.run_id, params=parameters, tags=[RunTag("ept.key", run.key)])
             client.set_terminated(made.info.run_id, end_time=run.time_ms)
     except (MlflowException, OSError) as error:
-        raise InputError(f"{store} does not take the runs ({reason_of(error)}); check --into") from error
+        raise InputError(f"{store} cannot store the runs ({reason_of(error)}); check --into") from error
     return len(new)
 
 

@@ -94,7 +94,7 @@ def write(folder: Path, prompt: SavedPrompt, origin: str, backbone: str | None) 
         output = prompt_class(str(prompt.metadata.get("method", "pt"))).served(prompt.collapsed)
         embedding = output.table(embedding.float())
     if type(output).row_prompts is not PromptOutput.row_prompts:
-        raise InputError(f"{origin} makes another prompt for each text, which this format cannot represent")
+        raise InputError(f"{origin} computes a different prompt for each text, which this format cannot represent")
     tensors = {"prompt": output.prompt[0].float().contiguous().clone()}
     if output.offset is not None:
         tensors["offset"] = output.offset[0].float().contiguous().clone()

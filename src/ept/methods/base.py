@@ -59,7 +59,7 @@ class MethodModule(nn.Module):
         """Raise InputError where `tensor` cannot take the place of `own`."""
         if tensor.shape != own.shape:
             raise InputError(
-                f"{origin}: tensor {name} has shape {list(tensor.shape)}, needed is {list(own.shape)}; use a "
+                f"{origin}: tensor {name} has shape {list(tensor.shape)}, expected {list(own.shape)}; use a "
                 f"{self.stored_as} that was trained on this backbone with the same settings"
             )
         if not tensor.isfinite().all():

@@ -120,4 +120,4 @@ def _read(path: Path) -> list[dict[str, float]]:
             rows = list(csv.DictReader(file, delimiter="\t"))
         return [{name: float(row[name]) for name in (WALL, CPU, MEMORY)} for row in rows]
     except (KeyError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is not a file of costs (columns {WALL}, {CPU}, {MEMORY}); remove it") from error
+        raise InputError(f"{path} is not a cost file (columns {WALL}, {CPU}, {MEMORY}); remove it") from error

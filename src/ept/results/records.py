@@ -206,7 +206,7 @@ def _check_digest(folder: Path, stored: dict, name: str) -> None:
 
 def _check_hash(folder: Path, found: dict, hash_: str) -> None:
     if found.get("hash") != hash_:
-        raise InputError(f"{folder} has the record of settings {found.get('hash')}, not of {hash_}; {AGAIN}")
+        raise InputError(f"{folder} holds the record of settings {found.get('hash')}, not of {hash_}; {AGAIN}")
 
 
 def selection_scores(record: dict) -> tuple[str, dict[str, float | None]]:

@@ -38,7 +38,7 @@ def _find_span(text: str, span: str, index: int) -> tuple[int, int]:
     words = enumerate(re.finditer(r"\S+", text))
     found = [(abs(number - index), match) for number, word in words if (match := begins.match(text, word.start()))]
     if not found:
-        raise InputError(f"the span {span!r} begins at no word of the text {text!r}; correct span and index")
+        raise InputError(f"the span {span!r} does not begin at a word of the text {text!r}; correct span and index")
     return min(found, key=lambda pair: pair[0])[1].span()
 
 
