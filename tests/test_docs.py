@@ -1,8 +1,12 @@
 """README.md and docs/: generated parts, links, and everything of the code that they name."""
 
+import ast
+import csv
 import importlib.util
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -154,6 +158,32 @@ def test_the_readme_is_short_and_cites_both_papers(documents):
     assert len(readme.split()) <= 800
     for paper in ("2405.11464", "2309.05173"):
         assert f"https://arxiv.org/abs/{paper}" in readme
+
+
+def test_the_readme_trains_and_uses_one_prompt_as_written(documents, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    section = documents["README.md"].partition("\n## Train and use one prompt\n")[2].partition("\n## ")[0]
+    blocks = dict(re.findall(r"```(python|sh)\n(.*?)```", section, re.DOTALL))
+    words = {"good": ["lovely", "superb"], "bad": ["awful", "broken"]}
+    rows = [
+        {"text": f"the meal was {word}", "label": label} for _ in range(10) for label in words for word in words[label]
+    ]
+    for name in ("my.csv", "new.csv", "labeled.csv"):
+        with open(name, "w", newline="") as file:
+            writer = csv.DictWriter(file, ["text", "label"])
+            writer.writeheader()
+            writer.writerows(rows)
+    *statements, last = ast.parse(blocks["python"]).body
+    namespace: dict = {}
+    exec(compile(ast.Module(statements, []), "README.md", "exec"), namespace)
+    (answer,) = eval(compile(ast.Expression(last.value), "README.md", "eval"), namespace)
+    assert answer in words
+    capsys.readouterr()
+    commands = [shlex.split(line) for line in blocks["sh"].splitlines()]
+    assert [main(command[1:]) for command in commands] == [0] * len(commands) and len(commands) > 1
+    found = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert [row["prediction"] for row in found] == [row["label"] for row in rows]
+    assert "accuracy: 100.0" in capsys.readouterr().out
 
 
 def test_the_figure_of_the_method_is_what_its_script_draws(project, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from tokenizers.pre_tokenizers import Split
 import ept
 from ept.backbones.load import load_backbone
 from ept.config.settings import BaselineSettings
+from ept.errors import InputError
 from ept.evaluation.predict import score_candidates
 from ept.methods.build import build_weight_module
 from ept.methods.prompt import combine
@@ -25,8 +26,7 @@ SETTINGS = {
 }
 ROWS = [{"text": text, "mood": mood} for text, mood in [("a good film", "yes"), ("no", "no"), ("bad plot", "no")] * 6]
 TEXTS = ["a good film", "no", "the plot was bad", "a b c d"]
-# Methods that need no encoder, no source prompt and are trained by ept.train.
-TRAINED = [name for name, method in METHODS.items() if not method.encoder_decoder and method.start_from != "mixture"]
+TRAINED = [name for name, method in METHODS.items() if not method.encoder_decoder]
 PACKED = [name for name in TRAINED if METHODS[name].packed]
 
 
@@ -56,7 +56,14 @@ def prompts(causal):
     """A prompt of every prompt method that such a model can have, trained for three steps."""
     model, _ = causal
     options = {"template": "t: {text}", "label": "mood", "labels": ["no", "yes"], "source_length": 24}
-    return {name: ept.train(ROWS, model=model, method=name, settings=SETTINGS, **options) for name in PACKED}
+    source = ept.train(ROWS, model=model, method="pt", settings=SETTINGS, **options)
+    starts = {"always": [source]}
+    return {
+        name: ept.train(
+            ROWS, model=model, method=name, settings=SETTINGS, init_from=starts.get(METHODS[name].start), **options
+        )
+        for name in PACKED
+    }
 
 
 def test_prompts_of_every_method_mix(causal, prompts):
@@ -92,6 +99,12 @@ def test_weights_of_a_run_are_trained_saved_and_used(causal, prompts, method, tm
     np.testing.assert_array_equal(model.predict_proba(TEXTS, again), model.predict_proba(TEXTS, trained))
     # The backbone is as before.
     np.testing.assert_array_equal(model.predict_proba(TEXTS, prompts[PACKED[0]]), before)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - set(TRAINED)))
+def test_methods_that_need_an_encoder_are_refused(causal, method):
+    with pytest.raises(InputError, match=rf"{method} .*encoder"):
+        ept.train(ROWS, model=causal[0], method=method, template="{text}", label="mood")
 
 
 @pytest.fixture(scope="module", params=["nf4", "int8"])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,6 +17,7 @@ from ept.cli import main
 from ept.config.configuration import parse_configuration
 from ept.data.dataset import TokenizedSplit
 from ept.data.fetch import read_raw
+from ept.data.prepare import permutation
 from ept.demo.generator import generate
 from ept.errors import InputError
 from ept.methods.prompt_file import read_prompt
@@ -28,6 +30,7 @@ SETTINGS = {
     "prompt": {"length": 8, "short_length": 4, "reference_length": 64},
 }
 WORDS = ["negative", "positive"]
+GOOD = {"text": "a good film", "mood": "positive"}
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +110,24 @@ def test_a_killed_training_continues_and_ends_the_same(model, rows, project, tmp
         ({"kind": "ranking"}, ["ranking", "classification"]),
         ({"kind": "regression"}, ["row 0", "mood"]),
         ({"method": "lorra"}, ["lorra", "lora"]),
-        ({"method": "attempt"}, ["attempt"]),
+        ({"method": "attempt"}, ["attempt", "list of PT prompts", "init_from"]),
+        ({"method": "spot"}, ["spot", "PT prompts", "init_from"]),
+        ({"method": "mpt"}, ["mpt", "init_from"]),
         ({"settings": {"training": {"stepss": 3}}}, ["stepss"]),
         ({"settings": {"training": {"batch_size": "x"}}}, ["training.batch_size", "x"]),
         ({"settings": {"trainin": {}}}, ["trainin"]),
         ({"rows": []}, ["no rows"]),
         ({"rows": [{"text": "a", "mood": "positive"}] * 8}, ["positive"]),
+        ({"rows": [{"text": f"a {n}", "mood": f"label {n}"} for n in range(40)]}, ["mood", "40", "extraction"]),
+        ({"labels": ["positive", "negative", "positive"]}, ["positive, negative, positive"]),
+        ({"rows": [GOOD, {"text": "a", "mood": ""}]}, ["row 1", "mood", "empty"]),
+        ({"rows": [GOOD, {"text": " ", "mood": "negative"}] * 4}, ["row 1", "text", "empty"]),
+        ({"rows": [GOOD, {"text": float("nan"), "mood": "negative"}] * 4}, ["row 1", "text", "empty"]),
+        ({"rows": [GOOD, {"text": ["a"], "mood": "negative"}] * 4}, ["row 1", "text", "list"]),
+        ({"rows": [GOOD, {"\ufefftext": "a", "mood": "negative"}]}, ["row 1", "'text'", "ufefftext"]),
+        ({"rows": [{"text;mood": "a;negative"}]}, ["row 0", "'mood'", "text;mood"]),
+        ({"validation": []}, ["validation"]),
+        ({"validation": [GOOD, {"text": "a", "mood": "neutral"}]}, ["validation row 1", "neutral"]),
     ],
     ids=str,
 )
@@ -124,6 +139,72 @@ def test_mistakes_are_one_sentence_and_nothing_is_written(model, rows, tmp_path,
     assert all(word in str(error.value) for word in words)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+SHORT = {
+    "training": {"steps": 2, "warmup_steps": 1, "evaluate_every": 1, "batch_size": 4, "validation_rows": 10},
+    "prompt": {"length": 24, "short_length": 10, "reference_length": 64},
+    "baselines": {"adapterdrop_layers": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def sources(model, rows):
+    """Two PT prompts, as of other tasks."""
+    options = {"template": "text: {text}", "label": "mood", "model": model, "method": "pt", "settings": SHORT}
+    return [ept.train(rows[:20], seed=seed, source_length=64, **options) for seed in (1, 2)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_is_saved_and_predicts(model, rows, sources, method, tmp_path):
+    record = METHODS[method]
+    start = None if record.start != "always" else sources if record.start_from == "mixture" else sources[0]
+    rates = {"learning_rates": {group: [0.01] for group in record.rates}}
+    settings = {**SHORT, "training": SHORT["training"] | rates}
+    options = {"template": "text: {text}", "label": "mood", "model": model, "method": method, "source_length": 64}
+    trained = ept.train(rows[:20], settings=settings, init_from=start, output=tmp_path / "out", **options)
+    again = ept.Prompt.from_pretrained(tmp_path / "out")
+    assert (again.method, again.labels) == (method, WORDS)
+    texts = [row["text"] for row in rows[20:30]]
+    found = model.predict_proba(texts, again)
+    np.testing.assert_array_equal(found, model.predict_proba(texts, trained))
+    # Its validation score is what its open answers give on the rows that were set aside.
+    places = permutation(20)[:5]
+    answers = model.predict([rows[place] for place in places], again, decoding="open")
+    right = sum(answer == rows[place]["mood"] for answer, place in zip(answers, places, strict=True))
+    assert again.metadata["scores"]["validation accuracy"] == pytest.approx(100 * right / 5)
+
+
+def test_a_start_is_where_a_training_begins(model, rows, sources):
+    """With a learning rate of almost nothing the trained prompt is the one that it started from."""
+    options = {"template": "text: {text}", "label": "mood", "model": model, "source_length": 64}
+    first, second = (source.tensors["prompt"] for source in sources)
+    for method, expected in (("spot", first), ("mpt", first), ("attempt", first)):
+        rates = {group: [1e-12] for group in METHODS[method].rates}
+        settings = {**SHORT, "training": SHORT["training"] | {"learning_rates": rates}}
+        start = sources if method == "attempt" else sources[0]
+        trained = ept.train(rows[:20], method=method, settings=settings, init_from=start, **options)
+        torch.testing.assert_close(trained.tensors["prompt"], expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(trained.tensors["sources"], torch.stack([first, second]), rtol=0, atol=0)
+
+
+def test_starts_that_do_not_fit_are_one_sentence(model, rows, sources, save_random_prompt, tmp_path):
+    options = {"template": "text: {text}", "label": "mood", "model": model, "settings": SHORT, "source_length": 64}
+    longer = {**SHORT, "prompt": {**SHORT["prompt"], "length": 25}}
+    other = ept.Prompt.from_pretrained(
+        save_random_prompt(tmp_path / "other.safetensors", "pt", backbone="t5-small", backbone_identity="t5-small@1")
+    )
+    dept = ept.Prompt.from_pretrained(save_random_prompt(tmp_path / "dept.safetensors", "dept"))
+    for change, words in (
+        ({"method": "pt", "init_from": other}, ["t5-small@1"]),
+        ({"method": "attempt", "init_from": [sources[0], dept]}, ["attempt", "DePT"]),
+        ({"method": "attempt", "init_from": sources, "settings": longer}, ["25 tokens", "24x"]),
+        ({"method": "spot", "init_from": sources}, ["spot", "2"]),
+        ({"method": "ept", "init_from": sources[0]}, ["lacks"]),
+    ):
+        with pytest.raises(InputError) as error:
+            ept.train(rows[:20], **{**options, **change})
+        assert all(word in str(error.value) for word in words) and "\n" not in str(error.value), str(error.value)
 
 
 @pytest.mark.parametrize("method", ["pt", "ept"])

@@ -45,6 +45,35 @@ def test_every_format_gives_what_python_gives(ending, rows, prompt_files, model)
     assert found == [{**row, "prediction": answer} for row, answer in zip(rows, expected, strict=True)]
 
 
+ODD = {
+    "byte order mark": b"\xef\xbb\xbfsentence,id\na good film,1\na poor plot,2\n",
+    "line ends of Windows": b"sentence,id\r\na good film,1\r\na poor plot,2\r\n",
+    "blank lines": b"sentence,id\n\na good film,1\n\n\na poor plot,2\n\n",
+    "line breaks in quotes": b'sentence,id\n"a ""good""\nfilm",1\n"a poor\r\n\r\nplot",2\n',
+    "a long text": b"sentence,id\n" + b"a good film " * 9000 + b",1\na poor plot,2\n",
+    "an empty text": b'sentence,id\n"",1\na poor plot,2\n',
+}
+
+
+@pytest.mark.parametrize("content", ODD.values(), ids=ODD.keys())
+def test_odd_files_have_one_answer_for_each_row(content, tmp_path, prompt_files, model):
+    (tmp_path / "odd.csv").write_bytes(content)
+    out = tmp_path / "out.jsonl"
+    arguments = ["--prompt", str(prompt_files["pt"]), "--input", str(tmp_path / "odd.csv"), "--output", str(out)]
+    assert main(["predict", *arguments]) == 0
+    found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [row["id"] for row in found] == ["1", "2"]
+    expected = model.predict([row["sentence"] for row in found], ept.Prompt.from_pretrained(prompt_files["pt"]))
+    assert [row["prediction"] for row in found] == expected
+
+
+def test_a_row_without_its_label_is_named(rows, prompt_files, capsys):
+    Path("labeled.csv").write_text("sentence,label\na good film,1\na poor plot,\n")
+    assert main(["evaluate", "--prompt", str(prompt_files["pt"]), "--input", "labeled.csv"]) == 2
+    error = capsys.readouterr().err
+    assert "labeled.csv, row 2" in error and "'label'" in error and error.count("\n") == 1
+
+
 def test_standard_input_to_standard_output(rows, prompt_files, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO(Path("rows.csv").read_text()))
     assert main(["predict", "--prompt", str(prompt_files["pt"]), "--input", "-"]) == 0
@@ -117,6 +146,11 @@ BAD = {
     "no UTF-8": ("--input latin.csv", "latin.csv"),
     "no prompt file": ("--input rows.csv --prompt none.safetensors", "none.safetensors"),
     "an unknown output": ("--input rows.csv --output out.xlsx", "xlsx"),
+    "semicolons": ("--input semicolons.csv", "semicolons.csv, row 1"),
+    "no value": ("--input null.jsonl", "null.jsonl, row 2"),
+    "half a character": ("--input half.jsonl", "half.jsonl, row 1"),
+    "a prompt that is not there": ("--input rows.csv --prompt a=PROMPT b=PROMPT", "rows.csv, row 1"),
+    "a folder": ("--input folder.csv", "folder.csv"),
 }
 
 
@@ -132,13 +166,17 @@ def test_mistakes_are_one_sentence_and_nothing_is_written(words, named, rows, pr
         "bad.parquet": b"PAR1 not really PAR1",
         "latin.csv": "id,sentence\n1,caf\xe9\n".encode("latin-1"),
         "rows.xml": b"<a/>",
+        "semicolons.csv": b"id;sentence\n1;a\n",
+        "null.jsonl": b'{"sentence": "a"}\n{"sentence": null}\n',
+        "half.jsonl": b'{"sentence": "a\\ud800"}\n',
     }
+    Path("folder.csv").mkdir()
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     arguments = ["--prompt", str(prompt_files["pt"]), "--output", "out.jsonl", *words.split()]
     if "--prompt" in words:
-        arguments = ["--output", "out.jsonl", *words.split()]
+        arguments = ["--output", "out.jsonl", *words.replace("PROMPT", str(prompt_files["pt"])).split()]
     assert main(["predict", *arguments]) == 2
     out, error = capsys.readouterr()
     assert named in error and error.count("\n") == 1 and out == ""

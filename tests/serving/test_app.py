@@ -3,10 +3,14 @@
 import contextlib
 import http.client
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -16,8 +20,15 @@ uvicorn = pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 import ept  # noqa: E402
 from ept.errors import InputError  # noqa: E402
 from ept.serving.app import Limits, make_app  # noqa: E402
+from ept.serving.server import Connection  # noqa: E402
 
 LIMITS = Limits(rows=20, characters=2000, queue_rows=2000, body_seconds=1.0)
+
+
+class ImpatientConnection(Connection):
+    """Waits a second for headers, so that a test does not wait ten."""
+
+    header_seconds = 1.0
 
 
 @contextlib.contextmanager
@@ -25,7 +36,9 @@ def running(app):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", http=ImpatientConnection)
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -117,6 +130,9 @@ def test_what_there_is_and_whether_it_lives(port, prompts):
         ({"prompt": "p0", "rows": ["x"], "decoding": "beam"}, 400),
         ({"prompt": ["p0"], "rows": ["x"]}, 404),
         (b"[" * 5000, 400),
+        ({"prompt": "p0", "rows": [{"sentence": None}]}, 400),
+        (b'{"prompt": "p0", "rows": ["half a character \\ud800"]}', 400),
+        ({"prompt": "p0", "rows": ["x", {}]}, 400),
     ],
     ids=str,
 )
@@ -134,6 +150,73 @@ def test_a_body_that_never_arrives_is_given_up(port):
         assert b" 408 " in slow.recv(1000)
 
 
+def test_headers_that_never_end_are_given_up(port):
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(50)]
+        for number, one in enumerate(slow):
+            one.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n"[: 20 * (number % 3)])
+        assert call(port, "POST", "/predict", {"prompt": "p0", "rows": ["a good film"]})[0] == 200
+        assert [one.recv(1000) for one in slow] == [b""] * 50
+
+
+def test_a_connection_may_ask_again_and_no_rows_have_no_answers(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    for rows in (["a good film"], [], ["a poor plot"]):
+        connection.request("POST", "/predict", json.dumps({"prompt": "p0", "rows": rows}))
+        answer = connection.getresponse()
+        assert (answer.status, len(json.loads(answer.read())["predictions"])) == (200, len(rows))
+    connection.close()
+
+
+def test_a_failed_prediction_is_no_end(model, prompts, monkeypatch):
+    def fail(texts, *_, **__):
+        raise RuntimeError("out of memory")
+
+    with running(make_app(model, prompts)) as port:
+        monkeypatch.setattr(type(model), "_batches", fail)
+        status, answer = call(port, "POST", "/predict", {"prompt": "p0", "rows": ["x"]})
+        assert status == 500 and "log" in answer["error"] and "memory" not in answer["error"]
+        monkeypatch.undo()
+        assert call(port, "POST", "/predict", {"prompt": "p0", "rows": ["x"]})[0] == 200
+
+
+def test_on_sigterm_what_waits_is_answered_and_nothing_more_is_taken(prompt_files, texts):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    given = [f"{name}={prompt_files[name]}" for name in ("pt", "ept")]
+    command = [sys.executable, "-m", "ept.cli", "serve", "--prompt", *given, "--port", str(port)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        while True:
+            try:
+                if call(port, "GET", "/ready")[0] == 200:
+                    break
+            except OSError:
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.1)
+        with ThreadPoolExecutor(60) as pool:
+            body = {"prompt": "ept", "rows": [*texts] * 4}
+            jobs = [pool.submit(call, port, "POST", "/predict", body) for _ in range(60)]
+            while _waiting(port) < 1000:
+                assert process.poll() is None
+            process.terminate()
+            # Those that came before it; others may find a closed door.
+            found = [job.exception() or job.result()[0] for job in jobs]
+        assert found.count(200) >= 1000 // len(body["rows"])
+        assert all(one in (200, 429) or isinstance(one, OSError | http.client.HTTPException) for one in found)
+        assert process.wait(60) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _waiting(port):
+    text = call(port, "GET", "/metrics")[1]
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("ept_waiting_rows"))
+
+
 def test_a_full_queue_is_said_and_empties(model, prompts, texts):
     with running(make_app(model, prompts, Limits(queue_rows=30))) as port, ThreadPoolExecutor(40) as pool:
         jobs = [pool.submit(call, port, "POST", "/predict", {"prompt": "p1", "rows": texts[:10]}) for _ in range(40)]
@@ -142,11 +225,9 @@ def test_a_full_queue_is_said_and_empties(model, prompts, texts):
         assert call(port, "POST", "/predict", {"prompt": "p1", "rows": texts[:10]})[0] == 200
 
 
-def test_weights_are_not_served(model, prompts):
-    from dataclasses import replace
-
+@pytest.mark.parametrize(("fact", "named"), [({"method": "lora"}, "LoRA"), ({"vision": {"column": "i"}}, "images")])
+def test_weights_and_readers_of_images_are_not_served(model, prompts, fact, named):
     prompt = prompts["p0"]
-    metadata = {**prompt.metadata, "method": "lora"}
-    weights = replace(prompt, saved=replace(prompt.saved, metadata=metadata))
-    with pytest.raises(InputError, match="LoRA"):
-        make_app(model, {"w": weights})
+    other = replace(prompt, saved=replace(prompt.saved, metadata={**prompt.metadata, **fact}))
+    with pytest.raises(InputError, match=named):
+        make_app(model, {"w": other})

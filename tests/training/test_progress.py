@@ -8,7 +8,7 @@ import subprocess
 import sys
 import termios
 
-from ept.training.progress import Progress
+from ept.training.progress import Progress, RowProgress
 
 
 def test_time_left_is_that_of_the_steps_of_this_process(monkeypatch, capsys):
@@ -32,6 +32,20 @@ def test_a_training_whose_runs_all_ended_says_so(capsys):
     first, last = capsys.readouterr().err.splitlines()
     assert "step 1/1000" in first and "1/3" in first
     assert "step 2/1000" in last and "0/3" in last
+
+
+def test_rows_and_the_time_left_in_a_log(monkeypatch, capsys):
+    now = [50.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    known, unknown = RowProgress("predict", 4000, 10), RowProgress("predict", None, 10)
+    for _ in range(3):
+        now[0] += 6.0
+        known.update(600)
+        unknown.update(600)
+    assert capsys.readouterr().err.splitlines() == [
+        "predict: 1,200 of 4,000 rows, 100 rows/s, 28 s left",
+        "predict: 1,200 rows, 100 rows/s",
+    ]
 
 
 TRAINING = """

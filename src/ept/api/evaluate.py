@@ -7,6 +7,7 @@ import numpy as np
 
 from ept.api.prompt import Prompt
 from ept.api.prompted import Prompted
+from ept.api.rows import Place, cell, check_texts, right_answer
 from ept.api.share import Score
 from ept.errors import InputError
 from ept.evaluation import metrics
@@ -35,11 +36,18 @@ def evaluate(
     Raises:
         InputError: There are no rows, a label is missing or unknown, or the prompt does not fit the backbone.
     """
-    given = [dict(row) for row in rows]
+    return score_rows([dict(row) for row in rows], label, prompt, model, batch_size, "row {}".format)
+
+
+def score_rows(
+    given: list[dict[str, Any]], label: str, prompt: Prompt, model: Prompted, batch_size: int, place: Place
+) -> dict[str, Score]:
+    """What `evaluate` returns; `place` says what messages call a row by its number from 0."""
     if not given:
         raise InputError("there are no rows to score")
     task = prompt.task
-    truth = _references(prompt, given, label)
+    truth = _references(prompt, given, label, place)
+    check_texts(given, [prompt] * len(given), place)
     answers = model.predict(given, prompt, decoding="open", batch_size=batch_size)
     if task.kind == "extraction":
         predictions: np.ndarray = np.array(answers, dtype=object)
@@ -65,52 +73,33 @@ def evaluate(
     return result
 
 
-def _references(prompt: Prompt, rows: list[dict[str, Any]], label: str) -> metrics.References:
+def _references(prompt: Prompt, rows: list[dict[str, Any]], label: str, place: Place) -> metrics.References:
     """What was right for each row, and which rows are scored together."""
     task = prompt.task
-    truth = [_truth(prompt, row, number, label) for number, row in enumerate(rows)]
-    groups = [_group(task, row, number) for number, row in enumerate(rows)]
+    truth: list[Any] = []
+    for number, row in enumerate(rows):
+        named = f"{place(number)}: column {label!r}"
+        value = cell(row, label, place(number))
+        known = prompt.labels
+        # A column of class numbers, where the labels are words.
+        by_number = (
+            task.kind == "classification" and str(value) not in known and str(value) in map(str, range(len(known)))
+        )
+        truth.append(int(value) if by_number else right_answer(task, value, named))
+    groups = [_group(task, row, place(number)) for number, row in enumerate(rows)]
     if task.kind == "extraction":
         return metrics.References(labels=np.full(len(rows), np.nan), groups=groups, answers=truth)
     return metrics.References(labels=np.array(truth, dtype=np.float64), groups=groups)
 
 
-def _truth(prompt: Prompt, row: Mapping[str, Any], number: int, label: str) -> Any:
-    if row.get(label) is None:
-        raise InputError(f"row {number} lacks the label column {label!r}; name the column with the right answers")
-    value, kind = row[label], prompt.task.kind
-    if kind == "extraction":
-        if isinstance(value, dict):
-            value = value.get("text")
-        answers = [str(answer) for answer in (value if isinstance(value, list) else [value]) if answer is not None]
-        if not answers:
-            raise InputError(f"row {number}: {label} holds no answer; give one or remove the row")
-        return answers
-    if kind == "regression":
-        try:
-            found = float(value)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"row {number}: {label} is {value!r}, which is not a number") from error
-        if not np.isfinite(found):
-            raise InputError(f"row {number}: {label} is {value!r}; a finite number is needed")
-        return found
-    if str(value) in prompt.labels:
-        return prompt.labels.index(str(value))
-    # A column of class numbers, where the labels are words.
-    numbers = [str(number) for number in range(len(prompt.labels))]
-    if str(value) in numbers:
-        return numbers.index(str(value))
-    raise InputError(f"row {number}: {label} is {value!r}; the prompt's labels are {', '.join(prompt.labels)}")
-
-
-def _group(task: Task, row: Mapping[str, Any], number: int) -> str:
+def _group(task: Task, row: Mapping[str, Any], place: str) -> str:
     """The group of a row of a task whose rows are scored in groups; empty for other tasks."""
     if not task.groups:
         return ""
     idx = row.get("idx")
     if not isinstance(idx, Mapping) or not all(field in idx for field in task.groups):
         raise InputError(
-            f"row {number} lacks the column 'idx' with {' and '.join(task.groups)}, by which {task.title} scores rows "
+            f"{place} lacks the column 'idx' with {' and '.join(task.groups)}, by which {task.title} scores rows "
             "together; use jsonl or Parquet rows that hold it"
         )
     return "/".join(str(idx[field]) for field in task.groups)

@@ -1,5 +1,6 @@
 """A trained prompt as a Python object: loaded from a file, a folder or the Hub, saved and shared."""
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,12 +11,12 @@ from huggingface_hub import ModelCard, ModelHubMixin
 from torch import Tensor
 
 from ept.api.share import Score, card, download, one_sentence
-from ept.errors import InputError
+from ept.errors import InputError, listed
 from ept.files import parse_json, write_text
 from ept.methods.prompt_file import SavedPrompt, read_prompt, save_prompt
 from ept.methods.registry import get_method
 from ept.tasks.define import METRICS
-from ept.tasks.record import Row, Task, template_columns
+from ept.tasks.record import Row, Task, is_missing, template_columns
 from ept.tasks.registry import TASKS
 
 PROMPT_FILE = "prompt.safetensors"
@@ -292,10 +293,14 @@ class Prompt(ModelHubMixin):
         return f"Prompt({self.title}, task={self.task.name!r}, {shape}, backbone={backbone!r})"
 
 
+# Once for each template, not for each row.
+_columns = functools.cache(template_columns)
+
+
 def source_text(task: Task, row: str | Row) -> str:
     """The source text that a task's template makes of a row; see `Prompt.text`."""
     if isinstance(row, str):
-        columns = template_columns(task.template)
+        columns = _columns(task.template)
         if len(columns) != 1:
             raise InputError(
                 f"the template {task.template!r} has the columns {', '.join(columns)}, but a row is one string; pass a "
@@ -303,9 +308,20 @@ def source_text(task: Task, row: str | Row) -> str:
             )
         row = {columns[0]: row}
     try:
-        return task.template.format_map(task.prepare(dict(row)) if task.prepare else row)
+        row = task.prepare(dict(row)) if task.prepare else row
+        for name in _columns(task.template):
+            if is_missing(row[name]):
+                raise InputError(f"the column {name!r} is empty; fill it in or remove the row")
+        text = task.template.format_map(row)
+        text.encode()
+        return text
+    except UnicodeEncodeError as error:
+        raise InputError("the text is not valid Unicode (half a character); correct it") from error
     except KeyError as error:
-        raise InputError(f"a row lacks the column {error.args[0]!r} of the template {task.template!r}") from error
+        raise InputError(
+            f"the column {error.args[0]!r} of the template {task.template!r} is missing (found: "
+            f"{listed(ascii(name)[1:-1] for name in row)})"
+        ) from error
 
 
 def _record(task: Task) -> dict[str, Any]:

@@ -1,23 +1,21 @@
 """Train a prompt on rows of your own, from Python."""
 
 import itertools
-import logging
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from ept.api.prompt import Prompt
 from ept.api.prompted import Prompted
+from ept.api.rows import Kind, own_task, tokenized_rows
 from ept.config.settings import BaselineSettings, EptSettings, MethodSettings, PromptSettings, TrainingSettings
 from ept.data.dataset import TokenizedSplit
-from ept.data.prepare import CARVED_ROWS, Rows, permutation, tokenize_table, write_tokens
 from ept.data.tokenizer import Pieces, load_pieces
 from ept.errors import InputError
 from ept.evaluation.score import Answers, scores_of
@@ -27,16 +25,13 @@ from ept.methods.build import build_prompt_module, build_weight_module
 from ept.methods.initialize import COMMON_PIECES
 from ept.methods.prompt_file import SavedPrompt
 from ept.methods.registry import get_method
-from ept.tasks.define import METRICS
-from ept.tasks.record import Task, template_columns
+from ept.tasks.record import Task
 from ept.training.checkpoint import Checkpoint
 from ept.training.loop import Validate, label_loss, train_runs
 from ept.training.progress import Progress
 from ept.training.runs import DIVERGED, Run, RunResult
 from ept.training.step import ForwardSize
 
-LOG = logging.getLogger("ept")
-Kind = Literal["classification", "regression", "extraction"]
 # A prompt of a few hundred steps is a start that fits most tables of rows; `settings` changes it.
 STEPS, WARMUP, EVALUATE_EVERY = 600, 60, 100
 # The reference prompt is 100 tokens at hidden size 768 (Lester et al. 2021); smaller backbones get shorter ones.
@@ -53,7 +48,7 @@ def train(
     method: str = "ept",
     model: Prompted,
     validation: Iterable[Mapping[str, Any]] | None = None,
-    init_from: Prompt | None = None,
+    init_from: Prompt | Sequence[Prompt] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     source_length: int = 256,
@@ -73,7 +68,8 @@ def train(
         method: Name of a method, for example `ept`, `pt`, `dept` or `lora`.
         model: The frozen backbone.
         validation: Rows that select the checkpoint; by default min(1000, a quarter) of the rows are set aside.
-        init_from: A prompt of the same method to start from.
+        init_from: A prompt of the same method to start from. SPoT and MPT always start from one, which may also be a
+            PT prompt of another task; ATTEMPT mixes a list of PT prompts of other tasks.
         settings: Sections `training`, `prompt`, `ept`, `baselines` and those of methods, as in a configuration or in a
             run's settings.json; what is left out has defaults for a few hundred steps.
         seed: Seed of the prompt's start and of the order of the rows.
@@ -89,17 +85,19 @@ def train(
     """
     rows = list(rows)
     record = get_method(method)
-    if record.start_from == "mixture":
-        raise InputError(f"{method} mixes source prompts, which only a configuration can name; use another method")
-    task = _task(rows, template, label, labels, kind, source_length)
+    if record.encoder_decoder and not model.backbone.family.encoder_decoder:
+        raise InputError(f"{method} needs an encoder, which {model.name} does not have; use another method")
+    task = own_task(rows, template, label, labels, kind, source_length)
     options = _Options.of(settings or {}, model.backbone.hidden_size, method)
+    starts = [] if init_from is None else [init_from] if isinstance(init_from, Prompt) else list(init_from)
+    _check_starts(method, starts, model, options.prompt.length)
     pieces = load_pieces(model.folder, task.cue)
     with ExitStack() as stack:
         folder = Path(output) if output else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ept-")))
-        splits = _splits(task, rows, None if validation is None else list(validation), label, pieces, folder)
+        splits = tokenized_rows(task, rows, None if validation is None else list(validation), label, pieces, folder)
         combinations = list(itertools.product(*(options.rates[group] for group in record.groups)))
         runs = [Run(seed, dict(zip(record.groups, rates, strict=True))) for rates in combinations]
-        job = _Work(model, task, pieces, options, method, splits, init_from, source_length)
+        job = _Work(model, task, pieces, options, method, splits, starts, source_length)
         results, tensors = job.train(runs, folder / "checkpoint" if output else None)
         best = max(range(len(runs)), key=lambda run: _score(results[run]))
         if results[best].status == DIVERGED or not results[best].best_tensors:
@@ -195,113 +193,6 @@ def _section(name: str, kind: type, values: Mapping[str, Any]) -> Any:
         raise InputError(f"settings: {key} is {problem['input']!r}: {problem['msg']}") from error
 
 
-def _task(
-    rows: list[Mapping[str, Any]], template: str, label: str, labels: Sequence[str] | None, kind: Kind, length: int
-) -> Task:
-    if kind not in METRICS:
-        raise InputError(f"kind is {kind!r}; use {', '.join(METRICS)}")
-    columns = template_columns(template)
-    if not rows:
-        raise InputError("there are no rows to train on")
-    for number, row in enumerate(rows):
-        for column in (*columns, label):
-            if column not in row or row[column] is None:
-                raise InputError(f"row {number} lacks the column {column!r}; it has {', '.join(map(str, row))}")
-    if kind == "classification":
-        labels = list(labels) if labels is not None else sorted({str(row[label]) for row in rows})
-        if len(labels) < 2:
-            raise InputError(f"the column {label!r} has the only label {labels[0]!r}; two or more are needed")
-    if kind == "regression" and not labels:
-        # Strings on a grid between the extremes, as the protocol does for STS-B.
-        values = sorted({_number(row[label], number, label) for number, row in enumerate(rows)})
-        labels = [f"{value:.1f}" for value in np.unique(np.round(np.linspace(values[0], values[-1], 26), 1))]
-    return Task(
-        name="own",
-        suite="own",
-        config="",
-        title="own",
-        kind=kind,
-        columns=dict.fromkeys(columns, "text"),
-        template=template,
-        labels=tuple(map(str, labels or ())),
-        metrics=METRICS[kind][:2],
-        split="carve",
-        source_length=length,
-    )
-
-
-def _number(value: Any, number: int, label: str) -> float:
-    try:
-        found = float(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"row {number}: {label} is {value!r}, which is not a number") from error
-    if not np.isfinite(found):
-        raise InputError(f"row {number}: {label} is {value!r}; a finite number is needed")
-    return found
-
-
-def _splits(
-    task: Task,
-    rows: list[Mapping[str, Any]],
-    validation: list[Mapping[str, Any]] | None,
-    label: str,
-    pieces: Pieces,
-    folder: Path,
-) -> dict[str, TokenizedSplit]:
-    """Training and validation rows as tokenized files below `folder`."""
-    if validation is None:
-        carved = min(CARVED_ROWS, len(rows) // 4)
-        if not carved:
-            raise InputError(f"{len(rows)} rows are too few to set some aside; pass validation rows")
-        order = permutation(len(rows))
-        validation = [rows[place] for place in order[:carved]]
-        rows = [rows[place] for place in order[carved:]]
-    splits = {}
-    for name, part in (("train", rows), ("validation", validation)):
-        numbers = Rows(name, np.arange(len(part)))
-        batch, counts = tokenize_table(task, _table(task, part, label, name), numbers, pieces, task.source_length)
-        metadata = {
-            "task": task.name,
-            "split": name,
-            "split_rule": "own",
-            "source": "own",
-            "source_length": task.source_length,
-            "rows_published_train": len(rows),
-            "pad_id": pieces.pad_id,
-            **counts,
-        }
-        path = folder / "tokens" / f"{name}.arrow"
-        write_tokens(path, batch, metadata)
-        splits[name] = TokenizedSplit(path)
-        if counts["truncated"]:
-            LOG.warning(
-                "%d of %d %s texts are longer than %d tokens and were cut",
-                counts["truncated"],
-                len(part),
-                name,
-                task.source_length,
-            )
-    return splits
-
-
-def _table(task: Task, rows: list[Mapping[str, Any]], label: str, split: str) -> pa.Table:
-    """The columns that the task reads, and the label as its number (or the answers)."""
-    columns: dict[str, Any] = {name: [str(row[name]) for row in rows] for name in task.columns}
-    if task.kind == "classification":
-        numbers = {word: number for number, word in enumerate(task.labels)}
-        for number, row in enumerate(rows):
-            if str(row[label]) not in numbers:
-                raise InputError(
-                    f"{split} row {number}: {label} is {row[label]!r}; the labels are {', '.join(task.labels)}"
-                )
-        columns["label"] = [numbers[str(row[label])] for row in rows]
-    elif task.kind == "regression":
-        columns["label"] = [_number(row[label], number, label) for number, row in enumerate(rows)]
-    else:
-        columns["answers"] = [[str(row[label])] for row in rows]
-    return pa.table(columns)
-
-
 @dataclass(frozen=True)
 class _Work:
     """What one training needs."""
@@ -312,7 +203,7 @@ class _Work:
     options: _Options
     method: str
     splits: dict[str, TokenizedSplit]
-    init_from: Prompt | None
+    starts: list[Prompt]
     source_length: int
 
     def train(self, runs: list[Run], checkpoints: Path | None) -> tuple[list[RunResult], Any]:
@@ -321,9 +212,9 @@ class _Work:
         results: list[RunResult] = []
         for number, group in enumerate(groups):
             module = self._module([run.seed for run in group])
-            if self.init_from is not None:
+            if self.starts and not self._mixes:
                 for run in range(len(group)):
-                    module.load_tensors(run, self.init_from.saved.tensors, self.init_from.origin)
+                    self._start(module, run, self.starts[0])
             checkpoint = None
             if checkpoints is not None:
                 checkpoint = Checkpoint(
@@ -332,6 +223,20 @@ class _Work:
             results += self._train(module, group, checkpoint)
             module.close()
         return results, self._tensors
+
+    @property
+    def _mixes(self) -> bool:
+        return get_method(self.method).start_from == "mixture"
+
+    def _start(self, module: MethodModule, run: int, start: Prompt) -> None:
+        """Set a run to a trained prompt.
+
+        What a source prompt of another method lacks keeps its start: u and v of MPT are ones, so that it begins as it.
+        """
+        tensors = start.saved.tensors
+        if start.method != self.method and _is_source(self.method, start):
+            tensors = {**module.tensors(run), **tensors}
+        module.load_tensors(run, tensors, start.origin)
 
     def _train(self, module: MethodModule, runs: list[Run], checkpoint: Checkpoint | None) -> list[RunResult]:
         settings, train = self.options.training, self.splits["train"]
@@ -373,6 +278,7 @@ class _Work:
             source_length=self.source_length,
             seeds=seeds,
             init_ids=[self.pieces.words(text) for text in texts],
+            sources=torch.stack([one.saved.tensors["prompt"] for one in self.starts]) if self._mixes else None,
             methods=options.methods,
             text_length=int(self.splits["train"].lengths.max()),
             vocabulary=self.pieces.common(COMMON_PIECES),
@@ -389,11 +295,39 @@ class _Work:
 
     def _identity(self, runs: list[Run]) -> dict[str, Any]:
         found = [self.method, asdict(self.options), [vars(run) for run in runs], self.model._identity]
-        started = None if self.init_from is None else self.init_from.saved.metadata
         return {
-            "hash": digest([*found, started]),
+            "hash": digest([*found, *(start.saved.metadata for start in self.starts)]),
             "data": [self.splits["train"].fingerprint, self.splits["validation"].fingerprint],
         }
+
+
+def _is_source(method: str, start: Prompt) -> bool:
+    """Whether `start` is what trains the source prompts of `method`: PT for SPoT, MPT and ATTEMPT."""
+    return get_method(start.method).module == get_method(get_method(method).source_method).module
+
+
+def _check_starts(method: str, starts: list[Prompt], model: Prompted, length: int) -> None:
+    """Refuse a missing start, one of another backbone, and prompts that cannot be mixed."""
+    record = get_method(method)
+    source = get_method(record.source_method)
+    if record.start == "always" and not starts:
+        many = "a list of" if record.start_from == "mixture" else "one of the"
+        raise InputError(
+            f"{method} always starts from prompts that were trained on other tasks; pass {many} {source.title} prompts "
+            f"as init_from (train them with method={source.name!r})"
+        )
+    for start in starts:
+        model._check(start)
+        found = start.saved.tensors.get("prompt")
+        shape = [length, model.backbone.hidden_size]
+        fits = found is not None and list(found.shape) == shape and _is_source(method, start)
+        if record.start_from == "mixture" and not fits:
+            raise InputError(
+                f"{method} mixes {source.title} prompts of {length} tokens, but {start.origin} is {start!r}; use "
+                "prompts of that method and length, or set settings['prompt']['length']"
+            )
+    if len(starts) > 1 and record.start_from != "mixture":
+        raise InputError(f"{method} starts from one prompt, init_from has {len(starts)}; pass one")
 
 
 def _score(result: RunResult) -> float:

@@ -5,7 +5,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,20 +73,39 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     """Answer every row of a file with a trained prompt."""
-    from tqdm import tqdm
-
     from ept.data.rows import read_rows
+    from ept.training.progress import RowProgress
 
     prompts = _prompts(options.prompt)
-    chunks = read_rows(options.input, options.input_format)
+    # A file is read once before, so that the time left is known and a bad row at its end is found in seconds.
+    checked = None if options.input == "-" else sum(len(rows) for rows in _read(options, prompts))
     model = _model(options, prompts)
-    with _writer(options.output) as write, tqdm(unit=" rows", disable=not sys.stderr.isatty()) as progress:
+    with _writer(options.output) as write, closing(RowProgress("predict", checked)) as progress:
+        chunks = _read(options, prompts) if checked is None else read_rows(options.input, options.input_format)
         for rows in chunks:
             chosen = [_chosen(prompts, row) for row in rows]
             answers = model.predict(rows, chosen, decoding=options.decoding, batch_size=options.batch_size)
             for row, answer in zip(rows, answers, strict=True):
                 write({**row, "prediction": answer})
             progress.update(len(rows))
+
+
+def _read(options: argparse.Namespace, prompts: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    """The rows of the input, each checked against its prompt's template."""
+    from ept.api.rows import check_texts
+    from ept.data.rows import read_rows
+
+    done = 0
+    for rows in read_rows(options.input, options.input_format):
+        place = _place(options.input, done)
+        check_texts(rows, [_chosen(prompts, row, place(number)) for number, row in enumerate(rows)], place)
+        done += len(rows)
+        yield rows
+
+
+def _place(path: str, done: int = 0) -> Callable[[int], str]:
+    """What messages call a row of a file by its number from 0 after `done` others; a file's first row is row 1."""
+    return lambda number: f"{path}, row {done + number + 1}"
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -99,9 +118,8 @@ def evaluate(options: argparse.Namespace) -> None:
         raise InputError("evaluate takes one prompt; call it once for each")
     (prompt,) = prompts.values()
     rows = [row for chunk in read_rows(options.input, options.input_format) for row in chunk]
-    scores = scoring.evaluate(
-        rows, label=options.label, prompt=prompt, model=_model(options, prompts), batch_size=options.batch_size
-    )
+    model = _model(options, prompts)
+    scores = scoring.score_rows(rows, options.label, prompt, model, options.batch_size, _place(options.input))
     print(f"{len(rows)} rows of {options.input}")
     for name, found in scores.items():
         print(f"{name}: {found.value:.1f} (95 % interval {found.low:.1f} to {found.high:.1f})")
@@ -110,7 +128,8 @@ def evaluate(options: argparse.Namespace) -> None:
 def serve(options: argparse.Namespace) -> None:
     """Answer requests over HTTP, with any of the prompts for each request."""
     try:
-        from ept.serving.app import Limits, serve
+        from ept.serving.app import Limits
+        from ept.serving.server import serve
     except ImportError as error:
         raise InputError(f"{error.name} is not installed; install the extra `serve`") from error
     prompts = _prompts(options.prompt)
@@ -144,8 +163,9 @@ def _scores(options: argparse.Namespace, prompt: Any) -> Any:
     name = options.backbone or prompt.metadata.get("backbone")
     if name is None:
         raise InputError("the prompt does not name its backbone; name it with --backbone")
-    rows = (row for chunk in read_rows(options.input) for row in chunk)
-    return scoring.evaluate(rows, label=options.label, prompt=prompt, model=Prompted.from_pretrained(name))
+    rows = [row for chunk in read_rows(options.input) for row in chunk]
+    model = Prompted.from_pretrained(name)
+    return scoring.score_rows(rows, options.label, prompt, model, 32, _place(options.input))
 
 
 def _prompts(names: list[str]) -> dict[str, Any]:
@@ -166,12 +186,12 @@ def _prompts(names: list[str]) -> dict[str, Any]:
     return found
 
 
-def _chosen(prompts: dict[str, Any], row: dict[str, Any]) -> Any:
+def _chosen(prompts: dict[str, Any], row: dict[str, Any], place: str = "a row") -> Any:
     if len(prompts) == 1:
         return next(iter(prompts.values()))
     name = row.get(PROMPT_COLUMN)
     if name not in prompts:
-        raise InputError(f"a row's column `{PROMPT_COLUMN}` is {name!r}; the prompts are {', '.join(prompts)}")
+        raise InputError(f"{place}: column {PROMPT_COLUMN!r} is {name!r}; the prompts are {', '.join(prompts)}")
     return prompts[name]
 
 
@@ -220,14 +240,16 @@ def _add_exchange_verbs(verbs: Verbs) -> None:
         exchange.add_argument("--from", dest="origin", required=True, help=f"the {source} to read")
         exchange.add_argument("--to", required=True, help=f"the new {target}")
     importing.add_argument(
-        "--format", choices=IMPORTS, help="the other program's format (what the folder or ending says)"
+        "--format", choices=IMPORTS, help="the other program's format (by default recognized from the folder or ending)"
     )
     exporting.add_argument("--format", required=True, choices=FORMATS, help="the other program's format")
     importing.add_argument("--backbone-folder", help="check that the prompt fits the backbone in this folder")
-    exporting.add_argument("--backbone", help="public name of the base model, for the folder's configuration")
+    exporting.add_argument(
+        "--backbone", help="public name of the base model, for the adapter's configuration; with vllm, its folder"
+    )
     tracking = verbs.add_with_config(track)
     tracking.add_argument("--to", required=True, choices=("mlflow", "tensorboard", "trackio"), help="the tracker")
-    tracking.add_argument("--into", help="folder to write to, for MLflow also a tracking URI (<output>/<tracker>)")
+    tracking.add_argument("--into", help="folder to write to, or a tracking URI of MLflow (<output>/<tracker>)")
 
 
 def track(options: argparse.Namespace) -> None:
@@ -255,7 +277,7 @@ def import_prompt(options: argparse.Namespace) -> None:
 
 
 def export_prompt(options: argparse.Namespace) -> None:
-    """Convert a prompt file to an adapter folder of another program (DePT's code, PEFT)."""
+    """Convert a prompt file for another program (DePT's code, PEFT, vLLM)."""
     from ept.exchange.formats import export_prompt
 
     print("\n".join(export_prompt(options.format, options.origin, options.to, options.backbone)))

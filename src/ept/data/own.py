@@ -11,7 +11,7 @@ from ept.data.arrow import MAX_SPLIT_BYTES
 from ept.data.check import MAX_ANSWER_BYTES, MAX_ROWS, MAX_TEXT_BYTES, raw_schema
 from ept.data.rows import read_rows
 from ept.errors import InputError, listed, reason_of, shortened
-from ept.tasks.record import OwnData, Row, Task
+from ept.tasks.record import OwnData, Row, Task, is_missing
 
 LOG = logging.getLogger("ept")
 
@@ -68,7 +68,7 @@ def _checked(task: Task, own: OwnData, chunks: Iterable[list[Row]], where: str) 
             rows += 1
             place = f"{where}, row {rows}"
             for name in task.columns:
-                text = _text(_cell(row, name, place), f"{place}: column {name!r}")
+                text = cell_text(_cell(row, name, place), f"{place}: column {name!r}")
                 size += len(text)
                 columns[name].append(text)
             columns[answer].append(_answer(task, own, _cell(row, own.label, place), f"{place}: column {own.label!r}"))
@@ -89,11 +89,20 @@ def _cell(row: Mapping[str, Any], name: str, place: str) -> Any:
     return row[name]
 
 
-def _text(value: Any, place: str, most: int = MAX_TEXT_BYTES) -> str:
-    """The cell as text that is not blank; numbers are written out."""
+def cell_text(value: Any, place: str, most: int = MAX_TEXT_BYTES) -> str:
+    """A cell as text that is not blank; numbers are written out.
+
+    Args:
+        value: The cell.
+        place: File, row and column, for the message.
+        most: Bytes that it may have.
+
+    Raises:
+        InputError: It is missing (also a NaN, as tables of pandas say it), blank, too long, or no text.
+    """
     if isinstance(value, bool | list | dict | bytes):
         raise InputError(f"{place} holds {type(value).__name__}, not text; convert it")
-    text = "" if value is None else str(value)
+    text = "" if is_missing(value) else str(value)
     if not text.strip():
         raise InputError(f"{place} is empty; fill it in or remove the row")
     try:
@@ -111,20 +120,23 @@ def _answer(task: Task, own: OwnData, value: Any, place: str) -> Any:
         answers = value if isinstance(value, list) else [value]
         if not answers:
             raise InputError(f"{place} is empty; give an answer or remove the row")
-        return [_text(answer, place, MAX_ANSWER_BYTES) for answer in answers]
-    if isinstance(value, bool):
-        value = str(value)  # of JSON: the labels True and False
-    text = _text(value, place)
+        return [cell_text(answer, place, MAX_ANSWER_BYTES) for answer in answers]
     if task.kind == "classification":
-        # Tables of numbers hold 1.0 where a value is missing elsewhere.
-        label = str(int(value)) if isinstance(value, float) and value.is_integer() else text.strip()
+        label = label_text(value, place)
         if label not in own.values:
             raise InputError(
                 f"{place} is {shortened(ascii(label), 60)}, which is not among the labels {listed(own.values)}; "
                 f"correct it, or tasks.define.{task.name}.labels"
             )
         return own.values.index(label)
-    return _score(task, text, place)
+    return _score(task, cell_text(value, place), place)
+
+
+def label_text(value: Any, place: str) -> str:
+    """A class label as text. Raises InputError as `cell_text`."""
+    text = str(value) if isinstance(value, bool) else cell_text(value, place)  # of JSON: the labels True and False
+    # Tables of numbers hold 1.0 where a value is missing elsewhere.
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else text.strip()
 
 
 def _score(task: Task, text: str, place: str) -> float:
@@ -150,19 +162,20 @@ def shared_rows(task: Task, train: Iterable[Row], test: Iterable[Row]) -> dict[s
     Returns:
         {"exact": rows, "nearly": rows}.
     """
-    exact, nearly = set(), set()
-    for row in train:
-        texts = tuple(row[name] for name in task.columns)
-        exact.add(hash(texts))
-        nearly.add(hash(_plain(texts)))
-    found = {"exact": 0, "nearly": 0}
-    for row in test:
-        texts = tuple(row[name] for name in task.columns)
-        if hash(texts) in exact:
-            found["exact"] += 1
-        elif hash(_plain(texts)) in nearly:
-            found["nearly"] += 1
-    return found
+    # In memory are hashes of the test rows, which are fewer than the training rows: those not found until now.
+    wanted = [(hash(texts), hash(_plain(texts))) for texts in _texts(task, test)]
+    exact, nearly = {whole for whole, _ in wanted}, {plain for _, plain in wanted}
+    for texts in _texts(task, train):
+        exact.discard(hash(texts))
+        nearly.discard(hash(_plain(texts)))
+    return {
+        "exact": sum(whole not in exact for whole, _ in wanted),
+        "nearly": sum(whole in exact and plain not in nearly for whole, plain in wanted),
+    }
+
+
+def _texts(task: Task, rows: Iterable[Row]) -> Iterator[tuple[str, ...]]:
+    return (tuple(row[name] for name in task.columns) for row in rows)
 
 
 def _plain(texts: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from ept.api.prompted import Prompted
 from ept.errors import InputError
 from ept.methods.registry import get_method
 from ept.serving.batching import Batcher, Full
+
+LOG = logging.getLogger("ept")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,9 @@ def make_app(model: Prompted, prompts: Mapping[str, Prompt], limits: Limits | No
             raise InputError(
                 f"{name} holds weights of {prompt.title}, which change the backbone; only prompts are served"
             )
+        if prompt.metadata.get("vision"):
+            # A row's picture may be a path, and no path of a request is ever opened.
+            raise InputError(f"{name} reads images, which are not taken over HTTP; use it from Python")
     # One thread: passes over one backbone follow each other.
     thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
     decodings: tuple[Literal["closed", "open"], ...] = ("closed", "open")
@@ -133,6 +139,9 @@ def make_app(model: Prompted, prompts: Mapping[str, Prompt], limits: Limits | No
             return 429, {"error": "too many rows wait; try again later"}
         except InputError as error:
             return 400, {"error": str(error)}
+        except Exception:  # whatever the backbone raises, out of memory for example
+            LOG.exception("a prediction failed")
+            return 500, {"error": "the prediction failed; the server's log says why"}
         return 200, {"predictions": answers}
 
     return app
@@ -168,17 +177,3 @@ def _problem(asked: Any, prompts: Mapping[str, Prompt], limits: Limits) -> tuple
     if characters > limits.characters:
         return 413, {"error": f"{characters:,} characters; at most {limits.characters:,} in one request"}
     return None
-
-
-def serve(model: Prompted, prompts: Mapping[str, Prompt], host: str, port: int, limits: Limits | None = None) -> None:
-    """Run the server until SIGTERM or SIGINT; requests that wait are answered before it ends."""
-    import uvicorn
-
-    uvicorn.run(
-        make_app(model, prompts, limits),
-        host=host,
-        port=port,
-        log_level="warning",
-        timeout_keep_alive=5,
-        timeout_graceful_shutdown=30,
-    )

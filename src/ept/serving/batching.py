@@ -69,6 +69,8 @@ class Batcher:
 
     async def answer(self, rows: list[Any], prompt: Prompt) -> list[Any]:
         """The answers to the rows of one request. Raises Full where too many rows wait, or the server stops."""
+        if not rows:
+            return []
         if self._closing or self.waiting_rows + len(rows) > self.queue_rows:
             self.counts["refused"] += 1
             raise Full
@@ -120,7 +122,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         texts = [row for request in batch for row in request.rows]
         prompts = [request.prompt for request in batch for _ in request.rows]
-        if not texts:
+        if not batch:
             return
         try:
             answers = await loop.run_in_executor(self._thread, self.predict, texts, prompts)

@@ -1,5 +1,6 @@
 """What a task is: one declarative record, and the text-to-text example that it makes of a row."""
 
+import math
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -92,6 +93,8 @@ class Task:
     passage: str = ""
     """Column with the passage that several rows are about: where validation is carved from training, rows that share
     it stay together."""
+    image: str | None = None
+    """Column with the picture in the layout of Hugging Face's Image: a struct of `bytes` and `path`."""
     note: str = ""
     """What readers of a table must know of the task's column."""
     prepare: Callable[[Row], Row] | None = None
@@ -131,6 +134,11 @@ class Task:
         Scores are rounded to the 0.2 grid, halves to even (T5, arXiv 1910.10683, section 2.4): 2.5 is "2.4".
         """
         return f"{round(label * 5) / 5:.1f}" if self.kind == "regression" else self.labels[int(label)]
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing: None, or NaN as tables of pandas say it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def template_columns(template: str) -> list[str]:

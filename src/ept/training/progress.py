@@ -67,3 +67,31 @@ class Progress:
         rate = self.examples / max(self._elapsed(), 1e-9)
         best = "none yet" if self.best == float("-inf") else f"{self.best:.1f}"
         return f"{rate:.0f} examples/s, best validation {best}, {alive}/{runs} runs alive"
+
+
+class RowProgress:
+    """Shows how many rows of a file are done, rows per second and the time left."""
+
+    def __init__(self, title: str, rows: int | None, seconds_between_lines: float = 10.0):
+        """Begin to show `rows` rows (None where nobody knows); a log gets a line at most every so many seconds."""
+        self.title, self.rows, self.done = title, rows, 0
+        self.seconds_between_lines = seconds_between_lines
+        self.started = self.last_line = time.monotonic()
+        self.bar = tqdm(total=rows, desc=title, unit=" rows") if sys.stderr.isatty() else None
+
+    def update(self, rows: int) -> None:
+        """Show that so many more rows are done."""
+        self.done += rows
+        now = time.monotonic()
+        if self.bar is not None:
+            self.bar.update(rows)
+        elif now - self.last_line >= self.seconds_between_lines:
+            self.last_line, rate = now, self.done / (now - self.started)
+            whole = "" if self.rows is None else f" of {self.rows:,}"
+            left = "" if self.rows is None else f", {(self.rows - self.done) / rate:.0f} s left"
+            print(f"{self.title}: {self.done:,}{whole} rows, {rate:.0f} rows/s{left}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """End the bar."""
+        if self.bar is not None:
+            self.bar.close()
