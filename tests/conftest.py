@@ -1,4 +1,4 @@
-"""Fixtures that several rooms' tests share."""
+"""Fixtures that tests of several folders share."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""One real SLURM for all tests of this room."""
+"""One real SLURM for all tests of this folder."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The tiny backbone and splits of this room."""
+"""The tiny backbone and splits of this folder."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A tiny backbone, splits and trainings for the tests of this room."""
+"""A tiny backbone, splits and trainings for the tests of this folder."""
 
 import numpy as np
 import pyarrow as pa
