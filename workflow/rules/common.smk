@@ -4,9 +4,7 @@ import shlex
 from pathlib import Path
 
 from ept.commands import warm_start
-from ept.config.configuration import load_configuration, parse_configuration
 from ept.config.settings import MULTITASK, SOURCE
-from ept.config.yaml_file import read_yaml
 from ept.cost.resources import DOWNLOAD_MINUTES, LIGHT_MB, LIGHT_MINUTES, JobResources
 from ept.cost.resources import grown_memory, grown_minutes
 from ept.errors import InputError
@@ -16,25 +14,10 @@ from ept.methods.registry import METHODS
 from ept.plan import paths
 from ept.plan.experiment import Experiment
 from ept.plan.tables import MAIN, SUMMARY, ZERO_SHOT
-from ept.plan.targets import FIGURES, PAGES, SPLITS, Targets, lock_workflow
+from ept.plan.targets import FIGURES, PAGES, SPLITS, Targets
+from ept.plan.targets import lock_workflow, next_steps, workflow_configuration
 from ept.results.tables.registry import caption_of, numbered_title
 from ept.tasks.registry import TASKS
-
-
-def resolve_configuration():
-    """The checked configuration: --configfile and --config, or config/config.yaml when none was given.
-    A `configfile:` directive would be merged under every --configfile and keep its leftovers.
-    """
-    # Snakemake has read these files already, but takes the last of two equal keys.
-    for path in workflow.configfiles:
-        read_yaml(path)
-    if config:
-        return parse_configuration(config)
-    if (default := Path("config/config.yaml")).exists():
-        return load_configuration(default)
-    # Snakemake runs in another folder: the configuration that comes with these rules.
-    return load_configuration(workflow.source_path(f"../../{default}"))
-
 
 # The folder that all paths are relative to. Another workflow that uses these rules as a module with a `prefix:` gives it;
 # Snakemake puts it before the files of the rules, and everything else works in it.
@@ -42,11 +25,16 @@ FOLDER = Path(workflow.modifier.path_modifier.replace_prefix("."))
 (FOLDER / ".snakemake").mkdir(parents=True, exist_ok=True)
 
 try:
-    CONFIGURATION = resolve_configuration()
+    # In another folder, the configuration that comes with these rules.
+    DEFAULT = Path("config/config.yaml")
+    if not DEFAULT.exists():
+        DEFAULT = workflow.source_path(f"../../{DEFAULT}")
+    CONFIGURATION = workflow_configuration(config, workflow.configfiles, DEFAULT)
     with contextlib.chdir(FOLDER):
         EXPERIMENT = Experiment(CONFIGURATION)
         TARGETS, RESOURCES = Targets(EXPERIMENT), JobResources(EXPERIMENT)
         DRAWN = asked_for(EXPERIMENT)
+        TITLES = {kind.name: kind.title for kind in DRAWN}
         # Into a folder of Snakemake's name, because a dry run must not write elsewhere.
         RESOLVED = TARGETS.write_configuration()
         LISTS = TARGETS.write_lists(refresh=workflow.is_main_process)
@@ -89,14 +77,6 @@ def known(look_up, *arguments):
         raise SystemExit(f"error: {error}")
 
 
-def made_here(files):
-    """Those of a backbone's files that a rule makes.
-
-    Others are known by their digests. Their place changes with that of the installation, which must make nothing again.
-    """
-    return ancient([file for file in files if not Path(file).is_absolute()])
-
-
 def pack(wildcards):
     """The pack that a job trains."""
     return known(EXPERIMENT.find, wildcards.hash)
@@ -130,22 +110,6 @@ def table_labels(form):
     }
 
 
-def figure_outputs():
-    """Every file of the figures. The report shows the page with its caption and the drawing alone."""
-    files = TARGETS.figures([kind.name for kind in DRAWN])
-    for number, kind in enumerate(DRAWN, start=1):
-        svg, _, text, page = paths.figure_files(OUTPUT, kind.name)
-        for path, form in ((page, "page with caption"), (svg, "vector graphics")):
-            # Snakemake looks for captions next to the rules. A line that began with `report` would be the directive.
-            files[files.index(path)] = report(
-                path,
-                caption=str((FOLDER / text).resolve()),
-                category="Figures",
-                labels={"figure": f"{number:02}. {kind.title}", "form": form},
-            )
-    return files
-
-
 def resolved_configuration(wildcards, input):
     """The file with the resolved configuration that jobs read; its name is its content.
 
@@ -153,20 +117,6 @@ def resolved_configuration(wildcards, input):
     function takes `input`, Snakemake counts it as derived and does not compare it with the last run.
     """
     return RESOLVED
-
-
-def next_steps():
-    """What a person can do after a run, in one line."""
-    file = (
-        f" --config {shlex.quote(str(workflow.configfiles[-1]))}"
-        if workflow.configfiles
-        else ""
-    )
-    report_file = shlex.quote(f"{OUTPUT}/report.zip")
-    return (
-        f"Next: `ept show{file}` prints the main table; `snakemake --report {report_file}"
-        f"{file.replace('--config', '--configfile')}` makes a report that opens in a browser."
-    )
 
 
 def light_memory(wildcards, attempt):

@@ -22,7 +22,7 @@ rule fetch:
 rule tokenize:
     input:
         raw=lambda wildcards: ancient(EXPERIMENT.raw_folder(wildcards.task)),
-        tokenizer=made_here(EXPERIMENT.tokenizer_files),
+        tokenizer=ancient(TARGETS.tokenizer_inputs),
     output:
         [
             f"data/tokenized/{{backbone}}/{{task}}/{{hash}}/{split}.arrow"

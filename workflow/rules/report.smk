@@ -9,7 +9,11 @@ rule figures:
         ),
         runs=[pack.folder / "runs.json" for pack in EXPERIMENT.table_packs(MAIN)],
     output:
-        figure_outputs(),
+        # The report shows the page with its caption and the drawing alone.
+        [
+            report(path, category="Figures", **shown) if shown else path
+            for path, shown in TARGETS.figures_in_report(TITLES, FOLDER).items()
+        ],
     log:
         f"logs/figures/{NAME}.log",
     resources:
@@ -28,7 +32,7 @@ rule report_pages:
         # Not read: what the run cost is known when all this is there.
         TARGETS.tables,
         TARGETS.summary[0],
-        TARGETS.figures([kind.name for kind in DRAWN]),
+        TARGETS.figures(TITLES),
     output:
         overview=paths.report_files(OUTPUT)["overview"],
         costs=report(

@@ -72,7 +72,7 @@ rule zero_shot:
     input:
         list=LISTS[ZERO_SHOT],
         tokens=ancient(TARGETS.tokens(*EXPERIMENT.config.tasks.target)),
-        backbone=made_here(EXPERIMENT.backbone_files),
+        backbone=ancient(TARGETS.backbone_inputs),
     output:
         TARGETS.table(ZERO_SHOT),
     log:

@@ -4,7 +4,7 @@
 rule train:
     input:
         tokens=pack_tokens,
-        backbone=made_here(EXPERIMENT.backbone_files),
+        backbone=ancient(TARGETS.backbone_inputs),
         sources=pack_sources,
     output:
         runs=TARGETS.run_file("runs.json"),

@@ -1,15 +1,17 @@
-"""What the rules of the workflow read and write, as lists of files. The rules only name them; no Snakemake here."""
+"""What the rules of the workflow need: the configuration, and the files that they read and write. No Snakemake here."""
 
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from ept.config.configuration import write_resolved
+from ept.config.configuration import Configuration, load_configuration, parse_configuration, write_resolved
 from ept.config.settings import SOURCE
+from ept.config.yaml_file import read_yaml
 from ept.files import digest, parse_json, write_text
 from ept.plan import paths
 from ept.plan.experiment import Experiment
@@ -36,6 +38,16 @@ class Targets:
     def tokens(self, *tasks: str) -> list[Path]:
         """Every tokenized split of the tasks."""
         return splits(map(self.experiment.tokenized_folder, tasks))
+
+    @property
+    def backbone_inputs(self) -> list[Path]:
+        """The files of the backbone that rules depend on."""
+        return _in_folder(self.experiment.backbone_files)
+
+    @property
+    def tokenizer_inputs(self) -> list[Path]:
+        """The files of the tokenizer that rules depend on."""
+        return _in_folder(self.experiment.tokenizer_files)
 
     def pack_tokens(self, pack: Pack) -> list[Path]:
         """The tokenized splits that a pack trains, selects and reports on."""
@@ -107,12 +119,30 @@ class Targets:
 
     # ---- Figures and the report -------------------------------------------------------------------------------------
 
-    def figures(self, names: Sequence[str]) -> list[Path]:
+    def figures(self, names: Iterable[str]) -> list[Path]:
         """The figures of these names in all their forms, and first their settings file."""
         files = [path for name in names for path in paths.figure_files(self.output, name)]
         return [paths.figure_settings_file(self.output), *files]
 
-    def everything(self, figures: Sequence[str]) -> list[Path]:
+    def figures_in_report(self, titles: Mapping[str, str], folder: Path) -> dict[Path, dict[str, Any]]:
+        """The files of the figures, each with its caption and labels where the report shows it.
+
+        It shows each figure twice, as a page with its caption and as the drawing alone, and no other file.
+
+        Args:
+            titles: The title of each figure by its name, in their order.
+            folder: The folder that the figures' paths are relative to. The caption's path is absolute, because
+                Snakemake looks for captions next to the rules.
+        """
+        shown: dict[Path, dict[str, Any]] = {path: {} for path in self.figures(titles)}
+        for number, (name, title) in enumerate(titles.items(), start=1):
+            drawing, _, caption, page = paths.figure_files(self.output, name)
+            for path, form in ((page, "page with caption"), (drawing, "vector graphics")):
+                labels = {"figure": f"{number:02}. {title}", "form": form}
+                shown[path] = {"caption": str((folder / caption).resolve()), "labels": labels}
+        return shown
+
+    def everything(self, figures: Iterable[str]) -> list[Path]:
         """What `snakemake all` means: tables, headline numbers, these figures, and the pages of the report."""
         pages = paths.report_files(self.output).values()
         return [*self.tables, *self.summary, *self.figures(figures), *pages]
@@ -149,6 +179,31 @@ class Targets:
         return path
 
 
+def workflow_configuration(values: dict[str, Any], files: Iterable[Path], default: Path) -> Configuration:
+    """The checked configuration of a workflow.
+
+    Args:
+        values: What Snakemake has read from --configfile and --config, merged; empty if neither was given.
+        files: The files that it has read. They are checked here, because Snakemake takes the last of two equal keys.
+        default: The file to read if neither was given. As `configfile:` in the Snakefile it would be merged under every
+            --configfile, and its leftovers would stay.
+
+    Raises:
+        InputError: The configuration is not valid.
+    """
+    for path in files:
+        read_yaml(path)
+    return parse_configuration(values) if values else load_configuration(default)
+
+
+def next_steps(output: str, configuration: Path | None = None) -> str:
+    """What a person can do after a run, in one line; `configuration` is the file of --configfile, if there was one."""
+    file = f" {shlex.quote(str(configuration))}" if configuration else ""
+    show = f"ept show --config{file}" if file else "ept show"
+    report = f"snakemake --report {shlex.quote(f'{output}/report.zip')}" + (f" --configfile{file}" if file else "")
+    return f"Next: `{show}` prints the main table; `{report}` makes a report that opens in a browser."
+
+
 def lock_workflow() -> IO[str]:
     """Say that a workflow runs in this folder, for as long as this process lives; `ept mend` asks. Keep the result."""
     path = paths.workflow_lock_file()
@@ -163,6 +218,15 @@ def lock_workflow() -> IO[str]:
 def splits(folders: Iterable[Path]) -> list[Path]:
     """The tokenized splits in folders of tokenized tasks."""
     return [folder / f"{split}.arrow" for folder in folders for split in SPLITS]
+
+
+def _in_folder(files: Iterable[Path]) -> list[Path]:
+    """Those of a backbone's files that are below the workflow's folder.
+
+    The others, such as the shipped ones, are known by their digests. Their paths differ between installations, which
+    must not make anything again.
+    """
+    return [file for file in files if not file.is_absolute()]
 
 
 def settings_file(output: str, name: str) -> Path:
