@@ -64,19 +64,13 @@ def serving():
     hub.close()
 
 
-def _declared(name: str, content: bytes) -> dict:
+def _entry(name: str, content: bytes) -> dict:
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    declared = {"rfilename": name, "size": len(content), "blobId": blob}
+    entry = {"type": "file", "path": name, "size": len(content), "oid": blob}
     if len(content) > LFS_BYTES:
         sha256 = hashlib.sha256(content).hexdigest()
-        declared["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 134}
-    return declared
-
-
-def _entry(name: str, content: bytes) -> dict:
-    declared = _declared(name, content)
-    found = {"type": "file", "path": name, "size": declared["size"], "oid": declared["blobId"]}
-    return found | ({"lfs": {"oid": declared["lfs"]["sha256"], **declared["lfs"]}} if "lfs" in declared else {})
+        entry["lfs"] = {"oid": sha256, "sha256": sha256, "size": len(content), "pointerSize": 134}
+    return entry
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -97,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif revision != published:
             self._send(404, code="RevisionNotFound")
         elif listing:
-            self._list(name, revision, files, "blobs" in parse_qs(url.query))
+            self._list(name, revision, files)
         elif tree:
             self._tree(files, tree[4], "true" in parse_qs(url.query).get("recursive", []))
         elif hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
@@ -109,11 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815
 
-    def _list(self, name, revision, files, with_checksums):
-        declared = [_declared(file, content) for file, content in files.items()]
-        if not with_checksums:
-            declared = [{"rfilename": file["rfilename"]} for file in declared]
-        self._send(200, json.dumps({"id": name, "sha": revision, "siblings": declared}).encode())
+    def _list(self, name, revision, files):
+        siblings = [{"rfilename": file} for file in files]
+        self._send(200, json.dumps({"id": name, "sha": revision, "siblings": siblings}).encode())
 
     def do_POST(self):
         hub, url = self.server, urlsplit(self.path)

@@ -1,15 +1,14 @@
 """Files of a Hugging Face Hub repository at a pinned revision: as the Hub declares them, or one clear sentence."""
 
-import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 from ept.errors import InputError, reason_of
-from ept.files import NO_SPACE, sha256_file
+from ept.files import NO_SPACE
 
 # Section of the configuration that names the repository -> keys to check there.
 _KEYS = {"data": "", "backbone": "backbone.id, backbone.revision, "}
@@ -31,7 +30,8 @@ class HubRepository:
         self.kind, self.name, self.revision = kind, name, revision
         self._api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
         self._section = "data" if kind == "dataset" else "backbone"
-        self._files = self._list()
+        self.names = self._list()
+        """Every file of the repository."""
 
     @property
     def where(self) -> str:
@@ -39,42 +39,40 @@ class HubRepository:
         endpoint = without_credentials(self._api.endpoint).rstrip("/")
         return f"{endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
 
-    @property
-    def names(self) -> list[str]:
-        """Every file of the repository."""
-        return list(self._files)
+    def download(self, names: Collection[str], folder: Path) -> None:
+        """Download files to <folder>/<name> and compare them with the checksums that the Hub declares.
 
-    def download(self, name: str, folder: Path) -> None:
-        """Download the file `name` to <folder>/<name> and compare it with the checksum that the Hub declares.
-
-        A broken connection is resumed where it was. Where the Hub declares no checksum (some mirrors), none is
-        compared. A name that leads out of the folder is refused.
+        A broken connection is resumed where it was. A name that leads out of the folder is refused before anything is
+        downloaded.
         """
-        if not _is_inside(name):
-            raise InputError(f"{self.where}: the Hub lists the file {name!r}, which leads elsewhere; {self._instead}")
-        with self._clear_errors(name):
-            self._api.hf_hub_download(
-                self.name, name, repo_type=self.kind, revision=self.revision, local_dir=str(folder)
-            )
-        self._verify(name, folder / name)
+        for name in names:
+            if not _is_inside(name):
+                raise InputError(
+                    f"{self.where}: the Hub lists the file {name!r}, which leads elsewhere; {self._instead}"
+                )
+        for name in names:
+            with self._clear_errors(name):
+                self._api.hf_hub_download(
+                    self.name, name, repo_type=self.kind, revision=self.revision, local_dir=str(folder)
+                )
+        self._verify(folder)
 
-    def _list(self) -> dict[str, Any]:
+    def _list(self) -> list[str]:
         with self._clear_errors("its list of files"):
             # One request without retries: the error comes at once where there is no network.
-            found = self._api.repo_info(self.name, repo_type=self.kind, revision=self.revision, files_metadata=True)
-        return {file.rfilename: file for file in getattr(found, "siblings", None) or []}
+            found = self._api.repo_info(self.name, repo_type=self.kind, revision=self.revision)
+        return [file.rfilename for file in getattr(found, "siblings", None) or []]
 
-    def _verify(self, name: str, path: Path) -> None:
-        """Large files are declared by their SHA-256, others as git names them; huggingface_hub compares neither."""
-        file = self._files[name]
-        if file.lfs is not None:
-            declared, found = file.lfs.sha256, sha256_file(path)
-        else:
-            declared, found = file.blob_id, _git_blob_id(path)
-        if declared and found != declared:
+    def _verify(self, folder: Path) -> None:
+        """Downloads are not compared by huggingface_hub itself, nor by the library datasets."""
+        with self._clear_errors("its checksums"):
+            found = self._api.verify_repo_checksums(
+                self.name, repo_type=self.kind, revision=self.revision, local_dir=folder
+            )
+        for wrong in found.mismatches:
             raise InputError(
-                f"{self.where}: {name} arrived with the checksum {found[:12]}, but the Hub declares {declared[:12]}; "
-                f"try again; if the mismatch persists, {self._instead}"
+                f"{self.where}: {wrong['path']} arrived with the checksum {wrong['actual'][:12]}, but the Hub declares "
+                f"{wrong['expected'][:12]}; try again; if the mismatch persists, {self._instead}"
             )
 
     @property
@@ -130,8 +128,3 @@ def _is_inside(name: str) -> bool:
     """Whether a file name of a repository stays in the folder that it is downloaded to."""
     path = PurePosixPath(name)
     return bool(name) and not path.is_absolute() and ".." not in path.parts and not {"\\", "\0"} & set(name)
-
-
-def _git_blob_id(path: Path) -> str:
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

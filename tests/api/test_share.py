@@ -54,12 +54,8 @@ class _Writable(hub_stand_in._Handler):
             return super().do_GET()
         if found[1] not in self.server.repositories:
             return self._send(404, code="RepoNotFound")
-        declared = [
-            hub_stand_in._declared(name, content) for name, content in self.server.repositories[found[1]][1].items()
-        ]
-        return self._answer(
-            [{"type": "file", "path": one["rfilename"], "size": one["size"], "oid": one["blobId"]} for one in declared]
-        )
+        files = self.server.repositories[found[1]][1]
+        return self._answer([hub_stand_in._entry(name, content) for name, content in files.items()])
 
     do_HEAD = do_GET  # noqa: N815
 

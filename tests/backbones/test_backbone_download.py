@@ -226,7 +226,7 @@ def test_a_file_name_that_leads_elsewhere_is_refused(hub, files, tmp_path, name)
     repository = HubRepository("model", NAME, REVISION)
     hub.requests.clear()
     with pytest.raises(InputError) as caught:
-        repository.download(name, tmp_path / "inner")
+        repository.download([name], tmp_path / "inner")
     assert repr(name) in str(caught.value).replace("  ", " ") and hub.requests == [] and not any(tmp_path.glob("a*"))
 
 

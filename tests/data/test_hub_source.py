@@ -1,9 +1,14 @@
 """Data sets from the hub, with the real hub client, against a stand-in on loopback."""
 
 import hashlib
+import io
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -111,6 +116,43 @@ def test_shards_are_joined_in_order(hub, tmp_path):
     _publish(hub, tmp_path, "qnli", shards=3)
     _fetch(tmp_path, "qnli")
     assert pq.read_table(tmp_path / "raw/qnli/train.parquet").num_rows == 6 + 12 + 18
+
+
+FETCH = """
+import re, sys
+from pathlib import Path
+from ept.data.fetch import fetch
+from ept.data.source import DataSource
+from ept.tasks.registry import TASKS
+fetch(TASKS["rte"], DataSource("hub"), Path(sys.argv[1]))
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
+"""
+
+
+def _pairs(rows):
+    """A file of one row group with two random texts of 60 letters in each row."""
+    ends = pa.py_buffer(np.arange(rows + 1, dtype=np.int32) * 60)
+    letters = np.random.default_rng(0).integers(97, 123, (2, rows * 60), np.uint8)
+    texts = {
+        name: pa.StringArray.from_buffers(rows, ends, pa.py_buffer(part))
+        for name, part in zip(("sentence1", "sentence2"), letters, strict=True)
+    }
+    content = io.BytesIO()
+    pq.write_table(pa.table(texts | {"label": np.arange(rows) % 2}), content, row_group_size=rows)
+    return content.getvalue()
+
+
+@pytest.mark.long
+def test_a_million_rows_take_hardly_more_memory_than_a_hundred_thousand(hub, tmp_path):
+    _publish(hub, tmp_path, "rte")
+    megabytes = []
+    for rows in (100_000, 1_000_000):
+        hub.publish(*REPOSITORIES["glue"], {RTE_TRAIN: _pairs(rows)})
+        command = [sys.executable, "-c", FETCH, str(tmp_path / f"raw{rows}")]
+        megabytes.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+        assert pq.read_metadata(tmp_path / f"raw{rows}/train.parquet").num_rows == rows
+    # The texts of the further rows have 108 MB.
+    assert megabytes[1] - megabytes[0] < 40, megabytes
 
 
 def test_a_download_that_breaks_off_is_tried_again_at_once(hub, tmp_path):

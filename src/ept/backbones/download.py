@@ -32,11 +32,11 @@ def download_backbone(name: str, revision: str, folder: str | Path, weights: str
         return
     repository = HubRepository("model", name, revision)
     with write_folder_atomically(folder) as temporary:
-        # config.json first, to refuse another kind of model before gigabytes are fetched.
-        for file in [*_without_weights(repository.names, name), *_weights(repository.names, name, weights)]:
-            repository.download(file, temporary)
-            if file == "config.json":
-                _check(read_config, temporary, name)
+        first, *others = [*_without_weights(repository.names, name), *_weights(repository.names, name, weights)]
+        # config.json, to refuse another kind of model before gigabytes are fetched.
+        repository.download([first], temporary)
+        _check(read_config, temporary, name)
+        repository.download(others, temporary)
         if weights == "bin":
             _check(convert_weights, temporary, name)
             for path in [*bin_files(temporary), temporary / BIN_INDEX_FILE]:

@@ -46,8 +46,13 @@ class Parquet:
         """
         with readable(self._where):
             in_lists, rows = self._plan(columns)
+            # Without pre_buffer=False the whole file is read ahead.
             file = pq.ParquetFile(
-                self._path, read_dictionary=in_lists, buffer_size=2**20, page_checksum_verification=True
+                self._path,
+                read_dictionary=in_lists,
+                buffer_size=2**20,
+                pre_buffer=False,
+                page_checksum_verification=True,
             )
             found = file.iter_batches(batch_size=rows, columns=columns)
         while True:
