@@ -23,13 +23,13 @@ PROMPT_FILE = "prompt.safetensors"
 CONFIG_FILE = "config.json"
 # What is downloaded of a Hub repository.
 FILES = (PROMPT_FILE, CONFIG_FILE, "adapter_config.json", "adapter_model.safetensors", "README.md")
-# What use needs beside the tensors. Prompt files of version 1 lack it; a shipped task's record then fills it in.
+# What inference needs besides the tensors. Prompt files of version 1 lack it; a shipped task's record then fills it in.
 NEEDED = ("template", "labels", "kind", "cue", "source_length")
 
 
 @dataclass(frozen=True, repr=False)
 class Prompt(ModelHubMixin):
-    """One trained prompt (or the weights of one run of LoRA, Adapter and the like) with all that use needs.
+    """One trained prompt (or the weights of one run of LoRA, Adapter and the like) with everything needed to use it.
 
     Make one with `from_pretrained` or `ept.train`. Saving and sharing are those of huggingface_hub's `ModelHubMixin`.
     """
@@ -38,7 +38,7 @@ class Prompt(ModelHubMixin):
     _hub_mixin_config: ClassVar[dict[str, Any]] = {"library_name": "ept"}  # type: ignore[misc]
 
     saved: SavedPrompt
-    """The tensors and the metadata as they stand in the file."""
+    """The tensors and the metadata of the file."""
     task: Task
     """How rows are written as text, and what is predicted."""
     source_length: int
@@ -72,7 +72,7 @@ class Prompt(ModelHubMixin):
             The prompt.
 
         Raises:
-            InputError: There is nothing at that place, a file is damaged, or it lacks what use needs.
+            InputError: Nothing was found there, a file is damaged, or it lacks something that inference needs.
         """
         path = Path(path_or_repo)
         if path.is_file():
@@ -146,7 +146,7 @@ class Prompt(ModelHubMixin):
             raise InputError(f"{origin}: kind is {values['kind']!r}; use {', '.join(METRICS)}")
         if missing:
             raise InputError(
-                f"{origin} lacks {' and '.join(missing)}, which use needs; set them with "
+                f"{origin} lacks {' and '.join(missing)}, which inference needs; set them with "
                 "`Prompt.with_task(path, template=..., labels=...)`, or load a prompt of format 2"
             )
         task = _task(name, known, values)
@@ -194,7 +194,7 @@ class Prompt(ModelHubMixin):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """All that was saved beside the tensors: method, task, backbone and its identity, scores, data fingerprint."""
+        """Everything saved with the tensors: method, task, backbone and its identity, scores, data fingerprint."""
         return dict(self.saved.metadata)
 
     @property
@@ -204,7 +204,7 @@ class Prompt(ModelHubMixin):
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors that use needs, on the CPU: for a prompt method `prompt` [tokens, hidden], and more by method."""
+        """The tensors that inference needs, on the CPU: `prompt` [tokens, hidden] for prompt methods, else others."""
         return dict(self.saved.collapsed)
 
     def text(self, row: str | Row) -> str:
@@ -282,7 +282,7 @@ class Prompt(ModelHubMixin):
             return str(super().push_to_hub(repo_id, private=private, token=token, **options))
 
     def generate_model_card(self, repo_id: str = "path/or/repo", **_: Any) -> ModelCard:
-        """The model card: task, template, scores, data, use. `repo_id` stands in its example."""
+        """The model card: task, template, scores, data, use. `repo_id` appears in its example."""
         return card({**self.saved.metadata, **_record(self.task), "task": self.task.name}, self.title, repo_id)
 
     def __repr__(self) -> str:

@@ -166,7 +166,7 @@ class EptSettings:
     gate: Literal["token", "prompt"] = "token"
     """Whether each token of the short prompt weighs the spaces for itself or all tokens share the weights."""
     budget: Literal["decomposition", "matched"] = "decomposition"
-    """What stays within length times hidden size: short prompt, A and B, which is all that use needs
+    """What stays within length times hidden size: short prompt, A and B, which is all that inference needs
     (`decomposition`), or everything that is trained (`matched`, which lowers the rank)."""
     fusion_context: Literal["reached", "all", "factors", "joint"] = "reached"
     """What the short prompt attends to: the rows of the low-rank product that training texts reach (`reached`), all of

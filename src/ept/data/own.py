@@ -1,4 +1,4 @@
-"""Rows of a task of one's own, from the user's files or a data set of the Hub, checked row by row."""
+"""Rows of a user-defined task, from the user's files or a data set of the Hub, checked row by row."""
 
 import logging
 import math

@@ -42,8 +42,8 @@ def export_prompt(format: str, file: str | Path, folder: str | Path, backbone: s
     """Write a prompt file as a foreign adapter folder with equal outputs; return sentences for the user.
 
     `backbone`: the base model's public name for the folder's configuration. Raises InputError where the prompt cannot
-    be read, is damaged or cannot be said in this format, where there is something at `folder` already, or nothing can
-    be written; then nothing is.
+    be read, is damaged or cannot be represented in this format, where `folder` exists already, or where it cannot be
+    written; no partial files are left.
     """
     from ept.exchange.adapter import UNNAMED, base_model
     from ept.methods.prompt_file import read_prompt
@@ -87,7 +87,9 @@ def _check_hidden_size(origin: str | Path, found: int, folder: Path) -> None:
 def _check_collapsed(tensors: dict[str, Any], origin: str) -> None:
     """Raise InputError unless there is a prompt [s, d], all numbers are finite, and A and B fit it and each other."""
     if tensors.get("prompt") is None or tensors["prompt"].dim() != 2:
-        raise InputError(f"{origin} holds {listed(tensors) or 'nothing'} for use; only prompts can be exported")
+        raise InputError(
+            f"{origin} holds {listed(tensors) or 'nothing'}, no prompt matrix; only prompts can be exported"
+        )
     for name, tensor in tensors.items():
         if tensor is None or not tensor.isfinite().all():
             raise InputError(f"{origin}: {name} holds NaN or infinity; use a prompt of a run that did not diverge")

@@ -72,7 +72,7 @@ class MethodModule(nn.Module):
         return self.tensors(run)
 
     def collapse(self, run: int) -> dict[str, Tensor]:
-        """The tensors of one run that use needs for the same outputs, as copies."""
+        """The tensors of one run that inference needs for the same outputs, as copies."""
         raise NotImplementedError
 
     @property
@@ -82,7 +82,7 @@ class MethodModule(nn.Module):
 
     @property
     def stored_parameters(self) -> int:
-        """Numbers that use needs of one run, counted from its collapsed tensors."""
+        """How many numbers of one run inference needs, counted from its collapsed tensors."""
         return sum(tensor.numel() for tensor in self.collapse(0).values())
 
     def diagnostics(self, run: int) -> dict[str, float | list[float]]:

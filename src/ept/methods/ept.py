@@ -165,8 +165,8 @@ class EptPrompt(DecomposedPrompt):
     [known in words: the joint prompt replaces the original; only the prompt is prepended, the low-rank
     product updates the text's embeddings] [ours: the sum] F comes from the fusion of P_s with C, P_m from the
     spaces of P_s. With the starts of the parts EPT equals DePT at the start exactly. P* does not depend on
-    the text: for use, EPT is a DePT prompt (`collapse`). [ours] `decomposition: svd` reads "decomposition" as one of a
-    whole prompt: see `make_pair`.
+    the text: at inference, EPT is a DePT prompt (`collapse`). [ours] `decomposition: svd` reads "decomposition" as one
+    of a whole prompt: see `make_pair`.
     """
 
     def __init__(self, setup: PromptSetup):

@@ -18,7 +18,7 @@ class MultitaskPrompt(PromptModule):
 
     [known] P starts from the source training (`SharedPrompt`), and two speeds: P and the task's u and v have a
     learning rate each. [ours] Without a source u and v are ones, so that it starts as PT does. The product does not
-    depend on the text: for use, MPT is a plain prompt.
+    depend on the text: at inference, MPT is a plain prompt.
     """
 
     second_group = "task"

@@ -1,4 +1,4 @@
-"""Prompt files: one safetensors file a run, with the trained tensors and what use needs of them."""
+"""Prompt files: one safetensors file per run, with the trained tensors and those that inference needs."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from ept.files import canonical_json, write_atomically
 
 FORMAT = "ept-prompt-2"
 OLD_FORMAT = "ept-prompt-1"
-"""Files of this format have no digest, and their metadata may lack what use needs."""
+"""Files of this format have no digest, and their metadata may lack what inference needs."""
 _COLLAPSED = "collapsed."
 
 
@@ -28,8 +28,8 @@ class SavedPrompt:
     tensors: dict[str, Tensor]
     """The trained tensors, from which training and transfer continue."""
     collapsed: dict[str, Tensor]
-    """What use needs, for example the prompt P*, A and B. Training must not start from these: EPT's fusion would be
-    added twice."""
+    """What inference needs, for example the prompt P*, A and B. Training must not start from these: EPT's fusion would
+    be added twice."""
     metadata: dict[str, Any]
     """What was saved with them: backbone, method, task, scores, template, labels, source length and the like."""
 
@@ -66,7 +66,7 @@ def save_prompt(
     Args:
         path: The file; its folder is made.
         tensors: The trained tensors.
-        collapsed: What use needs. A tensor that equals the trained one of its name is not written twice.
+        collapsed: What inference needs. A tensor that equals the trained one of the same name is not written twice.
         metadata: Anything that JSON can hold.
     """
     contents = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -47,7 +47,7 @@ class Method:
     """How many numbers one run trains. A test compares it with the tensors. None: `count_parameters` builds a prompt
     module and counts."""
     prompt_tokens: Literal["length", "short_length", "none"] = "length"
-    """How many positions stand before the text: `prompt.length`, `prompt.short_length`, or none."""
+    """How many positions come before the text: `prompt.length`, `prompt.short_length`, or none."""
     rank: Callable[[PromptSettings, EptSettings, MethodSettings, int], int] | None = None
     """The rank (or another size) that follows from the settings and a hidden size; raises InputError where they do not
     fit each other. It is called before anything is trained."""
@@ -102,7 +102,7 @@ class Method:
         return sections["prompt"], sections["ept"]
 
     def tokens(self, prompt: PromptSettings) -> int:
-        """How many positions stand before the text."""
+        """How many positions come before the text."""
         return 0 if self.prompt_tokens == "none" else getattr(prompt, self.prompt_tokens)
 
 

@@ -12,9 +12,9 @@ class ResidualPrompt(PromptModule):
     """[P'; E] with P' = P + LayerNorm(ReLU(P W_1 + b_1) W_2 + b_2), one network for all tokens of the prompt.
 
     [known, paper and released code] Bottleneck 800; maps and their biases start uniform within 1 / sqrt(inputs), as
-    linear layers do; the released example trains all with the rate 0.3. After training the network is dropped: for use
-    it is a plain prompt. [ours] `prompt.length` tokens, as PT (the released example has 10), and always the shared
-    network with a layer norm, which the released code makes optional.
+    linear layers do; the released example trains all with the rate 0.3. After training the network is dropped: at
+    inference it is a plain prompt. [ours] `prompt.length` tokens, as PT (the released example has 10), and always the
+    shared network with a layer norm, which the released code makes optional.
     """
 
     second_group = "network"

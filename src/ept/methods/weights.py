@@ -62,12 +62,12 @@ class WeightModule(MethodModule):
         return {"weights": list(self.parameters())}
 
     def collapse(self, run: int) -> dict[str, Tensor]:
-        """What use needs in addition to the backbone: the trained tensors, as copies."""
+        """What inference needs in addition to the backbone: the trained tensors, as copies."""
         return {name: tensor.clone() for name, tensor in self.tensors(run).items()}
 
     @property
     def stored_parameters(self) -> int:
-        """Numbers that use needs: all that are trained."""
+        """How many numbers inference needs: all that are trained."""
         return self.trained_parameters
 
     def undo(self, step: Callable[[], object]) -> None:

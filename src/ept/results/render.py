@@ -234,7 +234,7 @@ def figure_page(title: str, svg: str, caption: str) -> str:
 
 
 def drawing(svg: str) -> str:
-    """The drawing of an SVG file, as it stands in a page."""
+    """The drawing of an SVG file, to be embedded in a page."""
     return svg[svg.index("<svg") :]
 
 

@@ -1,4 +1,4 @@
-"""Tasks of one's own: what a configuration's `tasks.define` may say of one, and the record that it makes."""
+"""User-defined tasks: what a configuration's `tasks.define` may say of one, and the record that it makes."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,7 +32,7 @@ class _Part(BaseModel):
 
 
 class TaskFiles(_Part):
-    """The files of a task of one's own: csv, tsv, jsonl or Parquet, by their endings."""
+    """The files of a user-defined task: csv, tsv, jsonl or Parquet, by their endings."""
 
     train: str
     """Rows to train on."""
@@ -103,7 +103,7 @@ def _kind(value: Any) -> Any:
 
 
 class TaskDefinition(_Part):
-    """A task of one's own: where its rows are, how they are written as text, what is predicted."""
+    """A user-defined task: where its rows are, how they are written as text, what is predicted."""
 
     files: TaskFiles | None = None
     """Files with the rows; this or `hub`."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ept.errors import InputError, shortened
 
 Row = dict[str, Any]
-# Endings of files with rows of one's own.
+# Endings of files with a user's own rows.
 FORMATS = ("csv", "tsv", "jsonl", "parquet")
 Column = Literal["text", "whole numbers", "lists of text", "records"]
 
@@ -31,7 +31,7 @@ class Example:
 
 @dataclass(frozen=True)
 class OwnData:
-    """Where the rows of a task of one's own are, and what its label column holds (ept.tasks.define)."""
+    """Where the rows of a user-defined task are, and what its label column holds (ept.tasks.define)."""
 
     label: str
     """The column with the label, the score or the answer."""

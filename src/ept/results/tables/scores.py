@@ -127,7 +127,7 @@ FROM_SOURCE = " from source"
 DIVERGED, NOT_SEPARATED, FROM_DIVERGED = "†", "≈", "‡"
 SPREAD_NOTE = "Mean ± standard deviation over seeds, in percent."
 ONE_SEED_NOTE = "Scores of one seed, in percent."
-STORED_NOTE = "Parameters are those that are trained; stored are those that use needs."
+STORED_NOTE = "Parameters: all that are trained. Stored: those that inference needs."
 MARKS_NOTE = f"{MARKS}; nothing at or below the majority baseline is marked."
 INVALID_NOTE = (
     "Invalid: the percentage of freely generated answers that are not a label, mean over tasks. The CSV file has the "
