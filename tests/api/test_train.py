@@ -1,5 +1,7 @@
 """Training from Python: learns, resumes bit for bit, gives a run's prompt, refuses bad rows."""
 
+import doctest
+import importlib
 import json
 import os
 import signal
@@ -71,6 +73,11 @@ def test_the_same_call_gives_the_same_bits_and_the_folder_holds_them(model, rows
     assert again.metadata["scores"] == first.metadata["scores"]
     start = fit(model, rows[:40], init_from=first)
     assert not torch.equal(start.tensors["prompt"], first.tensors["prompt"])
+
+
+def test_the_example_of_the_documentation_runs():
+    found = doctest.testmod(importlib.import_module("ept.api.train"))
+    assert found.attempted > 5 and found.failed == 0
 
 
 SCRIPT = """

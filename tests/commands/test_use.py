@@ -183,6 +183,18 @@ def test_mistakes_are_one_sentence_and_nothing_is_written(words, named, rows, pr
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["predict --input rows.csv --batch-size 0", "serve --port 70000", "serve --max-rows -1", "serve --max-queue many"],
+)
+def test_sizes_that_cannot_be_are_one_sentence(words, prompt_files, capsys):
+    verb, *others = words.split()
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--prompt", str(prompt_files["pt"]), *others])
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and others[-2] in error and error.count("\n") == 1
+
+
 def test_share_writes_a_folder_that_loads(prompt_files, tmp_path, capsys):
     target = tmp_path / "shared"
     assert main(["share", "--prompt", str(prompt_files["dept"]), "--to", str(target)]) == 0

@@ -82,6 +82,20 @@ def train(
 
     Raises:
         InputError: A row lacks a column or has an unknown label, settings do not fit, or every run diverged.
+
+    Example:
+        >>> import ept
+        >>> model = ept.Prompted.from_pretrained("demo-t5")
+        >>> words = {"lovely": "good", "superb": "good", "awful": "bad", "broken": "bad"}
+        >>> rows = [{"text": f"the meal was {word}", "verdict": verdict} for word, verdict in words.items()] * 5
+        >>> short = {"training": {"steps": 60, "warmup_steps": 6, "evaluate_every": 20}}
+        >>> prompt = ept.train(rows, template="text: {text}", label="verdict", model=model, settings=short)
+        >>> model.predict(["the meal was superb", {"text": "the meal was awful"}], prompt)
+        ['good', 'bad']
+        >>> model.predict_proba(["the meal was superb"], prompt).shape, prompt.labels
+        ((1, 2), ['bad', 'good'])
+        >>> ept.evaluate(rows, label="verdict", prompt=prompt, model=model)["accuracy"].value
+        100.0
     """
     rows = list(rows)
     record = get_method(method)

@@ -84,6 +84,16 @@ def gpu_count(text: str) -> int:
     return _number(text, "GPUs", 0, MOST_THREADS)
 
 
+def count(text: str) -> int:
+    """Parse how many of something there may be, for argparse: 1 or more."""
+    return _number(text, "rows or characters", 1, 10**8)
+
+
+def port(text: str) -> int:
+    """Parse a port to listen on, for argparse."""
+    return _number(text, "the port", 1, 65535)
+
+
 def seconds(text: str) -> float:
     """Parse a duration in seconds, for argparse."""
     with contextlib.suppress(ValueError):

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ept.commands.options import Verbs, experiment_of
+from ept.commands.options import Verbs, count, experiment_of, port
 from ept.errors import InputError
 from ept.exchange.formats import FORMATS, IMPORTS
 
@@ -35,10 +35,12 @@ def add_verbs(verbs: Verbs) -> None:
     serving = verbs.add(serve)
     _add_prompts(serving)
     serving.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    serving.add_argument("--port", type=int, default=8000, help="port to listen on (%(default)s)")
-    serving.add_argument("--max-rows", type=int, default=256, help="rows in one request (%(default)s)")
-    serving.add_argument("--max-characters", type=int, default=200_000, help="characters in one request (%(default)s)")
-    serving.add_argument("--max-queue", type=int, default=4096, help="rows that wait in all (%(default)s)")
+    serving.add_argument("--port", type=port, default=8000, help="port to listen on (%(default)s)")
+    serving.add_argument("--max-rows", type=count, default=256, help="rows in one request (%(default)s)")
+    serving.add_argument(
+        "--max-characters", type=count, default=200_000, help="characters in one request (%(default)s)"
+    )
+    serving.add_argument("--max-queue", type=count, default=4096, help="rows that wait in all (%(default)s)")
     sharing = verbs.add(share)
     sharing.add_argument("--prompt", required=True, help="prompt file or folder")
     sharing.add_argument("--to", required=True, help="hub:owner/name, or a new folder")
@@ -68,7 +70,7 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
     _add_prompts(parser)
     parser.add_argument("--input", required=True, help="rows: .csv, .tsv, .jsonl or .parquet; - is standard input")
     parser.add_argument("--input-format", choices=("csv", "tsv", "jsonl"), help="format of standard input (csv)")
-    parser.add_argument("--batch-size", type=int, default=32, help="rows in one pass (%(default)s)")
+    parser.add_argument("--batch-size", type=count, default=32, help="rows in one pass (%(default)s)")
 
 
 def predict(options: argparse.Namespace) -> None:
