@@ -1,4 +1,4 @@
-# The configuration, and the functions that rules look their files and resources up with. No rule stands here.
+# The configuration, and the functions that rules get their files and resources from. No rules here.
 import contextlib
 import shlex
 from pathlib import Path
@@ -19,7 +19,7 @@ from ept.plan.targets import lock_workflow, next_steps, workflow_configuration
 from ept.results.tables.registry import caption_of, numbered_title
 from ept.tasks.registry import TASKS
 
-# The folder that all paths are relative to. Another workflow that uses these rules as a module with a `prefix:` gives it;
+# The folder that all paths are relative to. It is the `prefix:` of another workflow that uses these rules as a module;
 # Snakemake puts it before the files of the rules, and everything else works in it.
 FOLDER = Path(workflow.modifier.path_modifier.replace_prefix("."))
 (FOLDER / ".snakemake").mkdir(parents=True, exist_ok=True)
@@ -35,10 +35,10 @@ try:
         TARGETS, RESOURCES = Targets(EXPERIMENT), JobResources(EXPERIMENT)
         DRAWN = asked_for(EXPERIMENT)
         TITLES = {kind.name: kind.title for kind in DRAWN}
-        # Into a folder of Snakemake's name, because a dry run must not write elsewhere.
+        # Below .snakemake, because a dry run must not write elsewhere.
         RESOLVED = TARGETS.write_configuration()
         LISTS = TARGETS.write_lists(refresh=workflow.is_main_process)
-        # Until this process ends, however it ends.
+        # Held until this process ends, however it ends.
         LOCK = lock_workflow()
 except InputError as error:
     raise WorkflowError(str(error))
@@ -62,14 +62,14 @@ wildcard_constraints:
 def ept(arguments):
     """The shell command of a rule: `ept` with these arguments in the folder of the paths, its output in the rule's log.
 
-    `exec`, because a shell would die of a scheduler's SIGTERM, and nobody would wait until training has saved its state.
+    `exec`, because a scheduler's SIGTERM must reach `ept`, which saves its state; a shell would die without waiting for it.
     """
     return f"exec > {{log:q}} 2>&1; cd {shlex.quote(str(FOLDER))}; exec ept {arguments}"
 
 
 def known(look_up, *arguments):
-    """What a function of the plan finds. For what this configuration does not have, Snakemake ends with the sentence
-    alone; it prints a traceback for any other exception of an input function.
+    """What a function of the plan returns. If this configuration lacks it, Snakemake ends with one sentence; for any
+    other exception of an input function it prints a traceback.
     """
     try:
         return look_up(*arguments)
@@ -85,8 +85,8 @@ def pack(wildcards):
 def pack_tokens(wildcards):
     """The tokenized splits of a pack.
 
-    A hash in the path says what is in a file, so its time says nothing: a copy from a remote has other times, and that
-    must train nothing again.
+    The hash in the path identifies the content, so times are ignored: copies from a remote have other times, and must
+    not start any training.
     """
     return ancient(TARGETS.pack_tokens(pack(wildcards)))
 
@@ -113,7 +113,7 @@ def table_labels(form):
 def resolved_configuration(wildcards, input):
     """The file with the resolved configuration that jobs read; its name is its content.
 
-    What a result depends on is in the hash of its path, so another file must make nothing out of date. Because this
+    The hash in a result's path covers what it depends on, so a new file must not make results out of date. Because this
     function takes `input`, Snakemake counts it as derived and does not compare it with the last run.
     """
     return RESOLVED

@@ -1,4 +1,4 @@
-# What people look at: figures, and the report's pages on what was run and what it cost.
+# Figures, and the report's pages on what was run and what it cost.
 
 
 rule figures:

@@ -67,7 +67,7 @@ rule summary:
         ept("summary --config {params.config:q} --costs {params.costs:q}")
 
 
-# What the backbone answers without any prompt: on demand, not part of `all`.
+# The backbone's answers without a prompt: made on demand, not part of `all`.
 rule zero_shot:
     input:
         list=LISTS[ZERO_SHOT],
