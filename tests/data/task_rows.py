@@ -5,18 +5,25 @@ No row is from a real data set: several of them may not be redistributed.
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
+from ept.demo.shapes import png
 from ept.tasks.registry import TASKS, Task
 
 REAL = [name for name, task in TASKS.items() if task.suite in ("glue", "super_glue", "squad")]
 """The tasks with training rows in the folder of real data."""
 
 PASSAGE = "The tide rose\n@highlight\nMayor Lund closed the pier.\n@highlight\nNobody was hurt"
+
+DEMO = [name for name in TASKS if name not in ("vqa", "coco")]
+"""The tasks that the demonstration has rows of."""
+
+PICTURE = {"bytes": png(np.full((2, 3, 3), 90, np.uint8)), "path": "a.png"}
 
 ROWS = {
     "cola": {"sentence": "Us seen it.", "label": 0, "idx": 0},
@@ -84,6 +91,15 @@ ROWS = {
         }
         for name in ("nq", "hotpotqa", "searchqa", "newsqa")
     },
+    "shapes_vqa": {"image": PICTURE, "question": "what was red?", "label": 5},
+    "shapes_captioning": {"image": PICTURE, "answers": ["a red ball", "the ball was red"]},
+    "digits": {"image": PICTURE, "question": "is it even?", "label": 10},
+    "vqa": {
+        "image": PICTURE,
+        "question": "What is it?",
+        "answers": [{"answer": "dog", "answer_confidence": "yes", "answer_id": place} for place in range(10)],
+    },
+    "coco": {"image": PICTURE, "answers": ["A dog sits.", "A dog on grass."]},
 }
 
 
@@ -112,7 +128,8 @@ def kept(task: Task, published: pa.Table) -> list[dict]:
         if task.groups:
             made["idx"] = {field: str(row["idx"][field]) for field in task.groups}
         if task.kind == "extraction":
-            made["answers"] = answers["text"] if isinstance(answers, dict) else answers
+            answers = answers["text"] if isinstance(answers, dict) else answers
+            made["answers"] = [answer["answer"] if isinstance(answer, dict) else answer for answer in answers]
         else:
             label = row[task.label]
             made["label"] = task.classes.index(label) if task.classes else label

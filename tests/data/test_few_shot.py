@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.task_rows import REAL, kept
+from data.task_rows import DEMO, REAL, kept
 from ept.data.sampling import sample_k_shot
 from ept.data.source import locate
 from ept.demo.generator import generate
@@ -123,7 +123,7 @@ def real_labels(real_data):
     return labels
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", DEMO)
 @settings(max_examples=40, deadline=None)
 @given(k=st.integers(1, 32), seed=st.integers(0, 2**40))
 def test_laws_hold_for_every_task(demo_labels, name, k, seed):

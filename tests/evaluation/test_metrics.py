@@ -155,9 +155,11 @@ def test_every_metric_of_every_task_is_known():
 
     for task in TASKS.values():
         extraction = task.kind == "extraction"
-        truth = References(np.array([0.0, 1.0]), ["a", "b"], [["x"], ["y"]] if extraction else [])
+        truth = References(np.array([0.0, 1.0]), ["a", "b"], [["x"] * 10, ["y"] * 10] if extraction else [])
         predictions = np.array(["x", "y"], dtype=object) if extraction else np.array([0, 1])
         for name in task.metrics:
+            if name in ("cider", "bleu4"):  # neither is 100 for texts of one word (test_caption_metrics.py)
+                continue
             assert compute(name, predictions, truth, task) == pytest.approx(100.0), (task.name, name)
 
 

@@ -35,6 +35,11 @@ PROTOCOL = {
     "yelp": ("yelp_polarity", "plain_text", 2, ("accuracy",), "carve", 256),
     "scitail": ("scitail", "tsv_format", 2, ("accuracy",), "halve", 256),
     "paws": ("paws", "labeled_final", 2, ("accuracy",), "published", 256),
+    "shapes_vqa": ("shapes", "vqa", 12, ("accuracy",), "published", 256),
+    "shapes_captioning": ("shapes", "captioning", 0, ("cider", "bleu4"), "published", 256),
+    "digits": ("digits", "questions", 12, ("accuracy",), "published", 256),
+    "vqa": ("vqa", "data", 0, ("vqa_accuracy",), "carve", 20),
+    "coco": ("coco", "karpathy", 0, ("cider", "bleu4"), "published", 20),
 }
 
 
@@ -46,7 +51,7 @@ def test_tasks_are_those_of_the_protocol():
     assert found == PROTOCOL
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS.values() if task.kind == "classification"])
+@pytest.mark.parametrize("task", [task for task in TASKS.values() if task.kind == "classification" and not task.image])
 def test_classes_are_written_as_their_index(task):
     assert [task.written(index) for index in range(len(task.labels))] == list("012"[: len(task.labels)])
 
@@ -111,7 +116,8 @@ def test_sets_stand_for_their_tasks_in_the_order_of_the_records():
     glue = ["mnli", "qqp", "qnli", "sst2", "stsb", "mrpc", "rte", "cola"]
     superglue = ["multirc", "boolq", "wic", "wsc", "cb"]
     mrqa, others = ["nq", "hotpotqa", "searchqa", "newsqa"], ["winogrande", "yelp", "scitail", "paws"]
-    assert task_sets() == {"glue": glue, "superglue": superglue, "mrqa": mrqa, "dept_other": others}
+    pictures = {"vision_demo": ["shapes_vqa", "shapes_captioning", "digits"], "vision": ["vqa", "coco"]}
+    assert task_sets() == {"glue": glue, "superglue": superglue, "mrqa": mrqa, "dept_other": others, **pictures}
     assert {name: suite_of(name) for name in ("rte", "cb", "nq", "paws", "squad", "own")} == {
         "rte": "glue", "cb": "superglue", "nq": "mrqa", "paws": "dept_other", "squad": "", "own": ""
     }  # fmt: skip

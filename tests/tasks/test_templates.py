@@ -42,6 +42,11 @@ WRITTEN = {
         name: (f"question: when did the lake freeze context: [{name}] The lake froze in May.", "May")
         for name in ("nq", "hotpotqa", "searchqa", "newsqa")
     },
+    "shapes_vqa": ("question: what was red?", "ball"),
+    "shapes_captioning": ("what was it?", "a red ball"),
+    "digits": ("question: is it even?", "yes"),
+    "vqa": ("question: What is it?", "dog"),
+    "coco": ("describe the picture", "A dog sits."),
 }
 
 

@@ -7,7 +7,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ept.data.arrow import BATCH_BYTES, BATCH_ROWS, MAX_EXPANSION, MAX_SPLIT_BYTES, UNPACKED_BYTES, Parquet
+from ept.data.arrow import (
+    BATCH_BYTES,
+    BATCH_ROWS,
+    MAX_EXPANSION,
+    MAX_SPLIT_BYTES,
+    UNPACKED_BYTES,
+    Parquet,
+    as_numpy,
+)
 from ept.errors import InputError, listed, reason_of, shortened
 from ept.tasks.record import Task
 
@@ -15,14 +23,23 @@ MAX_ROWS = 10_000_000
 MAX_TEXT_BYTES = 1_000_000
 # Every piece of an answer is trained and generated, whereas other texts are cut.
 MAX_ANSWER_BYTES = 10_000
+# A picture as it is stored; photographs have less than a hundredth of it.
+MAX_PICTURE_BYTES = 32_000_000
 
 
 def raw_schema(task: Task) -> pa.Schema:
     """The columns that are kept of a published split, with their types.
 
     These are the task's columns and `label` (int64, or float64 for regression), whatever its published name and
-    words, or `answers` (list of text); of `records` the fields that group rows, as text.
+    words, or `answers` (list of text); of `records` the fields that group rows, as text. A picture, which comes last,
+    is its encoded bytes.
     """
+    fields = list(text_schema(task))
+    return pa.schema([*fields, pa.field(task.image, pa.binary())] if task.image else fields)
+
+
+def text_schema(task: Task) -> pa.Schema:
+    """The columns of `raw_schema` without the picture."""
     types = {
         "text": pa.string(),
         "whole numbers": pa.int64(),
@@ -41,7 +58,8 @@ class SplitChecker:
     `rows` counts the rows so far. Every method raises InputError with file and row (counted from 0 in each file) for:
     a missing or unreadable file; a missing or repeated column; another type; a missing value; text that is not UTF-8 or
     longer than MAX_TEXT_BYTES; a label out of range; no answer, a blank one or one longer than MAX_ANSWER_BYTES; a
-    record of idx that comes twice; more than MAX_ROWS rows or MAX_SPLIT_BYTES of text; a small file with much text.
+    record of idx that comes twice; no picture, a missing file of one, or one of more than MAX_PICTURE_BYTES; more
+    than MAX_ROWS rows or MAX_SPLIT_BYTES of text; a small file with much text.
     """
 
     def __init__(self, task: Task) -> None:
@@ -50,12 +68,13 @@ class SplitChecker:
         self._task, self._schema = task, raw_schema(task)
         self._published = [task.label if name == "label" else name for name in self._schema.names]
         self._records: dict[tuple, int] = {}
+        self._folder: Path | None = None
 
     def read(self, path: Path, where: str) -> Iterator[pa.RecordBatch]:
         """The rows of a Parquet file, which messages call `where`; memory is bounded whatever its size."""
         if not path.is_file():
             raise InputError(f"{where}: there is no such file; put the split there or correct data.path")
-        file = Parquet(path, where)
+        file, self._folder = Parquet(path, where), path.parent
         self._stored += path.stat().st_size
         self._most = min(MAX_SPLIT_BYTES, max(UNPACKED_BYTES, MAX_EXPANSION * self._stored))
         self._check_rows(file.rows, where)
@@ -91,8 +110,11 @@ class SplitChecker:
             if times > 1:
                 raise InputError(f"{where}: column {name!r} occurs {times} times; keep one of them")
             found = schema.field(name).type
-            if name == "answers" and pa.types.is_struct(found) and found.get_field_index("text") >= 0:
-                found = found.field("text").type
+            if name == self._task.image:
+                _check_picture_type(found, f"{where}: column {name!r}")
+                continue
+            if name == "answers":
+                found = _answer_type(found)
             classes = self._task.classes if name == self._task.label else ()
             # Digits that are words in the data set may have been read as numbers.
             if classes and not (_kind(found) == "int" and all(word.isdigit() for word in classes)):
@@ -111,7 +133,9 @@ class SplitChecker:
         leaves = []
         for name, wanted in zip(self._published, self._schema.types, strict=True):
             found = schema.field(name).type
-            if pa.types.is_struct(wanted):
+            if name == self._task.image:
+                leaves += [f"{name}.{field.name}" for field in found if field.name in ("bytes", "path")]
+            elif pa.types.is_struct(wanted):
                 leaves += [f"{name}.{field}" for field in _record_fields(self._task, found)]
             else:
                 leaves.append(f"{name}.text" if pa.types.is_struct(found) else name)
@@ -122,10 +146,12 @@ class SplitChecker:
         columns = {}
         for name in self._published:
             values = batch.column(name)
-            if name == "answers" and pa.types.is_struct(values.type):
-                values = pc.struct_field(values, "text")
+            if name == "answers":
+                values = _answer_texts(values)
+            if name == self._task.image:
+                values = _pictures(values, self._folder, f"{where}: column {name!r}", first)
             columns[name] = values
-            if not pa.types.is_struct(values.type):
+            if not pa.types.is_binary(values.type) and not pa.types.is_struct(values.type):
                 most = MAX_ANSWER_BYTES if name == "answers" else MAX_TEXT_BYTES
                 sizes += _check_sizes(values, most, f"{where}: column {name!r}", first)
         self._bytes += int(sizes.sum())
@@ -135,6 +161,8 @@ class SplitChecker:
             raise InputError(
                 f"{where}: the split's texts have more than {self._most} bytes{stored} by row {last}; use a part of it"
             )
+        if self._task.image:
+            sizes += pc.binary_length(columns[self._task.image]).to_numpy(zero_copy_only=False)
         start = 0
         while start < len(sizes):
             rows = max(1, int(np.searchsorted(np.cumsum(sizes[start:]), BATCH_BYTES, side="right")))
@@ -146,7 +174,9 @@ class SplitChecker:
         found = []
         for name, wanted in zip(self._published, self._schema.types, strict=True):
             values, column = columns[name], f"{where}: column {name!r}"
-            if name == self._task.label:
+            if name == self._task.image:
+                pass  # read and checked already
+            elif name == self._task.label:
                 values = self._labels(values, where, first)
             elif pa.types.is_struct(wanted):
                 values = self._struct(values, wanted, column, first)
@@ -203,6 +233,60 @@ _WORDS = {
 }
 
 
+def _answer_type(type_: pa.DataType) -> pa.DataType:
+    """What a column of answers holds: SQuAD's are a struct of lists of `text`, VQA's lists of structs with `answer`."""
+    if pa.types.is_struct(type_) and type_.get_field_index("text") >= 0:
+        return type_.field("text").type
+    if pa.types.is_list(type_) and pa.types.is_struct(type_.value_type):
+        place = type_.value_type.get_field_index("answer")
+        return pa.list_(type_.value_type.field(place).type) if place >= 0 else type_
+    return type_
+
+
+def _answer_texts(values: pa.Array) -> pa.Array:
+    """The texts of a column of answers, whose type is one of those that `_answer_type` knows."""
+    if pa.types.is_struct(values.type):
+        return pc.struct_field(values, "text")
+    if pa.types.is_list(values.type) and pa.types.is_struct(values.type.value_type):
+        texts = pc.struct_field(values.flatten(), "answer")
+        lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
+        return pa.ListArray.from_arrays(pa.array(np.append(0, np.cumsum(lengths)), pa.int32()), texts)
+    return values
+
+
+def _check_picture_type(found: pa.DataType, column: str) -> None:
+    binary = found.field("bytes").type if pa.types.is_struct(found) and found.get_field_index("bytes") >= 0 else None
+    # Null: all pictures are files.
+    known = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_null)
+    if binary is None or not any(is_known(binary) for is_known in known):
+        raise InputError(
+            f"{column} holds {shortened(str(found), 100)}, but a picture is a record of bytes and path, as data sets "
+            "of the Hub have it; convert it"
+        )
+
+
+def _pictures(values: pa.Array, folder: Path | None, column: str, first: int) -> pa.Array:
+    """The encoded pictures of a column of records: their bytes, or else the file at their path, from `folder`."""
+    found = []
+    for row, record in enumerate(values, start=first):
+        fields = record.as_py() or {}
+        content, path = fields.get("bytes"), fields.get("path")
+        if content is None and folder is not None and path:
+            file = folder / path
+            if not file.is_file():
+                raise InputError(f"{column} names {file} in row {row}, which does not exist; put the picture there")
+            with file.open("rb") as opened:
+                content = opened.read(MAX_PICTURE_BYTES + 1)
+        if not content:
+            raise InputError(f"{column} has no picture in row {row}; add it or remove the row")
+        if len(content) > MAX_PICTURE_BYTES:
+            raise InputError(
+                f"{column} has a picture of more than {MAX_PICTURE_BYTES} bytes in row {row}; make it smaller"
+            )
+        found.append(content)
+    return pa.array(found, pa.binary())
+
+
 def _class_numbers(values: pa.Array, task: Task, where: str, first: int) -> pa.Array:
     """The class of each row from the word in its label column. Raises InputError for another word."""
     words = _texts(values, pa.string(), f"{where}: column {task.label!r}", first)
@@ -246,7 +330,7 @@ def _flat(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
     """The texts of a column of texts or of lists of texts, and the row of each."""
     if _kind(values.type) != "list":
         return values, np.arange(len(values))
-    lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
+    lengths = as_numpy(pc.list_value_length(values))
     return values.flatten(), np.repeat(np.arange(len(values)), lengths)
 
 
@@ -259,7 +343,7 @@ def _text_bytes(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         lengths = pc.binary_length(texts.dictionary.cast(pa.large_string())).take(texts.indices)
     else:
         lengths = pc.binary_length(texts.cast(pa.large_string()))
-    return pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False), rows
+    return as_numpy(lengths), rows
 
 
 def row_bytes(values: pa.Array) -> np.ndarray:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ept.data.arrow import Parquet, collected
-from ept.data.check import SplitChecker, raw_schema
+from ept.data.check import SplitChecker, raw_schema, text_schema
 from ept.data.own import own_splits
 from ept.data.source import REPOSITORIES, DataSource, locate, split_files
 from ept.errors import InputError
@@ -145,13 +145,13 @@ def _check_digests(folder: Path, files: dict[str, dict[str, Any]]) -> None:
 
 
 def read_raw(task: Task, folder: Path) -> dict[str, pa.RecordBatch]:
-    """The published splits of a task as `fetch` wrote them, by split, with the columns of `ept.data.check.raw_schema`.
+    """The published splits of a task as `fetch` wrote them, by split, with the columns of `ept.data.check.text_schema`.
 
     Raises InputError where the folder is missing or incomplete, or a file is not the one that was written.
     """
     files = _manifest(task, folder)
     _check_digests(folder, files)
-    schema = raw_schema(task)
+    schema = text_schema(task)
     return {
         Path(name).stem: collected(Parquet(folder / name, str(folder / name)).batches(schema.names), schema)
         for name in files

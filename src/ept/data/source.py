@@ -53,6 +53,10 @@ def identity(source: DataSource, task: Task) -> str:
     if source.kind == "demo":
         return f"demo-v{GENERATOR_VERSION}-seed{source.seed}"
     if source.kind == "hub":
+        if task.suite not in REPOSITORIES:
+            raise InputError(
+                f"{task.name} is not among the data sets that are read from the Hub; use data.source local"
+            )
         return f"hub-{REPOSITORIES[task.suite][1][:8]}"
     files = {
         f"{split}/{number}": path

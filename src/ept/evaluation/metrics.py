@@ -13,7 +13,7 @@ An invalid prediction (-1: the backbone wrote something that is not a label) alw
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,14 @@ def scorer(
     """
     if name.startswith(METRIC):
         return _foreign_scorer(name, predictions, truth, task)
+    if name == "bleu4":
+        return _bleu4_scorer(predictions, truth.answers)
+    if name == "cider":
+        consensus = [cider(texts, truth.answers) for texts in predictions]
+        return lambda seed, rows: 100.0 * float(consensus[seed][rows].mean())
+    if name == "vqa_accuracy":
+        agreed = [np.array(list(map(vqa_accuracy, texts, truth.answers))) for texts in predictions]
+        return lambda seed, rows: 100.0 * float(agreed[seed][rows].mean())
     if task.kind == "extraction":
         judge = {"exact_match": exact_match, "f1": answer_f1}[name]
         values = [
@@ -207,3 +215,128 @@ def answer_f1(prediction: str, answer: str) -> float:
 def _best(function: Callable[[str, str], float], prediction: Any, answers: Sequence[str]) -> float:
     """The best over all gold answers, as SQuAD's script and ReCoRD's take it."""
     return max(function(str(prediction), answer) for answer in answers)
+
+
+# VQA's official script (github GT-Vision-Lab/VQA, vqaEval.py). Words whose apostrophe is put back where it is missing.
+_CONTRACTIONS = (
+    "ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd "
+    "he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've "
+    "needn't not've o'clock oughtn't shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll "
+    "somebody's someone'd someone'd've someone'll someone's something'd something'd've something'll that's there'd "
+    "there'd've there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll "
+    "what're what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's "
+    "won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've"
+)
+_APOSTROPHES = {
+    form[:place] + form[place + 1 :]: form
+    for form in _CONTRACTIONS.split()
+    for place, sign in enumerate(form)
+    if sign == "'"
+}
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_DIGITS = {word: str(number) for number, word in enumerate(_NUMBERS)} | {"none": "0"}
+
+
+def _without_punctuation(text: str) -> str:
+    """A sign goes where a blank is next to it, or the text has a number such as 1,000; else it becomes a blank."""
+    found = text
+    for sign in ';/[]"{}()=+\\_-><@`,?!':
+        alone = f"{sign} " in text or f" {sign}" in text or re.search(r"\d,\d", text)
+        found = found.replace(sign, "" if alone else " ")
+    return re.sub(r"\.(?!\d)", "", found)
+
+
+def normalize_vqa_answer(text: str) -> str:
+    """A generated answer as VQA's official script reads it: lower case, digits for numbers, no articles or signs."""
+    words = _without_punctuation(" ".join(text.split())).lower().split()
+    words = [_DIGITS.get(word, word) for word in words]
+    return " ".join(_APOSTROPHES.get(word, word) for word in words if word not in ("a", "an", "the"))
+
+
+def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
+    """VQA's accuracy against the answers of ten people: min(n / 3, 1) for the n of nine that agree, mean of all nines.
+
+    As in the official script answers lose their punctuation only where they are not all the same.
+    """
+    found = normalize_vqa_answer(str(prediction))
+    given = [_without_punctuation(answer) for answer in answers] if len(set(answers)) > 1 else list(answers)
+    agreeing = sum(answer == found for answer in given)
+    return float(np.mean([min((agreeing - (answer == found)) / 3, 1.0) for answer in given]))
+
+
+def _caption_grams(text: str) -> Counter[tuple[str, ...]]:
+    """How often each sequence of one to four words occurs.
+
+    Words are lower case, without punctuation; the published scripts use Stanford's tokenizer, which needs Java.
+    """
+    words = re.findall(r"\w+(?:'\w+)?", str(text).lower())
+    return Counter(tuple(words[at : at + size]) for size in range(1, 5) for at in range(len(words) - size + 1))
+
+
+def cider(captions: Iterable[Any], references: Sequence[Sequence[str]]) -> np.ndarray:
+    """CIDEr-D of each caption [rows] (Vedantam et al., arXiv 1411.5726), as in coco-caption; 1.0 counts as 100 %.
+
+    How rare words are is counted over the references of all rows.
+    """
+    given = [[_caption_grams(text) for text in texts] for texts in references]
+    rows_with = Counter(gram for texts in given for gram in set().union(*texts))
+    rare = {gram: np.log(len(given)) - np.log(count) for gram, count in rows_with.items()}
+    most_rare = float(np.log(len(given)))
+
+    def weighted(grams: Counter[tuple[str, ...]]) -> tuple[list[dict[tuple[str, ...], float]], list[float], int]:
+        weights: list[dict[tuple[str, ...], float]] = [{}, {}, {}, {}]
+        for gram, count in grams.items():
+            weights[len(gram) - 1][gram] = count * rare.get(gram, most_rare)
+        norms = [sum(value**2 for value in part.values()) ** 0.5 for part in weights]
+        return weights, norms, sum(count for gram, count in grams.items() if len(gram) == 2)
+
+    def alike(caption: Counter[tuple[str, ...]], reference: Counter[tuple[str, ...]]) -> float:
+        (ours, our_norms, length), (theirs, their_norms, other) = weighted(caption), weighted(reference)
+        products = [
+            sum(min(value, part[gram]) * part[gram] for gram, value in own.items() if gram in part)
+            for own, part in zip(ours, theirs, strict=True)
+        ]
+        shares = [
+            product / (norm * other_norm) if norm and other_norm else product
+            for product, norm, other_norm in zip(products, our_norms, their_norms, strict=True)
+        ]
+        return float(np.mean(shares) * np.exp(-((length - other) ** 2) / 72))
+
+    found = [
+        10 * np.mean([alike(_caption_grams(text), reference) for reference in texts])
+        for text, texts in zip(captions, given, strict=True)
+    ]
+    return np.array(found)
+
+
+def _bleu4_scorer(
+    predictions: Sequence[np.ndarray], references: Sequence[Sequence[str]]
+) -> Callable[[int, np.ndarray], float]:
+    """BLEU-4 of all rows together (Papineni et al., ACL 2002), with the closest reference's length."""
+    counts = [
+        np.array([list(_bleu_counts(text, texts)) for text, texts in zip(part, references, strict=True)])
+        for part in predictions
+    ]
+
+    def scored(seed: int, rows: np.ndarray) -> float:
+        total = counts[seed][rows].sum(0)
+        matches, tried, length, wanted = total[:4], total[4:8], total[8], total[9]
+        if not matches.all():
+            return 0.0
+        short = min(0.0, 1 - wanted / length)
+        return 100.0 * float(np.exp(np.log(matches / tried).mean() + short))
+
+    return scored
+
+
+def _bleu_counts(caption: str, references: Sequence[str]) -> Iterator[int]:
+    """Sequences of one to four words that a reference has, all of them, and the lengths of caption and reference."""
+    found, given = _caption_grams(caption), [_caption_grams(text) for text in references]
+    sizes = range(1, 5)
+    for size in sizes:
+        yield sum(min(n, max(text[gram] for text in given)) for gram, n in found.items() if len(gram) == size)
+    for size in sizes:
+        yield sum(n for gram, n in found.items() if len(gram) == size)
+    length, *lengths = (sum(n for gram, n in text.items() if len(gram) == 1) for text in (found, *given))
+    yield length
+    yield min(lengths, key=lambda other: (abs(other - length), other))

@@ -10,10 +10,11 @@ from ept.tasks.glue import GLUE
 from ept.tasks.qa import QA
 from ept.tasks.record import Example, Task
 from ept.tasks.superglue import SUPERGLUE
+from ept.tasks.vision import VISION
 
 __all__ = ["TASKS", "Example", "Task", "expand_sets", "get_task", "task_sets"]
 
-TASKS: dict[str, Task] = {task.name: task for task in GLUE + SUPERGLUE + QA + MRQA + OTHERS}
+TASKS: dict[str, Task] = {task.name: task for task in GLUE + SUPERGLUE + QA + MRQA + OTHERS + VISION}
 
 
 def get_task(name: str, others: Iterable[str] = ()) -> Task:
