@@ -19,8 +19,7 @@ uvicorn = pytest.importorskip("uvicorn", reason="needs the extra `serve`")
 
 import ept  # noqa: E402
 from ept.errors import InputError  # noqa: E402
-from ept.serving.app import Limits, make_app  # noqa: E402
-from ept.serving.server import Connection, serve  # noqa: E402
+from ept.serving.app import Connection, Limits, make_app, serve  # noqa: E402
 
 LIMITS = Limits(rows=20, characters=2000, queue_rows=2000, body_seconds=1.0)
 

@@ -130,8 +130,7 @@ def evaluate(options: argparse.Namespace) -> None:
 def serve(options: argparse.Namespace) -> None:
     """Answer requests over HTTP, with any of the prompts for each request."""
     try:
-        from ept.serving.app import Limits
-        from ept.serving.server import serve
+        from ept.serving.app import Limits, serve
     except ImportError as error:
         raise InputError(f"{error.name} is not installed; install the extra `serve`") from error
     prompts = _prompts(options.prompt)
