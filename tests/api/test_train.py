@@ -133,6 +133,8 @@ def test_a_killed_training_continues_and_ends_the_same(model, rows, project, tmp
         ({"rows": [GOOD, {"text": ["a"], "mood": "negative"}] * 4}, ["row 1", "text", "list"]),
         ({"rows": [GOOD, {"\ufefftext": "a", "mood": "negative"}]}, ["row 1", "'text'", "ufefftext"]),
         ({"rows": [{"text;mood": "a;negative"}]}, ["row 0", "'mood'", "text;mood"]),
+        ({"rows": ["a good film"] * 8}, ["row 0", "str", "dictionary"]),
+        ({"rows": {"text": ["a"], "mood": ["negative"]}}, ["row 0", "dictionary"]),
         ({"validation": []}, ["validation"]),
         ({"validation": [GOOD, {"text": "a", "mood": "neutral"}]}, ["validation row 1", "neutral"]),
     ],

@@ -173,6 +173,10 @@ def check_texts(rows: Sequence[Row], prompts: Sequence[Prompt], place: Place) ->
 
 def cell(row: Labeled, name: str, place: str) -> Any:
     """A cell of a row. Raises InputError for a column that is not there; `place` names the row."""
+    if not isinstance(row, Mapping):
+        raise InputError(
+            f"{place} is {type(row).__name__}, not a dictionary; pass rows, of a table of pandas to_dict('records')"
+        )
     if name not in row:
         raise InputError(f"{place} lacks the column {name!r}; it has {listed(ascii(one)[1:-1] for one in row)}")
     return row[name]
