@@ -11,7 +11,7 @@ from ept.errors import InputError
 from ept.files import digest, write_json
 from ept.tasks.registry import TASKS
 from ept.vision import features
-from ept.vision.features import VisualFeatures, write_features
+from ept.vision.features import RowFeatures, VisualFeatures, write_features
 
 pytest.importorskip("PIL")
 pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
@@ -66,6 +66,9 @@ def test_rows_that_share_an_image_share_its_features(raw, tmp_path, monkeypatch)
     rows = found.rows(order)
     assert rows.dtype == torch.float32
     assert rows[:, 0, 1].tolist() == [values[row] for row in order]
+    # A tokenized split has some of the rows, in an order of its own.
+    split = RowFeatures(tmp_path / "out", ["train:6", "train:1", "train:2"])
+    assert split.rows(np.array([2, 0]))[:, 0, 0].tolist() == [values[2], values[6]] and split.patches == 1
 
 
 def test_a_picture_in_a_file_next_to_the_split_is_read(raw, tmp_path):

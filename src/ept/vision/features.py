@@ -56,7 +56,7 @@ class VisualFeatures:
         return cls(np.load(folder / FEATURES, mmap_mode="r"), np.load(folder / INDEX))
 
     def rows(self, indices: np.ndarray) -> Tensor:
-        """The features of the images of these rows of the published split, float32 [rows, patches, width]."""
+        """The features of the images of these rows, float32 [rows, patches, width]."""
         return torch.from_numpy(self._features[self._index[indices]].astype(np.float32))
 
 
