@@ -8,8 +8,8 @@ from ept.figures.registry import FIGURES
 from ept.methods.registry import METHODS
 
 KINDS = {kind.name: kind for kind in FIGURES}
-# The transfer matrix has rows of its own (test_transfer.py).
-DRAWN = [kind for kind in FIGURES if kind.name != "transfer"]
+# These have rows of their own (test_transfer_matrix.py, test_pictures.py).
+DRAWN = [kind for kind in FIGURES if kind.name not in ("transfer", "pictures")]
 
 
 def _draw(results, name):

@@ -16,7 +16,7 @@ from ept.plan.experiment import Experiment
 from ept.plan.paths import figure_files
 from results.records import write_record
 
-ALL = {kind.name for kind in FIGURES} - {"transfer"}
+ALL = {kind.name for kind in FIGURES} - {"transfer", "pictures"}
 ALWAYS = {"validation"}
 
 

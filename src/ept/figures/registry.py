@@ -44,6 +44,11 @@ def _without_sweep(experiment: Experiment) -> str:
     return "" if max(len(ablation.spaces), len(ablation.short_lengths)) > 1 else "ablation compares no numbers"
 
 
+def _without_pictures(experiment: Experiment) -> str:
+    tasks = experiment.config.tasks
+    return "" if any(tasks.record(task).image for task in tasks.target) else "no target task has pictures"
+
+
 def _of_few_methods(experiment: Experiment) -> str:
     number = len(experiment.config.methods)
     return "" if number >= LEAST_POINTS else f"methods names fewer than {LEAST_POINTS}; the main table says the same"
@@ -89,7 +94,7 @@ FIGURES = (
         (MAIN,),
         "rows `average`",
         "Average test score of each method against the number of its trained parameters (logarithmic), full data. "
-        "Methods with the same number stand side by side, a little to the right of it. "
+        "Methods with the same number are drawn side by side, slightly to the right of it. "
         f"{INTERVALS}; {BASELINE}.",
         left_out=_of_few_methods,
     ),
@@ -100,7 +105,7 @@ FIGURES = (
         ("fewshot_k*",),
         "rows `average`",
         "Average test score over the number of training examples k, started from scratch and from source prompts. "
-        "Curves are shifted a little to either side of k, so that no interval hides another. "
+        "Curves are shifted slightly to either side of k, so that intervals do not overlap. "
         f"{INTERVALS}; {BASELINE}.",
         "few_shot.k names no k",
     ),
@@ -111,8 +116,8 @@ FIGURES = (
         (MAIN, EFFICIENCY),
         "rows `average`, and `train_seconds_per_run`",
         "Average test score of each method against the time that one run trains (seconds of all runs of all tasks, "
-        f"divided by their number), full data. {INTERVALS}; {BASELINE}. Times depend on the machine and on what else "
-        "it did.",
+        f"divided by their number), full data. {INTERVALS}; {BASELINE}. Times depend on the machine and its "
+        "other load.",
         left_out=_of_few_methods,
     ),
     FigureKind(
@@ -153,7 +158,7 @@ FIGURES = (
         (MAIN,),
         "`fusion_ratio` of the runs",
         "Norm of EPT's fusion term F as a share of the norm of the short prompt over the steps of training, mean over "
-        "seeds, full data. Where it stays near 0 an ablation of the fusion means nothing.",
+        "seeds, full data. Where it stays near 0, an ablation of the fusion is not informative.",
         left_out=_without_fusion,
     ),
     FigureKind(
@@ -184,6 +189,17 @@ FIGURES = (
         (MAIN,),
         "`validation_curve` of the runs",
         "Validation score over the steps of training with the chosen learning rates, mean over seeds, full data.",
+    ),
+    FigureKind(
+        "pictures",
+        "pictures:draw",
+        "Pictures, questions and answers",
+        (MAIN,),
+        "predictions of the runs",
+        "Pictures of the test split with their text, the right answer and what each method answers with its first "
+        "seed, full data: green where it is right, orange where it is wrong. A caption is green where it equals one of "
+        "the references, and gray otherwise.",
+        left_out=_without_pictures,
     ),
 )
 
