@@ -140,3 +140,9 @@ def test_answers_behind_the_cut_are_counted(finished, data, real_data, task):
     # An answer that ends in the last piece that is kept may be read in part, and signs that T5 cannot write are lost.
     assert metadata["answers_cut"] == pytest.approx(cut, abs=3)
     assert (metadata["answers_cut"] > 0) == (task == "hotpotqa")
+    # Readers of the run and of the table learn of them.
+    record = json.loads((_folder(finished, task) / "runs.json").read_text())
+    assert [record[key] for key in ("answers_cut", "answers_missing")] == [metadata["answers_cut"], missing]
+    below = (finished / "results/dept/main.md").read_text().splitlines()[-5:]
+    said = [line for line in below if "HotpotQA" in line and f"{metadata['answers_cut']} of {len(published)} " in line]
+    assert len(said) == (task == "hotpotqa")

@@ -152,6 +152,16 @@ def test_a_table_from_runs_of_two_versions_says_so(experiment):
     assert len(settings["runs_made_by"]) == 2 and all(made_by in note for made_by in settings["runs_made_by"])
 
 
+def test_a_table_whose_texts_lost_their_answers_to_the_cut_says_so(experiment):
+    packs = experiment.tables["main"]
+    for pack in packs:
+        edit_record(pack, answers_cut=37 if pack.task == "rte" else 0)
+    _, layout = make_table(experiment, packs)
+    (note,) = (note for note in layout.notes if "37" in note)
+    assert all(fact in note for fact in ("RTE", "200", str(packs[0].settings["source_length"])))
+    assert not any("CB" in note for note in layout.notes)
+
+
 def test_a_table_with_a_reading_of_the_paper_says_so(experiment):
     write_table(experiment, "main")
     reading = [line for line in Path("results/main.md").read_text().splitlines() if "our reading" in line]

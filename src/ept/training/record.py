@@ -143,6 +143,7 @@ def _data(job: Job) -> dict[str, Any]:
         "test_rows": sum(len(part.test) for part in job.data),
         "split_rule": "/".join(dict.fromkeys(part.test.metadata["split_rule"] for part in job.data)),
         **_shared_rows(job),
+        **_unread_answers(job),
         "data_fingerprints": fingerprints if job.parts else fingerprints[job.task.name],
     }
 
@@ -151,6 +152,13 @@ def _shared_rows(job: Job) -> dict[str, Any]:
     """How many test rows of tasks of one's own occur in their training rows, by task; nothing for shipped tasks."""
     shared = {part.task.name: part.test.metadata.get("shared_rows") for part in job.data if part.task.own}
     return {"shared_rows": shared} if shared else {}
+
+
+def _unread_answers(job: Job) -> dict[str, int]:
+    """How many test rows lose every answer to the cut, and how many have none; only for tasks with passages."""
+    found = [part.test.metadata for part in job.data if "answers_cut" in part.test.metadata]
+    keys = ("answers_cut", "answers_missing") if found else ()
+    return {key: sum(metadata[key] for metadata in found) for key in keys}
 
 
 def _trained(job: Job, runs: list[Run], results: list[RunResult]) -> MethodModule:

@@ -151,10 +151,19 @@ def table_notes(results: Sequence[PackResult]) -> list[str]:
     notes = reading_notes(result.pack.method for result in results)
     tasks = [TASKS[task] for task in dict.fromkeys(result.pack.task for result in results) if task in TASKS]
     notes += [f"{task.title}: {task.note}." for task in tasks if task.note]
+    notes += dict.fromkeys(_cut_note(result) for result in results if result.record.get("answers_cut"))
     found = list(dict.fromkeys(software(result.record) for result in results))
     if len(found) > 1:
         notes.append(f"The runs were made by different versions of the software: {'; '.join(found)}.")
     return notes
+
+
+def _cut_note(result: PackResult) -> str:
+    record = result.record
+    return (
+        f"{title_of(result.pack.task)}: {record['answers_cut']:,} of {record['test_rows']:,} test rows lose every "
+        f"answer to the cut at {result.pack.settings['source_length']} pieces; they are scored as all others."
+    )
 
 
 def reading_notes(methods: Iterable[str]) -> list[str]:
