@@ -21,13 +21,17 @@ from ept.demo.identity import BACKBONE_FOLDER
 from ept.errors import InputError
 from ept.evaluation.predict import INVALID, generate, read_candidates, score_candidates
 from ept.evaluation.score import MAX_ANSWER_PIECES
+from ept.files import canonical_json
 from ept.methods.build import build_weight_module, prompt_class
 from ept.methods.prompt import PromptOutput, combine
 from ept.methods.registry import get_method
 from ept.tasks.record import Row
+from ept.vision.projection import PROJECTION, SavedImages
 
 DEMO = "demo-t5"
 Text = str | Row
+Picture = Any
+"""A picture: an image of Pillow, a path, the bytes of a file, an array, or Hugging Face's struct of bytes and path."""
 Prompts = Prompt | Sequence[Prompt]
 
 
@@ -39,9 +43,22 @@ class _Batch:
     """Their numbers among the texts."""
     prompts: list[Prompt]
     embeddings: Tensor
-    """[rows, positions, hidden], prompt and text."""
+    """[rows, positions, hidden], prompt, text and image."""
     mask: Tensor
-    """[rows, positions], 1 at prompt and text."""
+    """[rows, positions], 1 at prompt, text and image."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A text, and its image where one was passed with it."""
+
+    text: Text
+    image: Picture = None
+
+    def picture(self, column: str) -> Picture:
+        """The image, or the content of the text's `column`."""
+        found = self.text.get(column) if self.image is None and isinstance(self.text, dict) else self.image
+        return (found.get("bytes") or found.get("path")) if isinstance(found, dict) else found
 
 
 class Prompted:
@@ -60,6 +77,7 @@ class Prompted:
         self._identity = backbone_identity(folder)
         self._pieces: dict[str, Pieces] = {}
         self._outputs: dict[int, tuple[Prompt, PromptOutput]] = {}
+        self._images: dict[str, SavedImages] = {}
 
     @classmethod
     def from_pretrained(
@@ -105,6 +123,7 @@ class Prompted:
         texts: Iterable[Text],
         prompt: Prompts,
         *,
+        images: Iterable[Picture] | None = None,
         decoding: Literal["closed", "open"] = "closed",
         batch_size: int = 32,
     ) -> list[Any]:
@@ -113,6 +132,8 @@ class Prompted:
         Args:
             texts: Strings, or dictionaries of the template's columns.
             prompt: One prompt, or a prompt for each text.
+            images: A picture for each text, for prompts that read images: an image of Pillow, a path, bytes or an array
+                [height, width, 3]; None takes the text's column of the task's image, which may hold the same.
             decoding: `closed` takes the likeliest of the prompt's labels. `open` takes what greedy decoding over the
                 whole vocabulary would write, as the result tables do, and gives None where that is no label.
             batch_size: Texts in one pass.
@@ -121,27 +142,31 @@ class Prompted:
             One answer for each text, in order.
 
         Raises:
-            InputError: A prompt does not fit this backbone, or a text lacks a column of the template.
+            InputError: A prompt does not fit this backbone, a text lacks a column of the template, or an image is
+                missing or cannot be read.
         """
         if decoding not in ("closed", "open"):
             raise InputError(f"decoding is {decoding!r}; use 'closed' or 'open'")
-        texts, prompts = _pair(texts, prompt)
-        answers: list[Any] = [None] * len(texts)
+        asked, prompts = _pair(texts, prompt, images)
+        answers: list[Any] = [None] * len(asked)
         with self._attached(prompts):
             # Free text is generated piece by piece; labels and scores of any prompts are read off one pass.
             for written, rows in _by(prompts, lambda one: one.task.kind == "extraction").items():
-                for batch in self._batches([texts[row] for row in rows], [prompts[row] for row in rows], batch_size):
+                for batch in self._batches([asked[row] for row in rows], [prompts[row] for row in rows], batch_size):
                     found = self._free_text(batch) if written else self._answers(batch, decoding)
                     for place, answer in zip(batch.places, found, strict=True):
                         answers[rows[place]] = answer
         return answers
 
-    def predict_proba(self, texts: Iterable[Text], prompt: Prompts, *, batch_size: int = 32) -> np.ndarray:
+    def predict_proba(
+        self, texts: Iterable[Text], prompt: Prompts, *, images: Iterable[Picture] | None = None, batch_size: int = 32
+    ) -> np.ndarray:
         """The probability of every label, renormalized over the labels.
 
         Args:
             texts: Strings, or dictionaries of the template's columns.
             prompt: One prompt, or a prompt for each text; all with the same labels.
+            images: As for `predict`.
             batch_size: Texts in one pass.
 
         Returns:
@@ -150,31 +175,38 @@ class Prompted:
         Raises:
             InputError: As `predict`; and for prompts without labels, or with different ones.
         """
-        texts, prompts = _pair(texts, prompt)
+        asked, prompts = _pair(texts, prompt, images)
         if len({tuple(one.labels) for one in prompts}) > 1:
             raise InputError("the prompts have different labels; ask for one set of labels at a time")
         if prompts and not prompts[0].labels:
             raise InputError(
                 f"{prompts[0].origin} has no labels (kind {prompts[0].task.kind}); use predict or generate"
             )
-        found = np.zeros((len(texts), len(prompts[0].labels) if prompts else 0), dtype=np.float32)
+        found = np.zeros((len(asked), len(prompts[0].labels) if prompts else 0), dtype=np.float32)
         with self._attached(prompts):
-            self._probabilities(texts, prompts, batch_size, found)
+            self._probabilities(asked, prompts, batch_size, found)
         return found
 
-    def _probabilities(self, texts: list[Text], prompts: list[Prompt], batch_size: int, found: np.ndarray) -> None:
-        for batch in self._batches(texts, prompts, batch_size):
+    def _probabilities(self, asked: list[_Row], prompts: list[Prompt], batch_size: int, found: np.ndarray) -> None:
+        for batch in self._batches(asked, prompts, batch_size):
             scores = score_candidates(self.backbone, batch.embeddings, batch.mask, self._label_ids(batch.prompts[0]))
             found[batch.places] = scores.softmax(1).cpu().numpy()
 
     def generate(
-        self, texts: Iterable[Text], prompt: Prompts, *, max_new_tokens: int = 20, batch_size: int = 32
+        self,
+        texts: Iterable[Text],
+        prompt: Prompts,
+        *,
+        images: Iterable[Picture] | None = None,
+        max_new_tokens: int = 20,
+        batch_size: int = 32,
     ) -> list[str]:
         """What greedy decoding writes for every text.
 
         Args:
             texts: Strings, or dictionaries of the template's columns.
             prompt: One prompt, or a prompt for each text.
+            images: As for `predict`.
             max_new_tokens: At most this many tokens are written.
             batch_size: Texts in one pass.
 
@@ -184,21 +216,24 @@ class Prompted:
         Raises:
             InputError: As `predict`.
         """
-        texts, prompts = _pair(texts, prompt)
-        written = [""] * len(texts)
+        asked, prompts = _pair(texts, prompt, images)
+        written = [""] * len(asked)
         with self._attached(prompts):
-            for batch in self._batches(texts, prompts, batch_size):
+            for batch in self._batches(asked, prompts, batch_size):
                 found = generate(self.backbone, batch.embeddings, batch.mask, max_new_tokens)
                 for place, one, tokens in zip(batch.places, batch.prompts, found, strict=True):
                     written[place] = self._tokenizer(one).text(tokens)
         return written
 
-    def inputs_embeds(self, texts: Iterable[Text], prompt: Prompts) -> dict[str, Tensor]:
-        """Prompt and text as input embeddings, for `generate(**...)` of transformers' models and for vLLM.
+    def inputs_embeds(
+        self, texts: Iterable[Text], prompt: Prompts, *, images: Iterable[Picture] | None = None
+    ) -> dict[str, Tensor]:
+        """Prompt, text and image as input embeddings, for `generate(**...)` of transformers' models and for vLLM.
 
         Args:
             texts: Strings, or dictionaries of the template's columns.
             prompt: One prompt, or a prompt for each text.
+            images: As for `predict`.
 
         Returns:
             `inputs_embeds` [texts, positions, hidden] and `attention_mask` [texts, positions]. Shorter rows are padded
@@ -207,10 +242,10 @@ class Prompted:
         Raises:
             InputError: As `predict`.
         """
-        texts, prompts = _pair(texts, prompt)
-        if not texts:
+        asked, prompts = _pair(texts, prompt, images)
+        if not asked:
             raise InputError("there are no texts; pass at least one")
-        (batch,) = self._batches(texts, prompts, len(texts))
+        (batch,) = self._batches(asked, prompts, len(asked))
         embeddings, mask = torch.empty_like(batch.embeddings), torch.empty_like(batch.mask)
         places = torch.tensor(batch.places)
         embeddings[places], mask[places] = batch.embeddings, batch.mask
@@ -264,8 +299,30 @@ class Prompted:
             self._check(prompt)
             tensors = {name: tensor.to(self.backbone.device) for name, tensor in prompt.saved.collapsed.items()}
             # The prompt is kept too, so that its id is not given to another one.
-            self._outputs[id(prompt)] = prompt, prompt_class(prompt.method).served(tensors)
+            output = prompt_class(prompt.method).served(tensors)
+            if (images := self._reader(prompt)) is not None:
+                output = images.reading(output, tensors)
+            self._outputs[id(prompt)] = prompt, output
         return self._outputs[id(prompt)][1]
+
+    def _reader(self, prompt: Prompt) -> SavedImages | None:
+        """How the prompt reads images; None for a prompt of texts. Prompts of one encoder share it."""
+        values = prompt.saved.metadata.get("vision")
+        if values is None:
+            return None
+        from ept.plan.packs import encoder_identity
+
+        key = canonical_json(values)
+        if key not in self._images:
+            images = SavedImages(values, self.backbone.embedding, prompt.origin)
+            found = encoder_identity(values["source"], values["id"], values["revision"])
+            if found != values.get("encoder", found):
+                raise InputError(
+                    f"{prompt.origin} was trained with another encoder of images than {values['id'] or DEMO} is now; "
+                    "use the version of ept, or the folder, that it was trained with"
+                )
+            self._images[key] = images
+        return self._images[key]
 
     def _check(self, prompt: Prompt) -> None:
         """Refuse a prompt of another backbone, or warn with `allow_mismatch`."""
@@ -300,29 +357,34 @@ class Prompted:
         settings = BaselineSettings(**one.metadata.get("settings", {}).get("baselines", {}))
         module = build_weight_module(one.method, self.backbone, settings, seed=0)
         try:
-            module.load_tensors(0, one.saved.tensors, one.origin)
+            images = self._reader(one)
+            tensors = dict(one.saved.tensors)
+            if images is not None:
+                tensors.pop(PROJECTION, None)
+            module.load_tensors(0, tensors, one.origin)
             with torch.no_grad():
-                self._outputs[id(one)] = one, module()
+                output = module() if images is None else images.reading(module(), one.saved.tensors)
+                self._outputs[id(one)] = one, output
             yield
         finally:
             self._outputs.pop(id(one), None)
             module.close()
 
-    def _batches(self, texts: list[Text], prompts: list[Prompt], batch_size: int) -> Iterator[_Batch]:
+    def _batches(self, asked: list[_Row], prompts: list[Prompt], batch_size: int) -> Iterator[_Batch]:
         """Batches of prompt and text as the backbone reads them, by length; out of memory halves a batch."""
-        ids: list[list[int]] = [[] for _ in texts]
+        ids: list[list[int]] = [[] for _ in asked]
         for _, rows in _by(prompts, id).items():
             one = prompts[rows[0]]
-            found, _ = self._tokenizer(one).sources([one.text(texts[row]) for row in rows], one.source_length)
+            found, _ = self._tokenizer(one).sources([one.text(asked[row].text) for row in rows], one.source_length)
             for row, tokens in zip(rows, found, strict=True):
                 ids[row] = tokens
-        order = sorted(range(len(texts)), key=lambda row: len(ids[row]))
+        order = sorted(range(len(asked)), key=lambda row: len(ids[row]))
         for start in range(0, len(order), batch_size):
             places = order[start : start + batch_size]
-            yield self._batch(places, [ids[row] for row in places], [prompts[row] for row in places])
+            yield self._batch(places, asked, [ids[row] for row in places], [prompts[row] for row in places])
 
     @torch.inference_mode()
-    def _batch(self, places: list[int], ids: list[list[int]], prompts: list[Prompt]) -> _Batch:
+    def _batch(self, places: list[int], asked: list[_Row], ids: list[list[int]], prompts: list[Prompt]) -> _Batch:
         """One batch: every row has its own prompt before its text, and padding only at its end."""
         joined: list[tuple[Tensor, Tensor]] = [None] * len(places)  # type: ignore[list-item]
         for _, rows in _by(prompts, id).items():
@@ -333,7 +395,9 @@ class Prompted:
                 tokens[place, : len(ids[row])] = torch.tensor(ids[row])
                 mask[place, : len(ids[row])] = 1
             tokens, mask = tokens.to(self.backbone.device), mask.to(self.backbone.device)
-            parts = combine(self._output(prompts[rows[0]]), self.backbone.embed(tokens)[None], mask[None])
+            output = self._output(prompts[rows[0]])
+            features = self._features(prompts[rows[0]], [places[row] for row in rows], asked)
+            parts = combine(output, self.backbone.embed(tokens)[None], mask[None], features)
             for row, embeddings, kept in zip(rows, *parts, strict=True):
                 joined[row] = embeddings, kept
         longest = max(len(kept) for _, kept in joined)
@@ -344,17 +408,33 @@ class Prompted:
             mask[row, : len(kept)] = kept
         return _Batch(places, prompts, embeddings, mask)
 
+    def _features(self, prompt: Prompt, places: list[int], asked: list[_Row]) -> Tensor | None:
+        """The features of the images of some rows with this prompt; None for a prompt of texts."""
+        reader = self._reader(prompt)
+        if reader is not None:
+            found = reader.features([asked[place].picture(reader.column) for place in places], places)
+            return found.to(self.backbone.device)
+        if any(asked[place].image is not None for place in places):
+            raise InputError(f"{prompt.origin} reads no images; leave them out, or use a prompt of a task with images")
+        return None
 
-def _pair(texts: Iterable[Text], prompt: Prompts) -> tuple[list[Text], list[Prompt]]:
+
+def _pair(texts: Iterable[Text], prompt: Prompts, images: Iterable[Picture] | None) -> tuple[list[_Row], list[Prompt]]:
     if isinstance(texts, str | dict):
         raise InputError("texts is one text; pass a list of texts")
+    if hasattr(texts, "iterrows"):
+        # Its elements would be the names of its columns.
+        raise InputError("texts is a table; pass a list of texts or rows, of a table of pandas to_dict('records')")
     texts = list(texts)
     prompts = [prompt] * len(texts) if isinstance(prompt, Prompt) else list(prompt)
     if len(prompts) != len(texts):
         raise InputError(
             f"there are {len(texts)} texts but {len(prompts)} prompts; pass one prompt, or one for each text"
         )
-    return texts, prompts
+    pictures = [None] * len(texts) if images is None else list(images)
+    if len(pictures) != len(texts):
+        raise InputError(f"there are {len(texts)} texts but {len(pictures)} images; pass one for each text")
+    return [_Row(text, picture) for text, picture in zip(texts, pictures, strict=True)], prompts
 
 
 def _by(values: Sequence[Any], key: Any) -> dict[Any, list[int]]:

@@ -15,6 +15,7 @@ from ept.config.sections import (
     Section,
     TaskSettings,
     TransferSettings,
+    VisionSettings,
     check_folder,
     check_names,
     refuse_repeats,
@@ -70,6 +71,8 @@ class Configuration(Section):
     """The frozen language model."""
     data: DataSettings = DataSettings()
     """Where the tasks' examples come from."""
+    vision: VisionSettings = VisionSettings()
+    """The encoder of images, for tasks with images."""
     tasks: TaskSettings
     """Target and source tasks."""
     methods: list[str] = Field(["pt", "spot", "dept", "ept"], min_length=1)

@@ -129,6 +129,58 @@ class DataSettings(Section):
         return self
 
 
+class VisionSettings(Section):
+    """How tasks with images reach the backbone; tasks without images do not read this."""
+
+    source: Literal["demo", "hub", "local"] = "demo"
+    """The frozen encoder of images: the small one that ships with the project, a repository of the Hugging Face Hub, or
+    a local folder."""
+    id: str = ""
+    """Hub repository (`timm/resnet101_clip.openai`) or local folder."""
+    revision: str = ""
+    """Commit of the Hub repository (40 hexadecimal digits)."""
+    patches: int = Field(36, ge=1, le=4096)
+    """Positions of an image, each a patch of it; they follow the text."""
+    width: int = Field(96, ge=1, le=65_536)
+    """Features of a patch."""
+    projection: Literal["frozen", "trained"] = "frozen"
+    """The linear map from features to embeddings: the encoder's own, which was aligned with the backbone once, or one
+    that every run trains and stores."""
+    projection_rates: list[Annotated[float, Field(gt=0, le=1_000_000)]] = Field([1e-3], min_length=1, max_length=16)
+    """Learning rates to try for a trained projection, in combination with the method's own."""
+    offset: Literal["text", "visual", "both"] = "text"
+    """What the offset of DePT, EPT, ADePT and ACCEPT is added to: the embeddings of the text, of the patches, or both.
+    The parameter budget counts a row of A for each position that it is added to."""
+
+    @field_validator("projection_rates")
+    @classmethod
+    def _rates_differ(cls, rates: list[float]) -> list[float]:
+        refuse_repeats(rates)
+        return rates
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> "VisionSettings":
+        if self.source == "hub" and not (self.id and re.fullmatch("[0-9a-f]{40}", self.revision)):
+            raise ValueError("source hub needs an id (repository) and a revision (a commit, 40 hexadecimal digits)")
+        if self.source == "local":
+            if not self.id:
+                raise ValueError("source local needs an id (the folder of the encoder)")
+            check_folder("id", self.id)
+        if self.source != "hub" and self.revision:
+            raise ValueError(f"source {self.source} takes no revision")
+        if self.source == "demo" and (self.id or (self.patches, self.width) != (36, 96)):
+            raise ValueError("source demo takes no id, and gives 36 patches of width 96")
+        if self.source == "hub" and self.projection == "frozen":
+            raise ValueError(
+                "projection frozen needs an encoder that was aligned with the backbone; use projection trained"
+            )
+        return self
+
+    def rows(self, length: int) -> int:
+        """Rows of an offset for texts of `length` pieces."""
+        return {"text": length, "visual": self.patches, "both": self.patches + length}[self.offset]
+
+
 def _expand(names: Any) -> Any:
     """The tasks behind names of tasks and sets; everything else is left to pydantic to refuse."""
     names = [names] if isinstance(names, str) else names

@@ -131,7 +131,8 @@ def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> Pa
     steps = steps_for(settings, sum(size.train_rows for size in sizes.values()))
     runs = pack.number_of_runs
     batch = min(settings.batch_size, pack.k or max(size.train_rows for size in sizes.values()))
-    prompt = prompt_length(pack)
+    patches = config.vision.patches if pack.record.image else 0
+    prompt = prompt_length(pack) + patches
     effort = record.effort * (CHECKPOINTING_EFFORT if config.backbone.gradient_checkpointing else 1.0)
     effort *= halving_share(settings.halving) if record.packed else 1.0
     training = evaluation = predicted = 0.0
@@ -148,8 +149,11 @@ def pack_cost(experiment: Experiment, pack: Pack, shape: Shape, gpu: bool) -> Pa
         if not pack.tokenized:
             training += steps * batch * row
     variant, methods = pack.variant, config.method_settings
-    sizes_ = Sizes(shape, variant.prompt, variant.ept, config.baselines, longest, methods)
+    offset_rows = config.vision.rows(longest) if patches else longest
+    sizes_ = Sizes(shape, variant.prompt, variant.ept, config.baselines, offset_rows, methods)
     trained = count_parameters(pack.method, sizes_)
+    if patches and config.vision.projection == "trained":
+        trained += (config.vision.width + 1) * shape.hidden_size
     dtype = config.backbone.used_dtype(record.float32)
     weights = shape.weight_bytes(dtype, config.backbone.quantization)
     together = _together(settings.runs_per_pass, runs) if record.packed else 1
@@ -194,9 +198,9 @@ def zero_shot_flops(experiment: Experiment, shape: Shape) -> int:
     """Multiplications and additions of predicting the test rows of every target task without a prompt."""
     config, total = experiment.config, 0
     for task in config.tasks.target:
-        size = task_size(experiment, task)
-        positions = min(size.pieces, config.source_length(task))
-        total += size.test_rows * row_flops(config.tasks.record(task), shape, positions)
+        size, record = task_size(experiment, task), config.tasks.record(task)
+        positions = min(size.pieces, config.source_length(task)) + (config.vision.patches if record.image else 0)
+        total += size.test_rows * row_flops(record, shape, positions)
     return total
 
 

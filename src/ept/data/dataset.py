@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -32,11 +32,13 @@ class Batch:
         input_ids: Pieces of the source, int64 [rows, length].
         attention_mask: 1 at pieces and 0 at padding, int64 [rows, length].
         target_ids: Pieces of the label, -100 at padding, int64 [rows, target_length].
+        features: Of the image of each row, float32 [rows, patches, width]; None for a task without images.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     target_ids: Tensor
+    features: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The batch on another device."""
@@ -46,8 +48,24 @@ class Batch:
         """Rows `start` to `stop`, without a copy."""
         return Batch(*(tensor[start:stop] for tensor in self._tensors()))
 
+    def features_of(self, runs: int) -> Tensor | None:
+        """The features [runs, rows of a run, patches, width] of a batch that holds the rows of several runs."""
+        return None if self.features is None else self.features.view(runs, -1, *self.features.shape[1:])
+
     def _tensors(self) -> tuple[Tensor, ...]:
-        return self.input_ids, self.attention_mask, self.target_ids
+        found = (self.input_ids, self.attention_mask, self.target_ids)
+        return found if self.features is None else (*found, self.features)
+
+
+class ImageFeatures(Protocol):
+    """The features of the images of a split, as an encoder has computed them."""
+
+    @property
+    def patches(self) -> int:
+        """Positions of an image."""
+
+    def rows(self, indices: np.ndarray) -> Tensor:
+        """The features of these rows of the split, float32 [rows, patches, width]."""
 
 
 class Texts:
@@ -81,12 +99,14 @@ class TokenizedSplit:
         metadata: task, split, split_rule, source, source_length, rows_published_train, truncated, pad_id,
             fingerprint, sha256.
         fingerprint: SHA-256 of the content of all columns, whatever their layout in the file.
+        features: Of the rows' images, set by whoever trains on them; None for a task without images.
 
     Raises:
         InputError: For a file that is missing, damaged or of another kind.
     """
 
     def __init__(self, path: str | Path) -> None:
+        self.features: ImageFeatures | None = None
         batch, self.metadata = _read(Path(path))
         self.fingerprint: str = self.metadata["fingerprint"]
         self.ids, self.groups = Texts(batch.column("id")), Texts(batch.column("group"))
@@ -98,6 +118,11 @@ class TokenizedSplit:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @property
+    def patches(self) -> int:
+        """Positions of an image, which follow the text; 0 for a task without images."""
+        return 0 if self.features is None else self.features.patches
+
     def answers(self, row: int) -> list[str]:
         """All gold answers of a row (extraction), else none."""
         return self._answers[int(row)].as_py()
@@ -106,7 +131,8 @@ class TokenizedSplit:
         """The rows as one batch, padded to their longest or to `length`, which must not be shorter."""
         input_ids, mask = self._inputs.padded(rows, length, self.metadata["pad_id"])
         target_ids, _ = self._targets.padded(rows, None, -100)
-        return Batch(torch.from_numpy(input_ids), torch.from_numpy(mask), torch.from_numpy(target_ids))
+        features = None if self.features is None else self.features.rows(rows)
+        return Batch(torch.from_numpy(input_ids), torch.from_numpy(mask), torch.from_numpy(target_ids), features)
 
 
 class _Lists:

@@ -144,7 +144,7 @@ def _in_batches(
     runs, prompt_length = output.prompt.shape[:2]
     found: list[np.ndarray] = [np.empty((runs, len(rows)), dtype=kind) for kind in types]
     order = np.argsort(split.lengths[rows], kind="stable")
-    sizes = runs * (prompt_length + split.lengths[rows][order])
+    sizes = runs * (prompt_length + split.patches + split.lengths[rows][order])
     # Without a graph several times as many positions fit as in training.
     start, budget = 0, 4 * most_positions
     most_rows = max(1, MOST_LOGITS // (prefixes * len(backbone.embedding)) // runs)
@@ -155,7 +155,7 @@ def _in_batches(
             batch = split.collate(rows[places]).to(backbone.device)
             embeddings = backbone.embed(batch.input_ids).expand(runs, -1, -1, -1)
             mask = batch.attention_mask.expand(runs, -1, -1)
-            parts = predict(*combine(output, embeddings, mask))
+            parts = predict(*combine(output, embeddings, mask, batch.features_of(1)))
         except RuntimeError as error:
             if not is_out_of_memory(error) or stop == start + 1:
                 raise

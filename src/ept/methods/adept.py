@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class AdaptiveOutput(PromptOutput):
     b: Tensor
     """[runs, hidden]."""
 
-    def row_offsets(self, embeddings: Tensor) -> Tensor:
+    def row_offsets(self, embeddings: Tensor, first: int = 0) -> Tensor:
         """ReLU(E A + a) B + b in float32, of the shape of `embeddings` [runs, batch, length, hidden]."""
         inner = torch.baddbmm(self.a[:, None], embeddings.float().flatten(1, 2), self.A).relu()
         return torch.baddbmm(self.b[:, None], inner, self.B).view(embeddings.shape)
@@ -67,7 +68,7 @@ class AdaptivePrompt(PromptModule):
     @classmethod
     def served(cls, stored: Mapping[str, Tensor]) -> AdaptiveOutput:
         """See `PromptModule.served`."""
-        network = {name: stored[name].unsqueeze(0) for name in ("A", "a", "B", "b")}
+        network: dict[str, Any] = {name: stored[name].unsqueeze(0) for name in ("A", "a", "B", "b")}
         return AdaptiveOutput(stored["prompt"].unsqueeze(0), None, **network)
 
     def _draw_A(self, generator: torch.Generator) -> Tensor:

@@ -109,7 +109,7 @@ class MixturePrompt(PromptModule):
     @classmethod
     def served(cls, stored: Mapping[str, Tensor]) -> MixtureOutput:
         """See `PromptModule.served`; rows meet their text in `MixtureOutput.row_prompts`."""
-        parts = {name: stored[name].unsqueeze(0) for name in ("sources", "down", "up")}
+        parts: dict[str, Any] = {name: stored[name].unsqueeze(0) for name in ("sources", "down", "up")}
         width = stored["up"].shape[1]
         norm = {"scale": torch.ones(width).to(stored["up"]), "shift": torch.zeros(width).to(stored["up"])}
         parts |= {name: stored.get(name, start).unsqueeze(0) for name, start in norm.items()}

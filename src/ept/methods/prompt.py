@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,19 @@ from torch import Tensor, nn
 from ept.config.settings import EptSettings, MethodSettings, PromptSettings
 from ept.errors import InputError
 from ept.methods.base import MethodModule
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """How a pack reads images, whose patches stand behind the text."""
+
+    patches: int
+    """Positions of an image."""
+    offset: Literal["text", "visual", "both"] = "text"
+    """What the offset is added to. With `both` its first rows are those of the patches."""
+    projection: Tensor | None = None
+    """A frozen linear map that all runs share, [1, width + 1, hidden] with the bias last; None where each run trains
+    its own."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +37,18 @@ class PromptOutput:
     """[runs, prompt_length, hidden], prepended to the text."""
     offset: Tensor | None
     """[runs, source_length, hidden], added to the text's embeddings by position; None where the method adds nothing."""
+    projection: Tensor | None = None
+    """[runs, width + 1, hidden], each run's own map of an image's features to embeddings, with the bias last."""
+    images: ImageInput | None = None
+    """How images are read; not a part, since all runs share it. None for a task without images."""
 
     def __iter__(self) -> Iterator[Tensor | None]:
         """The parts in order."""
-        return (getattr(self, part.name) for part in fields(self))
+        return (getattr(self, name) for name in self._parts)
+
+    @property
+    def _parts(self) -> list[str]:
+        return [part.name for part in fields(self) if part.name != "images"]
 
     def row_prompts(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """The prompt of each row, [runs, batch, prompt_length, hidden].
@@ -37,21 +58,22 @@ class PromptOutput:
         """
         return self.prompt.unsqueeze(1).expand(-1, embeddings.shape[1], -1, -1)
 
-    def row_offsets(self, embeddings: Tensor) -> Tensor | None:
-        """What is added to the text's `embeddings` [runs, batch, length, hidden], or None.
+    def row_offsets(self, embeddings: Tensor, first: int = 0) -> Tensor | None:
+        """What is added to the `embeddings` [runs, batch, length, hidden] of texts or patches, or None.
 
-        In float32 and of their shape, with a batch axis of 1 where it is the same for all rows. Raises InputError for a
-        text that is longer than the prompt's source length.
+        In float32 and of their shape, with a batch axis of 1 where it is the same for all rows; `first` is the row of
+        the offset for their first position. Raises InputError for a text that is longer than the prompt's source
+        length.
         """
         if self.offset is None:
             return None
-        length = embeddings.shape[2]
-        if length > self.offset.shape[1]:
+        last = first + embeddings.shape[2]
+        if last > self.offset.shape[1]:
             raise InputError(
-                f"a text has {length} pieces, but the prompt was made for at most {self.offset.shape[1]}; cut the "
-                "texts or load the prompt for a longer source length"
+                f"a text has {embeddings.shape[2]} pieces, but the prompt was made for at most "
+                f"{self.offset.shape[1] - first}; cut the texts or load the prompt for a longer source length"
             )
-        return self.offset[:, None, :length]
+        return self.offset[:, None, first:last]
 
     def table(self, embedding: Tensor) -> Tensor:
         """The embedding table [vocab, hidden] for a text to which nothing but `offset` is then added; for one run.
@@ -73,9 +95,9 @@ class PromptOutput:
         return self._map(lambda part: part[list(runs)])
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        parts: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        parts: dict[str, Any] = {name: getattr(self, name) for name in self._parts}
         changed: dict[str, Any] = {name: None if part is None else change(part) for name, part in parts.items()}
-        return type(self)(**changed)
+        return type(self)(**changed, images=self.images)
 
 
 @dataclass(frozen=True)
@@ -175,26 +197,51 @@ class PromptModule(MethodModule):
         return PromptOutput(stored["prompt"].unsqueeze(0), None)
 
 
-def combine(output: PromptOutput, embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return [P; E + offsets] of all rows of all runs as one batch for the backbone.
+def combine(
+    output: PromptOutput, embeddings: Tensor, mask: Tensor, features: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return [P; E + offsets] of all rows of all runs as one batch for the backbone; [P; E; V] with images.
 
-    `embeddings` [runs, batch, length, hidden] of the text, `mask` [runs, batch, length] with 1 at pieces and
-    0 at padding. Returns embeddings [runs * batch, prompt_length + length, hidden] in the text's dtype and
-    mask [runs * batch, prompt_length + length] in the mask's, run by run. Raises InputError where runs,
-    hidden size or text length do not fit the prompts.
+    The offsets are added to E, or to V, as `ImageInput.offset` says. The patches V of an image follow the last piece of
+    their row's text, and padding follows them, so that a row is computed as without padding.
+
+    Args:
+        output: What the prompts add.
+        embeddings: [runs, batch, length, hidden], of the text.
+        mask: [runs, batch, length], 1 at pieces and 0 at padding.
+        features: [runs or 1, batch, patches, width], of the images; None for a task without images.
+
+    Returns:
+        Embeddings [runs * batch, positions, hidden] in the text's dtype and mask [runs * batch, positions] in the
+        mask's, run by run.
+
+    Raises:
+        InputError: Runs, hidden size, text length or images do not fit the prompts.
     """
-    _check(output, embeddings)
+    _check(output, embeddings, features)
     prompt = output.row_prompts(embeddings, mask).to(embeddings.dtype)
-    offsets = output.row_offsets(embeddings)
-    if offsets is not None:
-        # Summed in float32 and rounded once: rounding the offset first would add a second error.
-        embeddings = (embeddings + offsets).to(embeddings.dtype)
-    joined = torch.cat([prompt, embeddings], dim=2)
-    joined_mask = torch.cat([mask.new_ones(prompt.shape[:3]), mask], dim=2)
-    return joined.flatten(0, 1), joined_mask.flatten(0, 1)
+    opened = mask.new_ones(prompt.shape[:3])
+    if features is None or output.images is None:
+        joined = torch.cat([prompt, _moved(embeddings, output.row_offsets(embeddings))], dim=2)
+        return joined.flatten(0, 1), torch.cat([opened, mask], dim=2).flatten(0, 1)
+    where = output.images.offset
+    visual = _projected(output, output.images, features).expand(len(embeddings), -1, -1, -1)
+    if where != "visual":
+        first = (output.images.patches,) if where == "both" else ()
+        embeddings = _moved(embeddings, output.row_offsets(embeddings, *first))
+    visual = _moved(visual, output.row_offsets(visual) if where != "text" else None).to(embeddings.dtype)
+    joined = torch.cat([prompt, embeddings, visual], dim=2).flatten(0, 1)
+    joined_mask = torch.cat([opened, mask, mask.new_ones(visual.shape[:3])], dim=2).flatten(0, 1)
+    order = joined_mask.long().argsort(dim=1, descending=True, stable=True)
+    return joined.gather(1, order[..., None].expand_as(joined)), joined_mask.gather(1, order)
 
 
-def _check(output: PromptOutput, embeddings: Tensor) -> None:
+def _moved(embeddings: Tensor, offsets: Tensor | None) -> Tensor:
+    """Embeddings with their offsets. The sum is float32 and rounded once: a rounded offset would add a second error."""
+    return embeddings if offsets is None else (embeddings + offsets).to(embeddings.dtype)
+
+
+def _check(output: PromptOutput, embeddings: Tensor, features: Tensor | None) -> None:
     runs, _, _, hidden = embeddings.shape
     for name, part in (("prompt", output.prompt), ("offset", output.offset)):
         if part is not None and (part.shape[0], part.shape[-1]) != (runs, hidden):
@@ -202,3 +249,21 @@ def _check(output: PromptOutput, embeddings: Tensor) -> None:
                 f"the {name} has shape {list(part.shape)}, the text {list(embeddings.shape)}: runs (first) "
                 "and hidden size (last) must agree"
             )
+    if (features is None) != (output.images is None):
+        with_images, without = ("texts", "prompt") if output.images is None else ("prompt", "texts")
+        raise InputError(f"the {with_images} come with images, but the {without} without; use both or neither")
+
+
+def _projected(output: PromptOutput, images: ImageInput, features: Tensor) -> Tensor:
+    """The embeddings [runs or 1, batch, patches, hidden] of images, in float32.
+
+    Of `features` with a runs axis of 1, which all runs read, a frozen projection makes them once.
+    """
+    projection = images.projection if output.projection is None else output.projection
+    shape = (images.patches, 0 if projection is None else projection.shape[1] - 1)
+    if projection is None or tuple(features.shape[2:]) != shape:
+        raise InputError(
+            f"an image has {features.shape[2]} patches of {features.shape[3]} features, but the prompt was made for "
+            f"{shape[0]} of {shape[1]}; use the encoder that it was trained with"
+        )
+    return features.float() @ projection[:, None, :-1] + projection[:, None, None, -1]

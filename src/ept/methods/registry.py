@@ -72,6 +72,8 @@ class Method:
     would be lost in bfloat16."""
     encoder_decoder: bool = False
     """Whether the backbone must have an encoder and a decoder."""
+    input_gradient: bool = True
+    """Whether a gradient reaches the input while it trains, without which a projection of images cannot be trained."""
     effort: float = 1.0
     """Cost of a training step relative to prompt tuning, for estimates."""
     launches: int = 0
@@ -299,6 +301,7 @@ _RECORDS = (
         packed=False,
         options=("baselines.lst_reduction", "baselines.lst_skip_every"),
         encoder_decoder=True,
+        input_gradient=False,
         effort=0.6,  # no gradient through the backbone, and a small side network
         launches=6724,
     ),

@@ -21,7 +21,8 @@ class Pack:
     `settings` holds every resolved setting that can change the result; `hash` is its digest. `candidates` are the
     packs of the source prompts that it may start from (empty: from scratch). `variant` has the settings of its prompts,
     and the name of its row in the table `ablation`. The pack of MPT's source training has the task `multitask` and no
-    data of its own: it trains on the data of its candidates, which are its teachers. `record` is the task as the
+    data of its own: it trains on the data of its candidates, which are its teachers. `visual` holds the features of its
+    images (None: a task without images). `record` is the task as the
     configuration has it; of a distilled prompt, its first teacher's.
     """
 
@@ -37,6 +38,7 @@ class Pack:
     folder: Path
     checkpoints: Path
     tokenized: Path | None
+    visual: Path | None = None
     candidates: tuple["Pack", ...] = ()
 
     @property
@@ -58,6 +60,12 @@ class Pack:
     def token_folders(self) -> tuple[Path, ...]:
         """The tokenized tasks that it trains on."""
         return (self.tokenized,) if self.tokenized else tuple(pack.token_folders[0] for pack in self.candidates)
+
+    @property
+    def visual_folders(self) -> tuple[Path, ...]:
+        """The features of images that it trains on; empty for tasks without images."""
+        found = (self.visual,) if self.tokenized else tuple(pack.visual for pack in self.candidates)
+        return tuple(folder for folder in found if folder is not None)
 
     @property
     def number_of_runs(self) -> int:

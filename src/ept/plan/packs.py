@@ -15,9 +15,9 @@ from ept.config.sections import BackboneSettings
 from ept.config.settings import MULTITASK, SOURCE, FewShotSettings, MethodSettings, Rates, check_regime
 from ept.config.variants import Variant
 from ept.data.source import DataSource, identity
-from ept.demo.identity import BACKBONE_FOLDER
+from ept.demo.identity import BACKBONE_FOLDER, ENCODER_FOLDER
 from ept.errors import InputError
-from ept.files import digest
+from ept.files import digest, sha256_file
 from ept.methods.registry import METHODS, check_start, get_method
 from ept.plan import paths
 from ept.plan.pack import Pack
@@ -27,7 +27,7 @@ RESULTS_VERSION = 2
 # Fields of a task's record that do not change its tokenized rows, or that the rows' identity has.
 _NOT_TOKENIZED = ("metrics", "title", "source_length", "sets", "own", "code", "label", "classes", "note")
 # Fields that the first records did not have, with what they say of these.
-_LATER = (("test_split", "validation"), ("most_train", 0))
+_LATER = (("test_split", "validation"), ("most_train", 0), ("image", None))
 
 
 class Packs:
@@ -95,6 +95,21 @@ class Packs:
             self._tokenized[task] = self._tokenized_folder(task)
         return self._tokenized[task]
 
+    @cached_property
+    def encoder_identity(self) -> str:
+        """What the encoder of images is known by."""
+        vision = self.config.vision
+        return encoder_identity(vision.source, vision.id, vision.revision)
+
+    def visual_folder(self, task: str) -> Path | None:
+        """The features of the task's images, by published split; None for a task without images."""
+        vision = self.config.vision
+        if self.config.tasks.record(task).image is None:
+            return None
+        name = Path(vision.id).name or vision.source
+        hash_ = digest([self.data_identity(task), self.encoder_identity, vision.patches])
+        return paths.visual_folder(f"{name}-{hash_}", task)
+
     def _tokenized_folder(self, task: str) -> Path:
         record = {
             key: value
@@ -151,6 +166,9 @@ class Packs:
         config = self.config
         variant = variant or Variant("", config.prompt, config.ept)
         prompt, ept = get_method(method).fixed(variant.prompt, variant.ept)
+        if with_images := config.tasks.record(task).image is not None:
+            # One rank for all tasks, for as many rows of A as the reference text and the patches have.
+            prompt = dataclasses.replace(prompt, reference_length=config.vision.rows(prompt.reference_length))
         variant = dataclasses.replace(variant, prompt=prompt, ept=ept)
         check_regime(regime)
         check_start(method, initialize_from)
@@ -159,6 +177,7 @@ class Packs:
             check_family(config.backbone, read_config(self.backbone_folder), method)
             check_rank(method, variant, config.method_settings, self.hidden_size)
         candidates = self._candidates(method, task, source_task) if initialize_from == "source" else ()
+        check_images(config, method, with_images, candidates)
         if initialize_from == "source" and not candidates:
             raise InputError(f"tasks.source has no task other than {task}; add a source task to start {method} from")
         seeds = config.seeds_of(method, regime)
@@ -173,8 +192,9 @@ class Packs:
             "initialize_from": {pack.task: pack.hash for pack in candidates} or "scratch",
             **source_order(method, candidates),
             "source_length": config.source_length(task),
-            "training": training_settings(config, method, regime, learning_rates),
+            "training": training_settings(config, method, regime, learning_rates, with_images),
             **method_settings(config, method, variant),
+            **(self._image_settings() if with_images else {}),
             **({"code": get_method(method).code} if get_method(method).code else {}),
             **choice_settings(config.few_shot, method, initialize_from),
         }
@@ -193,8 +213,22 @@ class Packs:
             folder=paths.run_folder(*where),
             checkpoints=paths.checkpoint_folder(*where),
             tokenized=self.tokenized_folder(task),
+            visual=self.visual_folder(task),
             candidates=candidates,
         )
+
+    def _image_settings(self) -> dict[str, Any]:
+        """How a pack reads images; only packs of tasks with images have these settings."""
+        vision = self.config.vision
+        return {
+            "vision": {
+                "encoder": self.encoder_identity,
+                "patches": vision.patches,
+                "width": vision.width,
+                "projection": vision.projection,
+                "offset": vision.offset,
+            }
+        }
 
     def _data_settings(self, task: str) -> dict[str, Any]:
         """Which data a pack reads; for a task of one's own also its metrics, the first of which selects checkpoints."""
@@ -221,7 +255,9 @@ class Packs:
             "method": method,
             "initialize_from": {pack.task: pack.hash for pack in teachers},
             **source_order(method, teachers),
-            "training": training_settings(self.config, method, SOURCE),
+            "training": training_settings(
+                self.config, method, SOURCE, with_images=any(pack.record.image for pack in teachers)
+            ),
             "mpt": dataclasses.asdict(self.config.mpt),
         }
         where = (self.config.backbone.name, method, MULTITASK, SOURCE, digest(settings))
@@ -235,6 +271,7 @@ class Packs:
             folder=paths.run_folder(*where),
             checkpoints=paths.checkpoint_folder(*where),
             tokenized=None,
+            visual=None,
             candidates=teachers,
         )
 
@@ -245,6 +282,20 @@ class Packs:
         if METHODS[method].start_from == "distilled" and packs:
             return (self._distilled_pack(method, packs),)
         return packs
+
+
+def encoder_identity(source: str, id_: str, revision: str) -> str:
+    """What an encoder of images is known by: Hub repository and revision, or a digest of its files.
+
+    The arguments are the keys of `vision`. Raises InputError for a local folder without an encoder.
+    """
+    if source == "hub":
+        return f"{id_}@{revision}"
+    folder = ENCODER_FOLDER if source == "demo" else Path(id_)
+    files = sorted(path for ending in ("json", "safetensors") for path in folder.glob(f"*.{ending}"))
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise InputError(f"{folder}: no encoder of images (a safetensors file) is there; correct vision.id")
+    return digest([[path.name, sha256_file(path)] for path in files])
 
 
 def check_local_folders(config: Configuration) -> None:
@@ -276,12 +327,14 @@ def source_order(method: str, candidates: tuple[Pack, ...]) -> dict[str, list[st
 
 
 def training_settings(
-    config: Configuration, method: str, regime: str, learning_rates: Rates | None = None
+    config: Configuration, method: str, regime: str, learning_rates: Rates | None = None, with_images: bool = False
 ) -> dict[str, Any]:
-    """How a pack is trained; `learning_rates` replace the configuration's grid."""
+    """How a pack is trained; `learning_rates` replace the configuration's grid, a trained projection adds its own."""
     section = config.training_settings(regime)
     values = dataclasses.asdict(section)
     values["learning_rates"] = learning_rates or config.learning_rates(section, method)
+    if with_images and config.vision.projection == "trained":
+        values["learning_rates"] = {**values["learning_rates"], "projection": config.vision.projection_rates}
     if isinstance(section, FewShotSettings):
         for key in ("k", "initialize_from", "source", "choose_by", "probe_steps"):
             del values[key]
@@ -315,6 +368,26 @@ def choice_settings(few_shot: FewShotSettings, method: str, initialize_from: str
     if initialize_from == "scratch" or METHODS[method].start_from != "best" or few_shot.choose_by == "loss":
         return {}
     return {"source_choice": {"choose_by": few_shot.choose_by, "probe_steps": few_shot.probe_steps}}
+
+
+def check_images(config: Configuration, method: str, with_images: bool, candidates: tuple[Pack, ...]) -> None:
+    """Raise InputError for source prompts whose tensors cannot be those of a target with, or without, images."""
+    vision = config.vision
+    record = get_method(method)
+    shares = record.start_from == "distilled" and candidates
+    if with_images and vision.projection == "trained" and (shares or not record.input_gradient):
+        because = "distils its source prompt over one projection" if shares else "passes no gradient to its input"
+        raise InputError(
+            f"vision.projection is trained, but {method} {because}; set it to frozen, or leave {method} out of methods"
+        )
+    if vision.projection == "frozen" and vision.offset == "text":
+        return
+    for source in candidates:
+        if (source.record.image is not None) != with_images:
+            raise InputError(
+                f"{method} starts from {source.task}, but only one of it and its target has images; that needs "
+                "vision.projection frozen and vision.offset text"
+            )
 
 
 def check_family(backbone: BackboneSettings, model: dict, method: str) -> None:

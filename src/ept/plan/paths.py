@@ -20,6 +20,11 @@ def tokenized_folder(backbone: str, task: str, hash_: str) -> Path:
     return Path("data/tokenized") / backbone / task / hash_
 
 
+def visual_folder(encoder: str, task: str) -> Path:
+    """The features of a task's images, by published split; `encoder` is the encoder's name and a hash of all else."""
+    return Path("data/visual") / encoder / task
+
+
 def hub_backbone_folder(name: str, revision: str) -> Path:
     """A backbone downloaded from the hub."""
     return Path("data/backbones") / f"{name}-{revision[:8]}"

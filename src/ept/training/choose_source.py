@@ -116,7 +116,7 @@ def choose_sources(job: Job, seeds: Sequence[int]) -> SourceChoice:
     return SourceChoice(by, dict(zip(seeds, ranked, strict=True)), job.sources.diverged)
 
 
-def source_losses(job: Job, sources: PromptModule, rows: np.ndarray) -> list[float]:
+def source_losses(job: Job, sources: MethodModule, rows: np.ndarray) -> list[float]:
     """The loss of every source prompt on the target's examples `rows` [rows], without training."""
     with torch.inference_mode():
         output = sources()
@@ -127,14 +127,14 @@ def source_losses(job: Job, sources: PromptModule, rows: np.ndarray) -> list[flo
         return (sums / int(job.train.target_lengths[rows].sum())).tolist()
 
 
-def train_probes(job: Job, rows: np.ndarray) -> PromptModule:
+def train_probes(job: Job, rows: np.ndarray) -> MethodModule:
     """Train a prompt briefly on each of some sets of training examples, `rows` [sets, rows].
 
     They have the first of the grid's learning rates and all start as the source prompts did: with other starts the
     similarity would mostly reflect the initialization.
     """
     source = job.sources.usable[0].pack
-    probes = build_prompts(job, [source.seeds[0]] * len(rows), source.method)
+    probes = job.with_images(build_prompts(job, [source.seeds[0]] * len(rows), source.method))
     runs = [Run(seed, runs_of(job.pack)[0].learning_rates) for seed in probes.seeds]
     steps = job.config.few_shot.probe_steps
     settings = replace(
@@ -198,13 +198,13 @@ def build_runs(job: Job, seeds: Sequence[int]) -> MethodModule:
         start = build_prompts(job, seeds, job.method.source_method)
         return SharedPrompt(cast(PlainPrompt, start), len(job.parts))
     if job.method.packed:
-        return build_prompts(job, seeds)
+        return job.with_images(build_prompts(job, seeds))
     (seed,) = seeds
-    return build_weight_module(job.pack.method, job.backbone, job.config.baselines, seed)
+    return job.with_images(build_weight_module(job.pack.method, job.backbone, job.config.baselines, seed))
 
 
 def build_prompts(job: Job, seeds: Sequence[int], method: str | None = None) -> PromptModule:
-    """A pack of untrained prompts, one run per seed, of the job's method or another."""
+    """A pack of untrained prompts, one run per seed, of the job's method or another; it reads no images yet."""
     method = method or job.pack.method
     mixes = get_method(method).start_from == "mixture"
     prompt = job.pack.variant.prompt
@@ -214,20 +214,21 @@ def build_prompts(job: Job, seeds: Sequence[int], method: str | None = None) -> 
         job.backbone.embedding,
         prompt,
         job.pack.variant.ept,
-        source_length=job.config.source_length(job.task.name),
+        source_length=job.offset_rows(job.config.source_length(job.task.name)),
         seeds=seeds,
         init_ids=[job.answers.pieces.words(text) for text in texts],
         sources=source_prompts(job)().prompt.detach() if mixes else None,
         methods=job.config.method_settings,
-        text_length=int(job.train.lengths.max()),
+        text_length=job.offset_rows(int(job.train.lengths.max())),
         vocabulary=job.answers.pieces.common(COMMON_PIECES),
     )
 
 
-def source_prompts(job: Job) -> PromptModule:
+def source_prompts(job: Job) -> MethodModule:
     """The trained source prompts of a job, one run each. Its sources are packs of one method."""
     sources = job.sources.usable
-    prompts = build_prompts(job, [job.pack.seeds[0]] * len(sources), sources[0].pack.method)
+    seeds = [job.pack.seeds[0]] * len(sources)
+    prompts = job.with_images(build_prompts(job, seeds, sources[0].pack.method))
     for run, source in enumerate(sources):
         prompts.load_tensors(run, source.saved.tensors, str(source.pack.source_prompt))
     return prompts

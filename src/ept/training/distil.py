@@ -10,7 +10,7 @@ from ept.backbones.backbone import Backbone, LabelStates
 from ept.data.dataset import Batch, TokenizedSplit
 from ept.data.sampling import BatchOrder
 from ept.methods.mpt import SharedPrompt
-from ept.methods.prompt import PromptOutput, combine
+from ept.methods.prompt import ImageInput, PromptOutput, combine
 from ept.training.choose_source import source_prompts
 from ept.training.job import Job
 from ept.training.step import ForwardSize, Piece, backward, cut
@@ -57,8 +57,16 @@ class Distillation:
     all tasks are trained jointly. [ours] Every step takes a batch of each task, and a loss is the mean over the tasks.
     """
 
-    def __init__(self, backbone: Backbone, prompts: SharedPrompt, tasks: list[SourceTask], weight: float):
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompts: SharedPrompt,
+        tasks: list[SourceTask],
+        weight: float,
+        images: ImageInput | None = None,
+    ):
         self.backbone, self.prompts, self.tasks, self.weight = backbone, prompts, tasks, weight
+        self.images = images
 
     def take(self, step: int, alive: list[int], size: ForwardSize) -> DistillationInput:
         """The input of a step (counted from 0): a batch of each task, cut into pieces."""
@@ -67,10 +75,10 @@ class Distillation:
         for number, task in enumerate(self.tasks):
             rows, length = task.order.batch(step), task.teacher.shape[1]
             labels = int(task.train.target_lengths[rows].sum())
-            positions = int(task.train.lengths[rows].sum()) + rows.size * length
+            positions = int(task.train.lengths[rows].sum()) + rows.size * (length + task.train.patches)
             for piece in cut(task.train, np.repeat(rows, len(alive), axis=0), length, size):
                 pieces.append(TaskPiece(piece.first, piece.last, piece.batch, number, labels, positions))
-            longest = max(longest, length + int(task.train.lengths[rows].max()))
+            longest = max(longest, length + task.train.patches + int(task.train.lengths[rows].max()))
             examples += rows.size * len(alive)
         return DistillationInput(pieces, longest, examples)
 
@@ -99,11 +107,20 @@ class Distillation:
         # Every run has the same rows: the teacher reads them once.
         rows = batch.slice(0, len(batch.input_ids) // len(prompts))
         with torch.no_grad():
-            teacher, mask = _states(self.backbone, self.tasks[piece.task].teacher, rows)
-        student, _ = _states(self.backbone, prompts, batch)
+            teacher, mask = self._states(self.tasks[piece.task].teacher, rows)
+        student, _ = self._states(prompts, batch)
         task, logits, decoded, encoded = loss_sums(student, teacher, mask, rows.target_ids)
         hidden = decoded / piece.labels + encoded / piece.positions
         return torch.stack([task / piece.labels, logits / piece.labels, hidden], 1)
+
+    def _states(self, prompts: Tensor, batch: Batch) -> tuple[LabelStates, Tensor]:
+        """What the backbone computes with prompts [runs, length, hidden] before their runs' rows, and the mask."""
+        runs = len(prompts)
+        embeddings = self.backbone.embed(batch.input_ids).unflatten(0, (runs, -1))
+        mask = batch.attention_mask.unflatten(0, (runs, -1))
+        output = PromptOutput(prompts, None, images=self.images)
+        embeddings, mask = combine(output, embeddings, mask, batch.features_of(runs))
+        return self.backbone.label_states(embeddings, mask, batch.target_ids), mask
 
 
 def loss_sums(student: LabelStates, teacher: LabelStates, mask: Tensor, target_ids: Tensor) -> tuple[Tensor, ...]:
@@ -130,15 +147,6 @@ def loss_sums(student: LabelStates, teacher: LabelStates, mask: Tensor, target_i
     return task, logits, decoded, encoded[:, mask.bool()].sum(1)
 
 
-def _states(backbone: Backbone, prompts: Tensor, batch: Batch) -> tuple[LabelStates, Tensor]:
-    """What the backbone computes with prompts [runs, length, hidden] before the rows of their runs, and the mask."""
-    runs = len(prompts)
-    embeddings = backbone.embed(batch.input_ids).unflatten(0, (runs, -1))
-    mask = batch.attention_mask.unflatten(0, (runs, -1))
-    embeddings, mask = combine(PromptOutput(prompts, None), embeddings, mask)
-    return backbone.label_states(embeddings, mask, batch.target_ids), mask
-
-
 def distillation(job: Job, prompts: SharedPrompt) -> Distillation:
     """The objective of a distilled prompt; its teachers are the source prompts of its tasks, as they stand."""
     seed = job.pack.seeds[0]
@@ -151,4 +159,4 @@ def distillation(job: Job, prompts: SharedPrompt) -> Distillation:
         )
         for part, teacher in zip(job.parts, teachers, strict=True)
     ]
-    return Distillation(job.backbone, prompts, tasks, job.config.mpt.distillation_weight)
+    return Distillation(job.backbone, prompts, tasks, job.config.mpt.distillation_weight, job.images)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ept import DISTRIBUTION
 from ept.backbones.backbone import Backbone
@@ -22,6 +24,8 @@ from ept.data.tokenizer import Pieces, load_pieces
 from ept.devices import set_tf32
 from ept.errors import InputError
 from ept.evaluation.score import Answers, majority_answer
+from ept.methods.base import MethodModule
+from ept.methods.prompt import ImageInput
 from ept.methods.prompt_file import SavedPrompt, read_prompt
 from ept.methods.registry import Method, get_method
 from ept.plan.experiment import Experiment
@@ -31,6 +35,7 @@ from ept.tasks.record import Task
 from ept.training.measure import forward_positions
 from ept.training.runs import DIVERGED, Run
 from ept.training.step import ForwardSize
+from ept.vision.projection import WithImages, encoder_folder, frozen_projection, starting_projections
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,32 @@ class Job:
     def sources(self) -> Sources:
         """The source prompts that it may start from. Raises InputError where none is usable."""
         return read_sources(self.pack)
+
+    @cached_property
+    def images(self) -> ImageInput | None:
+        """How images are read; None for a task without images."""
+        if self.task.image is None:
+            return None
+        vision, embedding = self.config.vision, self.backbone.embedding
+        folder = encoder_folder(vision.source, vision.id)
+        frozen = None if vision.projection == "trained" else frozen_projection(folder, embedding, vision.width)
+        return ImageInput(vision.patches, vision.offset, frozen)
+
+    def projections(self, seeds: Sequence[int]) -> Tensor | None:
+        """Where the trained projections [runs, width + 1, hidden] of runs with these seeds start; None where frozen."""
+        if self.images is None or self.images.projection is not None:
+            return None
+        vision = self.config.vision
+        folder = encoder_folder(vision.source, vision.id)
+        return starting_projections(folder, self.backbone.embedding, vision.width, seeds)
+
+    def with_images(self, method: MethodModule) -> MethodModule:
+        """A pack of untrained runs that reads the images of the task; the same pack for a task without images."""
+        return method if self.images is None else WithImages(method, self.images, self.projections(method.seeds))
+
+    def offset_rows(self, length: int) -> int:
+        """The most positions of an input that an offset is added to, for texts of up to `length` pieces."""
+        return length if self.images is None else self.config.vision.rows(length)
 
     @cached_property
     def majority(self) -> float | str:
@@ -197,11 +228,11 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
         settings, task = config.training_settings(pack.regime), config.tasks.record(pack.task)
         together = settings.runs_per_pass
         if isinstance(together, int):
-            longest = config.prompt.length + config.source_length(pack.task)
+            patches = config.vision.patches if task.image else 0
+            longest = config.prompt.length + config.source_length(pack.task) + patches
             size = ForwardSize(together * settings.batch_size * longest, together)
         else:
             size = ForwardSize(forward_positions(backbone, experiment.backbone_identity, file))
-        (folder,) = pack.token_folders
         jobs.append(
             Job(
                 pack=pack,
@@ -209,9 +240,9 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
                 settings=settings,
                 backbone=backbone,
                 answers=Answers(task, pieces[task.cue]),
-                train=TokenizedSplit(folder / "train.arrow"),
-                validation=TokenizedSplit(folder / "validation.arrow"),
-                test=TokenizedSplit(folder / "test.arrow"),
+                train=_read_split(pack, "train"),
+                validation=_read_split(pack, "validation"),
+                test=_read_split(pack, "test"),
                 threads=threads,
                 size=size,
             )
@@ -219,6 +250,18 @@ def load_jobs(experiment: Experiment, packs: tuple[Pack, ...], threads: int) -> 
     for job in jobs:
         _check_places(job)
     return jobs
+
+
+def _read_split(pack: Pack, name: str) -> TokenizedSplit:
+    """A tokenized split of a pack's task, with the features of its images."""
+    (folder,) = pack.token_folders
+    split = TokenizedSplit(folder / f"{name}.arrow")
+    if pack.visual is not None:
+        # Here, because it imports all that reads pictures.
+        from ept.vision.features import RowFeatures
+
+        split.features = RowFeatures(pack.visual, split.ids)
+    return split
 
 
 def read_sources(pack: Pack) -> Sources:
@@ -273,7 +316,7 @@ def _check_places(job: Job) -> None:
     """Raise InputError where a row is longer than the backbone's context."""
     splits = (job.train, job.validation, job.test)
     prompt = job.pack.variant.prompt.length if job.method.packed else 0
-    longest = prompt + max(int((s.lengths + s.target_lengths).max()) for s in splits)
+    longest = prompt + job.train.patches + max(int((s.lengths + s.target_lengths).max()) for s in splits)
     most = job.backbone.most_places
     if most is not None and longest > most:
         raise InputError(

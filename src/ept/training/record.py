@@ -195,6 +195,9 @@ def prompt_metadata(job: Job, seed: int, result: RunResult, test: dict[str, Any]
             "metrics": list(task.metrics),
             "source_length": job.config.source_length(task.name),
         }
+    if job.images is not None:
+        where = job.config.vision.model_dump(include={"source", "id", "revision"})
+        use["vision"] = {**job.pack.settings["vision"], **where, "column": job.task.image}
     if not job.backbone.family.encoder_decoder:
         # Files without it are those of encoder-decoders.
         use["task_type"] = "CAUSAL_LM"

@@ -54,7 +54,7 @@ class Piece:
 def cut(train: TokenizedSplit, rows: np.ndarray, prompt_length: int, size: ForwardSize) -> Iterator[Piece]:
     """Cut a step's rows [runs, batch] into pieces, each padded to its own longest row."""
     runs, batch_size = rows.shape
-    together = size.rows(batch_size, prompt_length + int(train.lengths[rows].max()))
+    together = size.rows(batch_size, prompt_length + train.patches + int(train.lengths[rows].max()))
     if together >= batch_size:
         for first in range(0, runs, together // batch_size):
             last = min(runs, first + together // batch_size)
@@ -118,7 +118,7 @@ def loss_sums(backbone: Backbone, output: PromptOutput, batch: Batch) -> Tensor:
     embeddings = backbone.embed(batch.input_ids)
     embeddings = embeddings.view(runs, -1, *embeddings.shape[1:])
     mask = batch.attention_mask.view(runs, -1, batch.attention_mask.shape[-1])
-    embeddings, mask = combine(output, embeddings, mask)
+    embeddings, mask = combine(output, embeddings, mask, batch.features_of(runs))
     return backbone.token_losses(embeddings, mask, batch.target_ids).view(runs, -1).sum(1)
 
 
@@ -133,7 +133,7 @@ class StepInput:
     """The living runs' batches of one step (counted from 0).
 
     `pieces` go through the backbone one by one; `label_pieces` [alive] counts the label pieces of each run; `positions`
-    are those of the longest row (prompt and text), `examples` the rows of all runs.
+    are those of the longest row (prompt, text and image), `examples` the rows of all runs.
     """
 
     step: int
@@ -172,6 +172,6 @@ class StepInputs:
             step=step,
             pieces=list(cut(self._train, rows, self._prompt_length, size)),
             label_pieces=torch.from_numpy(self._train.target_lengths[rows].sum(1)),
-            positions=self._prompt_length + int(self._train.lengths[rows].max()),
+            positions=self._prompt_length + self._train.patches + int(self._train.lengths[rows].max()),
             examples=rows.size,
         )

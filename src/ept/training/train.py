@@ -90,7 +90,7 @@ def _train_together(
 def _objective(job: Job, prompts: MethodModule, runs: list[Run]) -> tuple[Objective[Any], Validate]:
     """What the runs minimize, and how they are scored: on their task, or on all source tasks of a distilled prompt."""
     if isinstance(prompts, SharedPrompt):
-        parts = [validation(part, partial(prompts.of_task, task)) for task, part in enumerate(job.parts)]
+        parts = [validation(part, partial(_of_task, part, prompts, task)) for task, part in enumerate(job.parts)]
         # [ours] The mean over the source tasks of their first metric, each with its own prompt.
         return distillation(job, prompts), lambda alive: np.mean([scores(alive) for scores in parts], axis=0)
     rows = np.stack([job.train_rows(run.seed) for run in runs])
@@ -98,6 +98,11 @@ def _objective(job: Job, prompts: MethodModule, runs: list[Run]) -> tuple[Object
     dropout = 0.0 if job.method.packed else job.settings.dropout
     loss = label_loss(job.backbone, prompts, runs, job.train, rows, job.settings.batch_size, dropout)
     return loss, validation(job, prompts)
+
+
+def _of_task(job: Job, prompts: SharedPrompt, task: int) -> PromptOutput:
+    """The prompt of one source task, whose job this is."""
+    return replace(prompts.of_task(task), images=job.images)
 
 
 def validation(job: Job, outputs: Callable[[], PromptOutput]) -> Validate:

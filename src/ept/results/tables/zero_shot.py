@@ -34,7 +34,9 @@ def write_zero_shot(experiment: Experiment, threads: int) -> None:
 
 def zero_shot_predictions(job: Job) -> Predictions:
     """What the backbone answers for every test row without a prompt, by both rules, [1, rows]."""
-    nothing = PromptOutput(torch.zeros(1, 0, job.backbone.hidden_size, device=job.backbone.device), None)
+    nothing = PromptOutput(
+        torch.zeros(1, 0, job.backbone.hidden_size, device=job.backbone.device), None, job.projections([0]), job.images
+    )
     rows = np.arange(len(job.test))
     return predict_split_both(job.backbone, nothing, job.test, rows, job.answers, job.size.positions)
 
