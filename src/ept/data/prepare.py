@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from ept.data.arrow import GrowingColumn
+from ept.data.arrow import GrowingColumn, as_numpy, column_of
 from ept.data.check import row_bytes
 from ept.data.dataset import DIGEST, METADATA_KEY, NO_DIGEST, seal
 from ept.data.fetch import read_raw
@@ -117,12 +117,18 @@ def _chunks(table: pa.RecordBatch | pa.Table, numbers: np.ndarray) -> Iterator[t
     """Rows of a table as Python objects, with their numbers, a few at a time: texts may have a megabyte each."""
     table = table.combine_chunks() if isinstance(table, pa.Table) else table
     columns = [column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for column in table.columns]
-    sizes = np.sum([row_bytes(column) for column in columns], axis=0)[numbers]
+    # A part at a time, because each takes several arrays of its length.
+    sizes = np.concatenate(
+        [
+            np.sum([row_bytes(column.slice(start, _CHUNK)) for column in columns], axis=0)
+            for start in range(0, max(1, table.num_rows), _CHUNK)
+        ]
+    )[numbers]
     start = 0
     while start < len(numbers):
         within = np.searchsorted(np.cumsum(sizes[start : start + _CHUNK]), _CHUNK_BYTES, side="right")
         some = numbers[start : start + max(1, int(within))]
-        yield some, table.take(pa.array(some)).to_pylist()
+        yield some, table.take(column_of(some)).to_pylist()
         start += len(some)
 
 
@@ -169,7 +175,7 @@ def tokenize_table(
         counts["truncated"] += cut
         if answers:
             answers.count(found, examples, numbers, sources, pieces, source_length)
-        chunk = {
+        chunk: dict[str, list[Any]] = {
             "id": [f"{rows.split}:{number}" for number in numbers],
             "group": [example.group for example in examples],
             "input_ids": pieces.checked(sources),
@@ -178,7 +184,7 @@ def tokenize_table(
             "answers": [example.answers for example in examples],
         }
         for name, column in columns.items():
-            column.extend(pa.array(chunk[name], column.type))
+            column.append(chunk[name])
     batch = pa.RecordBatch.from_arrays([column.array() for column in columns.values()], schema=SCHEMA)
     return batch, counts | (answers.checked() if answers else {})
 
@@ -268,14 +274,14 @@ def fingerprint(batch: pa.RecordBatch) -> str:
 def _digest_array(digest: Any, array: pa.Array) -> None:
     """Feed values and the lengths that hold them apart; not Arrow's buffers, whose slack is not content."""
     if pa.types.is_list(array.type):
-        digest.update(np.ascontiguousarray(array.value_lengths().to_numpy()))
+        digest.update(as_numpy(array.value_lengths()))
         _digest_array(digest, array.flatten())
     elif pa.types.is_string(array.type):
         for start in range(0, len(array), _CHUNK):
             encoded = [text.encode() for text in array.slice(start, _CHUNK).to_pylist()]
             digest.update(b"".join(len(text).to_bytes(4, "little") + text for text in encoded))
     else:
-        digest.update(np.ascontiguousarray(array.to_numpy()))
+        digest.update(as_numpy(array))
 
 
 SPLIT_SEED = 42
@@ -354,7 +360,7 @@ def _cut(rows: int, together: pa.Array | None, count: float) -> tuple[np.ndarray
         order = permutation(rows)
         return order[: int(count)], order[int(count) :]
     # Numbered in the order of the file, whatever the values are.
-    numbers = together.dictionary_encode().indices.to_numpy()
+    numbers = as_numpy(together.dictionary_encode().indices)
     by_group = np.argsort(numbers, kind="stable")
     starts = np.searchsorted(numbers[by_group], np.arange(numbers.max() + 2))
     order = permutation(len(starts) - 1)
