@@ -169,7 +169,7 @@ def test_rates_of_this_machine_come_from_what_it_has_trained(tmp_path, monkeypat
     assert row(text, "PT")[-1] == f"{measured_by_hand(PT, 2e12):.2f}"
     # In float32.
     assert row(text, "Fine-tuning")[-1] == row(text, "all")[-1] == "unknown"
-    assert "Unknown: nothing in that precision was trained there yet." in text
+    assert "Unknown: nothing has been trained there in that precision yet." in text
 
 
 def test_measured_rates_are_those_of_their_precision_and_the_card_has_its_memory(tmp_path, monkeypatch):

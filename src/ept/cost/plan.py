@@ -180,15 +180,15 @@ def _too_large(packs: Sequence[Priced], devices: Sequence[Device]) -> list[str]:
 
 def _notes(gpu: bool, rows: Sequence[Sequence[str]]) -> list[str]:
     notes = [
-        "Steps: of all runs. GiB of memory: with one row at a time (least), with a batch at once (* goes in parts).",
-        "Hours: on one device, of what has room there, start-up included. + table: what those above it lack.",
+        "Steps: all runs together. Memory in GiB: one row at a time (least), a whole batch (*: processed in parts).",
+        "Hours: on one device, of the jobs that fit there, with start-up. + table: beyond the tables above it.",
     ]
     if gpu:
         launch = f"{1e6 * LAUNCH_SECONDS:.0f} µs a kernel launch"
         notes += [
-            f"Rates: published peak x {UTILIZATION} and {launch}, both assumptions.",
-            "--rate NAME=TFLOPS takes a measured rate, NAME=TFLOPS:GIB another GPU, NAME=TFLOPS,float32=TFLOPS both.",
+            f"Rates: published peak x {UTILIZATION} and {launch}, both assumed.",
+            "--rate NAME=TFLOPS sets a measured rate, NAME=TFLOPS:GIB adds a GPU, NAME=TFLOPS,float32=TFLOPS: both.",
         ]
     if any(UNKNOWN in cell for row in rows for cell in row):
-        notes.append(f"{UNKNOWN.capitalize()}: nothing in that precision was trained there yet.")
+        notes.append(f"{UNKNOWN.capitalize()}: nothing has been trained there in that precision yet.")
     return notes

@@ -1,4 +1,4 @@
-"""What every source prompt brings on every target task."""
+"""Gain of every source prompt on every target task."""
 
 import math
 

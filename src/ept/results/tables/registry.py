@@ -185,7 +185,7 @@ KINDS = {
         EFFICIENCY_COLUMNS,
         "efficiency:make_table",
         "Training time, memory, parameters, and the time of one prediction at equal length, by method. Times depend on "
-        "the machine and on what else it did.",
+        "the machine and its other load.",
         "Time, memory and parameters",
     ),
     LEARNING_RATES: Kind(
@@ -198,15 +198,15 @@ KINDS = {
     TRANSFER: Kind(
         TRANSFER_COLUMNS,
         "transfer:make_table",
-        "What each source prompt brings on each target task over a start from scratch, in points with 95 % intervals.",
-        "What each source prompt brings",
+        "Gain of each source prompt over a start from scratch on each target task, in points with 95 % intervals.",
+        "Gain of each source prompt",
     ),
     TRANSFER_GAINS: Kind(
         TRANSFER_COLUMNS,
         "transfer:make_gains_table",
-        "What a start from a source prompt brings over a start from scratch, in points with 95 % intervals, and where "
-        "it hurts.",
-        "What the chosen source prompts bring",
+        "Gain of a start from the selected source prompt over a start from scratch, in points with 95 % intervals, and "
+        "where it hurts.",
+        "Gain of the selected source prompts",
     ),
 }
 
