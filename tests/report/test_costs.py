@@ -42,6 +42,8 @@ def test_sums_over_jobs_and_the_largest_memory(experiment):
         "download_backbone": 0,
         "fetch": 3,
         "tokenize": 3,
+        # None of the tasks has pictures.
+        "visual_features": 0,
         "train_source": 1,
         "train": 4,
         "table": len(experiment.default_tables),

@@ -1,4 +1,4 @@
-# Published splits as they come, then split, sampled and tokenized once per backbone and task.
+# Published splits as they come, then split, sampled and tokenized once per backbone and task; features of images.
 
 
 rule fetch:
@@ -39,5 +39,29 @@ rule tokenize:
     shell:
         ept(
             "tokenize --config {params.config:q} --task {wildcards.task:q} --threads {threads} "
+            "--costs {params.costs:q}"
+        )
+
+
+# Once for each image, whatever the backbone: all runs read them.
+rule visual_features:
+    input:
+        raw=lambda wildcards: ancient(EXPERIMENT.raw_folder(wildcards.task)),
+    output:
+        directory("data/visual/{encoder}/{task}"),
+    log:
+        "logs/visual_features/{encoder}/{task}.log",
+    wildcard_constraints:
+        encoder=r"[^/]+",
+    threads: RESOURCES.threads
+    resources:
+        mem_mb=light_memory,
+        runtime=light_minutes,
+    params:
+        config=resolved_configuration,
+        costs="logs/benchmarks/visual_features/{encoder}/{task}.tsv",
+    shell:
+        ept(
+            "visual-features --config {params.config:q} --task {wildcards.task:q} --threads {threads} "
             "--costs {params.costs:q}"
         )

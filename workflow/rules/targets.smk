@@ -22,6 +22,22 @@ rule data:
         TARGETS.tokens(*EXPERIMENT.tasks),
 
 
+rule visual:
+    input:
+        TARGETS.visual_folders(EXPERIMENT.tasks),
+    output:
+        f"data/visual/{digest([str(folder) for folder in TARGETS.visual_folders(EXPERIMENT.tasks)])}.sha256",
+    log:
+        "logs/visual.log",
+    localrule: True
+    shell:
+        """
+        : >{output:q}.part
+        for folder in {input:q}; do sha256sum "$folder"/*/manifest.json >>{output:q}.part 2>{log:q}; done
+        mv {output:q}.part {output:q}
+        """
+
+
 rule source_prompts:
     input:
         [pack.source_prompt for pack in TARGETS.source_packs],

@@ -24,6 +24,9 @@ def add_verbs(verbs: Verbs) -> None:
     tokenizing = verbs.add_with_config(tokenize)
     add_task(tokenizing)
     add_threads(tokenizing)
+    visual = verbs.add_with_config(visual_features, "visual-features")
+    add_task(visual)
+    add_threads(visual)
     verbs.add_with_config(download_backbone, "download-backbone")
     converting = verbs.add(convert_weights, "convert-weights")
     converting.add_argument("--folder", required=True, help="folder with pytorch_model.bin, or its shards and index")
@@ -33,6 +36,9 @@ def add_verbs(verbs: Verbs) -> None:
     rebuild = verbs.add(rebuild_demo_backbone, "rebuild-demo-backbone")
     rebuild.add_argument("--folder", required=True, help="where config.json, weights and tokenizer go")
     add_threads(rebuild)
+    encoder = verbs.add(rebuild_demo_encoder, "rebuild-demo-encoder")
+    encoder.add_argument("--folder", required=True, help="where the weights go")
+    add_threads(encoder)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -73,6 +79,28 @@ def tokenize(options: argparse.Namespace) -> None:
         out_folder=experiment.tokenized_folder(options.task),
         source_identity=experiment.data_identity(options.task),
     )
+
+
+def visual_features(options: argparse.Namespace) -> None:
+    """Encode the images of a task, which tasks with images are trained on (data/visual)."""
+    from ept.devices import limit_threads
+
+    limit_threads(options.threads)
+    from ept.vision.encoder import load_encoder
+    from ept.vision.features import write_features
+
+    experiment = experiment_of(options)
+    task, vision = experiment.config.tasks.record(options.task), experiment.config.vision
+    folder = experiment.visual_folder(options.task)
+    if folder is None:
+        raise InputError(f"{task.name} has no images; its features are not needed")
+    encoder = load_encoder(vision.source, vision.id, vision.revision, vision.patches)
+    if (encoder.patches, encoder.width) != (vision.patches, vision.width):
+        raise InputError(
+            f"the encoder gives {encoder.patches} patches of width {encoder.width}; set vision.patches and "
+            "vision.width to these"
+        )
+    write_features(task, experiment.raw_folder(options.task), list(task.splits), folder, encoder)
 
 
 def download_backbone(options: argparse.Namespace) -> None:
@@ -123,3 +151,13 @@ def plan(options: argparse.Namespace) -> None:
         plan_text(Experiment(load_configuration(path, options.allow_code)), options.rate) for path in options.config
     ]
     print("\n\n".join(texts))
+
+
+def rebuild_demo_encoder(options: argparse.Namespace) -> None:
+    """Train the demonstration's encoder of images again."""
+    from ept.devices import limit_threads
+
+    limit_threads(options.threads)
+    from ept.vision.pretrain import train_encoder
+
+    train_encoder(options.folder)

@@ -50,8 +50,12 @@ class Targets:
         return _in_folder(self.experiment.tokenizer_files)
 
     def pack_tokens(self, pack: Pack) -> list[Path]:
-        """The tokenized splits that a pack trains, selects and reports on."""
-        return splits(pack.token_folders)
+        """The tokenized splits that a pack trains, selects and reports on, and the features of their images."""
+        return [*splits(pack.token_folders), *pack.visual_folders]
+
+    def visual_folders(self, tasks: Iterable[str]) -> list[Path]:
+        """The features of the images of the tasks that have images."""
+        return [folder for task in tasks if (folder := self.experiment.visual_folder(task))]
 
     def source_prompts(self, pack: Pack) -> list[Path]:
         """The source prompts that a pack may start from, or that MPT's source training distills."""

@@ -85,10 +85,12 @@ def benchmark_files(experiment: Experiment) -> dict[str, list[Path]]:
         return pack.folder.relative_to(paths.RUNS)
 
     downloaded = experiment.config.backbone.source == "hub"
+    visual = [folder for task in experiment.tasks if (folder := experiment.visual_folder(task))]
     jobs = {
         "download_backbone": [experiment.backbone_folder.relative_to("data/backbones")] if downloaded else [],
         "fetch": [experiment.raw_folder(task).relative_to("data/raw") for task in experiment.tasks],
         "tokenize": [experiment.tokenized_folder(task).relative_to("data/tokenized") for task in experiment.tasks],
+        "visual_features": [folder.relative_to("data/visual") for folder in visual],
         "train_source": [folder_of(pack) for pack in experiment.packs if pack.regime == SOURCE],
         "train": [folder_of(pack) for pack in experiment.packs if pack.regime != SOURCE],
         "table": [paths.job_name(output) / table for table in experiment.default_tables],
