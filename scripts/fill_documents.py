@@ -255,11 +255,10 @@ def paper_run() -> str:
 
 def main_table() -> str | None:
     """The averages of results/main.md; None before `make run`."""
-    path = ROOT / "results/main.md"
-    if not path.exists():
+    text = result_table("main")
+    if text is None:
         return None
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     titles = cells[0]
     # An average over one task is left out of the table; the task itself stands for it.
     suite = ["SuperGLUE", *(task.title for task in TASKS.values() if "superglue" in task.sets)]
@@ -267,6 +266,14 @@ def main_table() -> str | None:
     columns = [titles.index("method"), titles.index("GLUE"), superglue, titles.index("All")]
     head, _, *rows = [[row[column] for column in columns] for row in cells]
     return table(head, rows, "lrrr")
+
+
+def result_table(name: str) -> str | None:
+    """A table of a finished run, without the notes below it; None before it is made."""
+    path = ROOT / "results" / f"{name}.md"
+    if not path.exists():
+        return None
+    return "\n".join(line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|"))
 
 
 def performance() -> dict:
@@ -322,6 +329,11 @@ def scale() -> str:
     return (ROOT / "benchmarks/scale.md").read_text(encoding="utf-8").strip()
 
 
+def serving() -> str:
+    """benchmarks/serving.md."""
+    return (ROOT / "benchmarks/serving.md").read_text(encoding="utf-8").strip()
+
+
 PARTS: dict[str, Callable[[], str | None]] = {
     "backbone-curve": backbone_curve,
     "tasks": tasks,
@@ -334,9 +346,12 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "dequantizing": dequantizing,
     "paper-run": paper_run,
     "main-table": main_table,
+    "demo-rates": lambda: result_table("demo_rates/learning_rates"),
+    "demo-full": lambda: result_table("demo_full/main"),
     "speed": speed,
     "speed-tables": speed_tables,
     "scale": scale,
+    "serving": serving,
 }
 
 
