@@ -121,15 +121,20 @@ def two_columns_of_one_name():
     pq.write_table(sound.append_column("label", sound["label"]), files / "train.parquet")
 
 
-def prepared(name, **changes):
-    """A task fetched and tokenized, after changes as in `published`."""
+def fetched(name, *split, verbs=("fetch",), **changes):
+    """A task fetched after changes as in `published`."""
 
     def make():
-        published(name, **changes)()
-        for verb in ("fetch", "tokenize"):
+        published(name, *split, **changes)()
+        for verb in verbs:
             assert main([verb, "--config", "config.yaml", "--task", name]) == 0
 
     return make
+
+
+def prepared(name, **changes):
+    """A task fetched and tokenized, after changes as in `published`."""
+    return fetched(name, verbs=("fetch", "tokenize"), **changes)
 
 
 def after(*steps):
