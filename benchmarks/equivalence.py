@@ -47,8 +47,9 @@ def compared(first: Rows, second: Rows) -> list[dict[str, Any]]:
     return found
 
 
-def markdown(records: list[dict[str, Any]]) -> str:
+def markdown(result: dict[str, Any]) -> str:
     """The table."""
+    machine, records = result["hardware"], result["methods"]
     tasks = list(records[0]["tasks"])
     head = ["", "mean over tasks", f"within {WITHIN:.0f} point", *tasks, *(f"CPU seconds, {dtype}" for dtype in DTYPES)]
     rule = ["---", "---:", "---", *("---:" for _ in tasks), "---:", "---:"]
@@ -62,7 +63,9 @@ def markdown(records: list[dict[str, Any]]) -> str:
         ]
         for record in records
     ]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
+    instructions = f"bfloat16 instructions: {machine['bfloat16'] or 'none'}"
+    table = "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
+    return f"{machine['cpu']}, {machine['cores']} cores, {instructions}.\n\n{table}"
 
 
 def _points(record: dict[str, Any]) -> str:
@@ -96,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
         ]
     result = {"hardware": hardware.describe(), "configuration": configuration.name, "methods": records}
     write_json(out / "equivalence.json", result)
-    write_text(out / "equivalence.md", markdown(records))
+    write_text(out / "equivalence.md", markdown(result))
 
 
 if __name__ == "__main__":

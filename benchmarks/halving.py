@@ -58,14 +58,17 @@ def compared(full: Rows, halved: Rows) -> list[dict[str, Any]]:
     return found
 
 
-def markdown(records: list[dict[str, Any]]) -> str:
+def markdown(result: dict[str, Any]) -> str:
     """The table, and a line for each choice that differs."""
+    machine = result["hardware"]
     lines = [
+        f"{machine['cpu']}, {machine['cores']} cores; {result['steps']} steps.",
+        "",
         "| | same rate | test score, full grid | with halving | difference | CPU seconds, full grid | with halving |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     others = []
-    for record in records:
+    for record in result["methods"]:
         title, tasks = METHODS[record["method"]].title, record["tasks"]
         full, halved = (sum(task["test"][way] for task in tasks.values()) / len(tasks) for way in (0, 1))
         low, high = record["interval"]
@@ -106,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
         ]
     result = {"hardware": hardware.describe(), "steps": options.steps, "seeds": len(SEEDS), "methods": records}
     write_json(out / "halving.json", result)
-    write_text(out / "halving.md", markdown(records))
+    write_text(out / "halving.md", markdown(result))
 
 
 if __name__ == "__main__":

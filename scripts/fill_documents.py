@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -324,14 +325,10 @@ def backbone_curve() -> str:
     return table(head, [[task, *(f"{float(row[task]):.0f}" for row in rows)] for task in tasks], "l" + "r" * len(rows))
 
 
-def scale() -> str:
-    """benchmarks/scale.md."""
-    return (ROOT / "benchmarks/scale.md").read_text(encoding="utf-8").strip()
-
-
-def serving() -> str:
-    """benchmarks/serving.md."""
-    return (ROOT / "benchmarks/serving.md").read_text(encoding="utf-8").strip()
+def measured(name: str) -> str | None:
+    """The table in benchmarks/<name>.md; None before it was measured."""
+    path = ROOT / f"benchmarks/{name}.md"
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
 PARTS: dict[str, Callable[[], str | None]] = {
@@ -350,8 +347,10 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "demo-full": lambda: result_table("demo_full/main"),
     "speed": speed,
     "speed-tables": speed_tables,
-    "scale": scale,
-    "serving": serving,
+    "scale": partial(measured, "scale"),
+    "halving": partial(measured, "halving"),
+    "equivalence": partial(measured, "equivalence"),
+    "serving": partial(measured, "serving"),
 }
 
 

@@ -57,7 +57,8 @@ def test_choices_are_counted_by_task_and_cost_is_a_difference_of_test_scores(wri
     assert record["cost"] == pytest.approx(-1.0)
     assert record["tasks"]["rte"]["rates"] == [{"prompt": 0.3}, {"prompt": 0.1}]
     assert record["tasks"]["rte"]["test"] == pytest.approx([50.0, 48.0])
-    table = halving.markdown([record | {"cpu_seconds": [10.0, 5.0]}])
+    result = {"hardware": {"cpu": "a processor", "cores": 2}, "steps": 200}
+    table = halving.markdown(result | {"methods": [record | {"cpu_seconds": [10.0, 5.0]}]})
     assert "0.1 in place of 0.3" in table and "sst2" not in table
 
 
