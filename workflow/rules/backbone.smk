@@ -1,4 +1,4 @@
-# The frozen model: downloaded from the Hub, or the demonstration backbone trained anew.
+# The frozen model: downloaded from the Hub, or the demonstration's trained anew, and its encoder of pictures.
 
 
 rule download_backbone:
@@ -32,3 +32,16 @@ rule backbone:
         runtime=lambda wildcards, attempt: grown_minutes(120, attempt),
     shell:
         "ept rebuild-demo-backbone --folder {output:q} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule encoder:
+    output:
+        directory("data/encoders/demo-rebuilt"),
+    log:
+        "logs/encoders/demo-rebuilt.log",
+    threads: 1
+    resources:
+        mem_mb=light_memory,
+        runtime=lambda wildcards, attempt: grown_minutes(60, attempt),
+    shell:
+        "ept rebuild-demo-encoder --folder {output:q} --threads {threads} 2>&1 | tee {log:q}"
