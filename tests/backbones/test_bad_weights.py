@@ -155,9 +155,9 @@ def test_another_number_of_layers_in_bounded_time_and_memory(kind, folder, layer
     key = KINDS[kind][0]
     _set(folder, **{key: layers})
     tracemalloc.start()
-    start = time.monotonic()
+    start = time.process_time()
     _refused(folder, key, layers)
-    assert time.monotonic() - start < 2 and tracemalloc.get_traced_memory()[1] < 10_000_000
+    assert time.process_time() - start < 2 and tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
 
 

@@ -232,9 +232,9 @@ def test_odd_tensors_and_keys(refused, peft_folder, make, legacy):
     folder = peft_folder()
     (folder / "adapter_model.safetensors").unlink()
     torch.save(make(), folder / "adapter_model.bin", _use_new_zipfile_serialization=not legacy)
-    start = time.monotonic()
+    start = time.process_time()
     refused("adapter_model.bin", "import", "--format", "peft", "--from", folder, "--to", "file")
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_keys_that_take_forever_to_hash(refused, peft_folder):
