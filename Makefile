@@ -169,7 +169,7 @@ dist: env
 reference: env
 	ept reference
 
-# Write benchmarks/performance.{json,md,svg,png}; see benchmarks/plan.py.
+# Write benchmarks/performance.{json,md,svg,png} (see benchmarks/plan.py) and serving.{json,md}.
 bench: env
 	$(BIN)/python -m benchmarks.run
 

@@ -1,4 +1,7 @@
-"""Entry of `make bench` and `make bench-full`: measure, then write performance.json, .md, .svg and .png."""
+"""Entry of `make bench` and `make bench-full`: measure, then write their files.
+
+Training and evaluation go to performance.json, .md, .svg and .png, prompts in use to serving.json and .md.
+"""
 
 import argparse
 import datetime
@@ -19,6 +22,8 @@ from benchmarks.plan import Plan
 from benchmarks.plot import draw
 from benchmarks.rates import measure_rates
 from benchmarks.score import Race, time_to_score
+from benchmarks.serving import MINIATURE as MINIATURE_SERVING
+from benchmarks.serving import ServingPlan, write_serving
 from benchmarks.subjects import Subjects
 from benchmarks.table import SHORT, Cell, time_to_cell
 from benchmarks.theirs import quieten
@@ -56,6 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     write_json(options.out / "performance.json", result)
     write_text(options.out / "performance.md", report.markdown(result, rates))
     draw(result, report.shown_grid(result), options.out)
+    write_serving(MINIATURE_SERVING if options.miniature else ServingPlan(), options.out, _Clock())
 
 
 def measure(plan: Plan, race: Race, cell: Cell, full: bool, threads: int, folder: Path) -> tuple[dict, list]:

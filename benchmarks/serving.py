@@ -3,12 +3,14 @@
     python -m benchmarks.serving [--miniature]
 
 The embedded T5 with prompts of every prompt method. Times are processor or wall seconds of interleaved rounds, so that
-a change of the machine's speed meets all subjects alike; what counts is their ratio.
+a change of the machine's speed meets all subjects alike; what counts is their ratio. Writes serving.json and
+serving.md, as `make bench` does.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import socket
 import statistics
 import threading
@@ -24,7 +26,7 @@ import ept
 from benchmarks import hardware
 from ept.api.prompt import Prompt
 from ept.config.settings import EptSettings, PromptSettings
-from ept.files import write_json
+from ept.files import write_json, write_text
 from ept.methods.build import build_prompt_module
 from ept.methods.prompt_file import SavedPrompt
 from ept.methods.registry import METHODS
@@ -58,9 +60,10 @@ def measure_serving(plan: ServingPlan, say: Callable[[str], None] = print) -> di
     Returns:
         `mixed`: a row for each size and for equal and different labels, with the seconds of the mixed batch, of the
         slowest prompt and their `ratio`; `server`: requests in a second by 200 clients at once, by one client after the
-        other, and by calls of Python without a server, and their `ratio` (clients at once over one after the other).
+        other, and by calls of Python without a server, and their `ratio` (clients at once over one after the other);
+        `load`: the machine's load before and after, which tells how busy it was with other things.
     """
-    model = ept.Prompted.from_pretrained()
+    model, load = ept.Prompted.from_pretrained(), os.getloadavg()[0]
     mixed = []
     for name, labels in (("equal labels", LABELS[:1]), ("different labels", LABELS)):
         prompts = make_prompts(model, plan.prompts, labels)
@@ -68,7 +71,13 @@ def measure_serving(plan: ServingPlan, say: Callable[[str], None] = print) -> di
         say(f"mixed batches with {name} done")
     server = measure_server(model, make_prompts(model, plan.served, LABELS), plan)
     say("server done")
-    return {"hardware": hardware.describe(), "threads": torch.get_num_threads(), "mixed": mixed, "server": server}
+    return {
+        "hardware": hardware.describe(),
+        "threads": torch.get_num_threads(),
+        "load": [load, os.getloadavg()[0]],
+        "mixed": mixed,
+        "server": server,
+    }
 
 
 def make_prompts(model: ept.Prompted, number: int, labels: tuple[list[str], ...]) -> list[Prompt]:
@@ -197,34 +206,57 @@ async def _ask(port: int, requests: list[dict], clients: int) -> None:
     await asyncio.gather(*(client() for _ in range(min(clients, len(requests)))))
 
 
-def lines(result: dict) -> list[str]:
-    """The result as sentences for people, each ratio beside what is wanted."""
-    found = [
-        f"{row['prompts']} prompts of all methods in {row['rows']} rows, {row['labels']}: {row['ratio']:.2f} times the "
-        f"slowest alone ({row['slowest_method']}), wanted below {row['most']}"
-        for row in result["mixed"]
+def markdown(result: dict) -> str:
+    """The result as tables for people, each ratio beside what is wanted."""
+    machine, server = result["hardware"], result["server"]
+    threads = "one thread" if result["threads"] == 1 else f"{result['threads']} threads"
+    before, after = result["load"]
+    lines = [
+        f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores; the embedded T5 on {threads}; the machine's "
+        f"load was {before:.0f} before and {after:.0f} after.",
+        "",
+        "| rows | prompts | labels | mixed, ms | slowest alone, ms | ratio | wanted |",
+        "| ---: | ---: | --- | ---: | ---: | ---: | ---: |",
     ]
-    server = result["server"]
-    found.append(
-        f"{server['clients']} clients, {server['prompts']} prompts: {server['requests_per_second']:.0f} requests a "
-        f"second, {server['ratio']:.1f} times one request after the other, {server['ratio_python']:.1f} times one call "
-        "of Python after the other"
-    )
-    return found
+    for row in result["mixed"]:
+        times = f"{1000 * row['mixed_seconds']:.0f} | {1000 * row['slowest_seconds']:.0f} ({row['slowest_method']})"
+        lines.append(
+            f"| {row['rows']} | {row['prompts']} | {row['labels'].removesuffix(' labels')} | {times} "
+            f"| {row['ratio']:.2f} | < {row['most']} |"
+        )
+    rates = [
+        (f"{server['clients']} clients at once", server["requests_per_second"], 1.0),
+        ("one request after the other", server["requests_per_second_in_turn"], server["ratio"]),
+        ("one call of Python after the other, no server", server["requests_per_second_python"], server["ratio_python"]),
+    ]
+    lines += [
+        "",
+        f"The server with {server['prompts']} prompts; {server['requests']} requests, {server['rows']} rows in all:",
+        "",
+        "| | requests per second | at once is so many times as fast |",
+        "| --- | ---: | ---: |",
+        *(f"| {title} | {rate:.1f} | {ratio:.1f} |" for title, rate, ratio in rates),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_serving(plan: ServingPlan, folder: Path, say: Callable[[str], None] = print) -> None:
+    """Measure and write serving.json and serving.md to a folder; nothing is written before all is measured."""
+    result = measure_serving(plan, say)
+    write_json(folder / "serving.json", result)
+    write_text(folder / "serving.md", markdown(result))
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure and print; with --out also write JSON."""
+    """Measure and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument("--miniature", action="store_true", help="seconds, to see that all works")
     parser.add_argument("--threads", type=int, help="as many as cores by default")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads or hardware.cores())
-    result = measure_serving(MINIATURE if options.miniature else ServingPlan())
-    print("\n".join(lines(result)))
-    if options.out:
-        write_json(options.out, result)
+    write_serving(MINIATURE if options.miniature else ServingPlan(), options.out)
+    print((options.out / "serving.md").read_text(encoding="utf-8"), end="")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def test_all_files_and_fields(tmp_path, monkeypatch):
     monkeypatch.delenv("EPT_TEST_DATA", raising=False)
     run.main(["--miniature", "--full", "--threads", "1", "--out", str(tmp_path)])
     names = {f"performance.{suffix}" for suffix in ("json", "md", "svg", "png")}
-    assert {path.name for path in tmp_path.iterdir()} == names
+    assert {path.name for path in tmp_path.iterdir()} == names | {"serving.json", "serving.md"}
     text = (tmp_path / "performance.json").read_text()
     result = json.loads(text)
     assert result["mode"] == "bench-full" and result["data"] == "synthetic"
