@@ -48,7 +48,7 @@ class HubRepository:
         for name in names:
             if not _is_inside(name):
                 raise InputError(
-                    f"{self.where}: the Hub lists the file {name!r}, which leads elsewhere; {self._instead}"
+                    f"{self.where}: the Hub lists the file {name!r}, whose path leaves the repository; {self._instead}"
                 )
         for name in names:
             with self._clear_errors(name):

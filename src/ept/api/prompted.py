@@ -318,7 +318,7 @@ class Prompted:
             found = encoder_identity(values["source"], values["id"], values["revision"])
             if found != values.get("encoder", found):
                 raise InputError(
-                    f"{prompt.origin} was trained with another encoder of images than {values['id'] or DEMO} is now; "
+                    f"{prompt.origin} was trained with another image encoder than {values['id'] or DEMO} is now; "
                     "use the version of ept, or the folder, that it was trained with"
                 )
             self._images[key] = images
@@ -424,7 +424,7 @@ def _pair(texts: Iterable[Text], prompt: Prompts, images: Iterable[Picture] | No
         raise InputError("texts is one text; pass a list of texts")
     if hasattr(texts, "iterrows"):
         # Its elements would be the names of its columns.
-        raise InputError("texts is a table; pass a list of texts or rows, of a table of pandas to_dict('records')")
+        raise InputError("texts is a table; pass a list of texts or rows, for example table.to_dict('records')")
     texts = list(texts)
     prompts = [prompt] * len(texts) if isinstance(prompt, Prompt) else list(prompt)
     if len(prompts) != len(texts):

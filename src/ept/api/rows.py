@@ -66,7 +66,7 @@ def _labels(answers: list[Any], label: str) -> list[str]:
     found = sorted({label_text(value, _place(number, label)) for number, value in enumerate(answers)})
     if len(found) > max(20, len(answers) // 2):
         raise InputError(
-            f"the column {label!r} has {len(found):,} different values in {len(answers):,} rows, which are no labels; "
+            f"the column {label!r} has {len(found):,} different values in {len(answers):,} rows, too many for labels; "
             "name another column, or pass kind='regression' or kind='extraction' (free text)"
         )
     return found
@@ -175,7 +175,7 @@ def cell(row: Labeled, name: str, place: str) -> Any:
     """A cell of a row. Raises InputError for a column that is not there; `place` names the row."""
     if not isinstance(row, Mapping):
         raise InputError(
-            f"{place} is {type(row).__name__}, not a dictionary; pass rows, of a table of pandas to_dict('records')"
+            f"{place} is {type(row).__name__}, not a dictionary; pass rows, for example table.to_dict('records')"
         )
     if name not in row:
         raise InputError(f"{place} lacks the column {name!r}; it has {listed(ascii(one)[1:-1] for one in row)}")

@@ -154,7 +154,7 @@ def plan(options: argparse.Namespace) -> None:
 
 
 def rebuild_demo_encoder(options: argparse.Namespace) -> None:
-    """Train the demonstration's encoder of images again."""
+    """Train the demonstration's image encoder again."""
     from ept.devices import limit_threads
 
     limit_threads(options.threads)

@@ -65,14 +65,14 @@ class Configuration(Section):
     output: str = "results"
     """Folder of tables and figures, relative or absolute; one for each configuration keeps them side by side."""
     plugins: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field([], max_length=20)
-    """Python files with methods and tasks of one's own, or names of entry points of installed packages
+    """Python files with your own methods and tasks, or names of entry points of installed packages
     (docs/own-data.md). They run only with `--allow-code` or EPT_ALLOW_CODE=1."""
     backbone: BackboneSettings = BackboneSettings()
     """The frozen language model."""
     data: DataSettings = DataSettings()
     """Where the tasks' examples come from."""
     vision: VisionSettings = VisionSettings()
-    """The encoder of images, for tasks with images."""
+    """The image encoder, for tasks with images."""
     tasks: TaskSettings
     """Target and source tasks."""
     methods: list[str] = Field(["pt", "spot", "dept", "ept"], min_length=1)

@@ -133,7 +133,7 @@ class VisionSettings(Section):
     """How tasks with images reach the backbone; tasks without images do not read this."""
 
     source: Literal["demo", "hub", "local"] = "demo"
-    """The frozen encoder of images: the small one that ships with the project, a repository of the Hugging Face Hub, or
+    """The frozen image encoder: the small one that ships with the project, a repository of the Hugging Face Hub, or
     a local folder."""
     id: str = ""
     """Hub repository (`timm/resnet101_clip.openai`) or local folder."""
@@ -221,7 +221,7 @@ class TaskSettings(Section):
     """
 
     define: dict[Name, Definition] = {}
-    """Tasks of one's own by name, each a definition or the YAML file that holds it (docs/own-data.md). Relative paths
+    """Your own tasks by name, each a definition or the YAML file that holds it (docs/own-data.md). Relative paths
     start from the folder that the command runs in; those in a file of its own, from that file's folder."""
     target: Tasks = Field(min_length=1)
     """Tasks to report."""

@@ -9,6 +9,6 @@ GENERATOR_VERSION = 1
 """Part of the data's identity: raised whenever the same (task, split, seed) would give other rows."""
 
 ENCODER_FOLDER = Path(__file__).parent / "vision"
-"""The encoder of images, with its projection into the backbone's embeddings."""
+"""The image encoder, with its projection into the backbone's embeddings."""
 BACKBONE_FOLDER = Path(__file__).parent / "backbone"
 """The shipped backbone: config.json, model.safetensors, tokenizer.json and its configuration."""

@@ -97,7 +97,7 @@ class Packs:
 
     @cached_property
     def encoder_identity(self) -> str:
-        """What the encoder of images is known by."""
+        """What the image encoder is known by."""
         vision = self.config.vision
         return encoder_identity(vision.source, vision.id, vision.revision)
 
@@ -285,7 +285,7 @@ class Packs:
 
 
 def encoder_identity(source: str, id_: str, revision: str) -> str:
-    """What an encoder of images is known by: Hub repository and revision, or a digest of its files.
+    """What an image encoder is known by: Hub repository and revision, or a digest of its files.
 
     The arguments are the keys of `vision`. Raises InputError for a local folder without an encoder.
     """
@@ -294,7 +294,7 @@ def encoder_identity(source: str, id_: str, revision: str) -> str:
     folder = ENCODER_FOLDER if source == "demo" else Path(id_)
     files = sorted(path for ending in ("json", "safetensors") for path in folder.glob(f"*.{ending}"))
     if not any(path.suffix == ".safetensors" for path in files):
-        raise InputError(f"{folder}: no encoder of images (a safetensors file) is there; correct vision.id")
+        raise InputError(f"{folder} has no image encoder (a safetensors file); correct vision.id")
     return digest([[path.name, sha256_file(path)] for path in files])
 
 

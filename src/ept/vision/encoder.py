@@ -79,7 +79,7 @@ def load_vision_transformer(path: Path) -> VisionTransformer:
 
 
 class Encoder(Protocol):
-    """A frozen encoder of images."""
+    """A frozen image encoder."""
 
     patches: int
     """Features of an image, one for each patch, row by row."""
@@ -118,7 +118,7 @@ def load_encoder(
         raise InputError(f"{name} needs the library timm; install it (`pip install timm`)") from error
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(
-            f"{name} cannot be loaded as an encoder of images ({reason_of(error)}); check vision.id, "
+            f"{name} cannot be loaded as an image encoder ({reason_of(error)}); check vision.id, "
             "vision.revision and the network"
         ) from error
 
