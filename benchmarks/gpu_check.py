@@ -61,7 +61,9 @@ class Check:
 
 
 class Drawn:
-    """Random pieces as a split of training data, with given lengths and labels of two pieces."""
+    """Random pieces as a split of training data, with given lengths and labels of two pieces, without images."""
+
+    patches = 0
 
     def __init__(self, lengths: np.ndarray):
         random = np.random.default_rng(0)

@@ -38,7 +38,9 @@ class LabelPieces(Answers):
 
 
 class PaddedSplit:
-    """A split whose batches are all padded to `padding` pieces."""
+    """A split whose batches are all padded to `padding` pieces, without images."""
+
+    patches = 0
 
     def __init__(self, split: TokenizedSplit, padding: int):
         self.split, self.padding = split, padding
