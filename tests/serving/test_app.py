@@ -31,13 +31,12 @@ class ImpatientConnection(Connection):
 
 
 @contextlib.contextmanager
-def running(app):
+def running(app, **options):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", http=ImpatientConnection)
-    )
+    options |= {"log_level": "error", "http": ImpatientConnection}
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, **options))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -220,6 +219,24 @@ def test_a_place_where_nothing_can_listen_is_one_sentence(model, prompts, port, 
     with pytest.raises(InputError, match=f"{host}:{port}") as error:
         serve(model, prompts, host, port)
     assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_answered_before_the_end_is_told_so(model, prompts):
+    class Slow(type(model)):
+        def predict(self, texts, *others, **options):
+            time.sleep(1.5)
+            return super().predict(texts, *others, **options)
+
+    app = make_app(Slow(model.backbone, model.folder, model.name), prompts)
+    with ThreadPoolExecutor(4) as pool:
+        with running(app, timeout_graceful_shutdown=1) as port:
+            body = {"prompt": "p0", "rows": ["a good film"] * 40}
+            jobs = [pool.submit(call, port, "POST", "/predict", body) for _ in range(4)]
+            while _waiting(port) < 160 and not any(job.done() for job in jobs):
+                time.sleep(0.01)
+        found = [job.result() for job in jobs]
+    assert 503 in {status for status, _ in found} <= {200, 503}
+    assert all("\n" not in answer["error"] for status, answer in found if status == 503)
 
 
 def _waiting(port):

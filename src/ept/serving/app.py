@@ -125,7 +125,11 @@ def make_app(model: Prompted, prompts: Mapping[str, Prompt], limits: Limits | No
 
     @app.post("/predict")
     async def predict(request: Request) -> JSONResponse:
-        status, answer = await _predict(request)
+        try:
+            status, answer = await _predict(request)
+        except asyncio.CancelledError:
+            # uvicorn ends what is not answered within STOP_SECONDS.
+            status, answer = 503, {"error": "the server stops; ask again later"}
         counts[status] = counts.get(status, 0) + 1
         return JSONResponse(answer, status_code=status)
 
