@@ -111,6 +111,16 @@ def test_bad_rows_are_one_sentence(model, prompts, texts, words):
     assert "\n" not in str(error.value)
 
 
+def test_a_table_of_pandas_is_refused_and_its_rows_are_taken(model, prompts, texts):
+    pandas = pytest.importorskip("pandas", reason="comes with the extra `data`")
+    table, prompt = pandas.DataFrame({"id": range(len(texts)), "sentence": texts}), next(iter(prompts.values()))
+    assert model.predict(table.to_dict("records"), prompt) == model.predict(texts, prompt)
+    with pytest.raises(InputError, match="records"):
+        model.predict(table, prompt)
+    with pytest.raises(InputError, match="'sentence' is empty"):
+        model.predict(table.assign(sentence=[*texts[1:], None]).to_dict("records"), prompt)
+
+
 def test_as_many_prompts_as_texts(model, prompts, texts):
     with pytest.raises(InputError, match=r"24.*2"):
         model.predict(texts, list(prompts.values())[:2])
