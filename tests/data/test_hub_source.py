@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from data.task_rows import kept, table
 from ept.data.fetch import fetch, read_raw
@@ -161,6 +164,25 @@ def test_a_download_that_breaks_off_is_tried_again_at_once(hub, tmp_path):
     _fetch(tmp_path)
     _assert_fetched(tmp_path)
     assert sum(request.startswith("GET") and RTE_TRAIN in request for request in hub.requests) == 3
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_download_leaves_nothing(hub, tmp_path, temporary, kind):
+    _publish(hub, tmp_path, "rte")
+    hub.stalls.add(RTE_TRAIN)
+    folder = tmp_path / "project"
+    folder.mkdir()
+    values = {"data": {"source": "hub"}, "tasks": {"target": ["rte"]}, "methods": ["pt"]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "ept.cli", "fetch", "--config", "config.yaml", "--task", "rte"]
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    assert hub.stalled.wait(timeout=120)
+    assert any(temporary.iterdir())
+    process.send_signal(kind)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == (130 if kind == signal.SIGINT else 143) and "Traceback" not in errors
+    assert [path.name for path in folder.iterdir()] == ["config.yaml"]
 
 
 def test_a_connection_that_stays_broken_is_one_sentence_and_a_second_try_completes(hub, tmp_path):
