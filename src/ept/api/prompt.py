@@ -16,7 +16,7 @@ from ept.files import parse_json, write_text
 from ept.methods.prompt_file import SavedPrompt, read_prompt, save_prompt
 from ept.methods.registry import get_method
 from ept.tasks.define import METRICS
-from ept.tasks.record import Row, Task, is_missing, template_columns
+from ept.tasks.record import Row, Task, is_missing, named_columns
 from ept.tasks.registry import TASKS
 
 PROMPT_FILE = "prompt.safetensors"
@@ -294,7 +294,7 @@ class Prompt(ModelHubMixin):
 
 
 # Once for each template, not for each row.
-_columns = functools.cache(template_columns)
+_columns = functools.cache(named_columns)
 
 
 def source_text(task: Task, row: str | Row) -> str:
@@ -344,7 +344,7 @@ def _task(name: str, known: Task | None, values: Mapping[str, Any]) -> Task:
         config="",
         title=name,
         kind=values["kind"],
-        columns=dict.fromkeys(template_columns(values["template"]), "text"),
+        columns=dict.fromkeys(named_columns(values["template"]), "text"),
         template=values["template"],
         labels=labels,
         metrics=tuple(values["metrics"] or METRICS[values["kind"]][:2]),

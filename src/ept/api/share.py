@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, errors, snapshot_download
 
 from ept.errors import InputError
-from ept.tasks.record import template_columns
+from ept.tasks.record import named_columns
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def card(metadata: Mapping[str, Any], title: str, repo_id: str = "path/or/repo")
         license=metadata.get("data_license"),
         eval_results=results or None,
     )
-    columns = template_columns(str(metadata.get("template", "")))
+    columns = named_columns(str(metadata.get("template", "")))
     example = '"your text"' if len(columns) == 1 else "{" + ", ".join(f'"{name}": "…"' for name in columns) + "}"
     lines = [
         f"---\n{data.to_yaml()}\n---\n",

@@ -51,6 +51,10 @@ def export_prompt(format: str, file: str | Path, folder: str | Path, backbone: s
     writer, prompt = _module(format), read_prompt(file)
     origin = f"the prompt {file} (method {prompt.metadata.get('method', 'unknown')})"
     _check_collapsed(prompt.collapsed, origin)
+    if "vision" in prompt.metadata:
+        raise InputError(
+            f"{origin} reads images, which the format {format} does not know; export a prompt of a text task"
+        )
     writer.write(Path(folder), prompt, origin, backbone)
     sentences = [_summary(folder, f"an adapter in the format {format}", prompt.collapsed)]
     if base_model(prompt, backbone)["base_model_name_or_path"] == UNNAMED:

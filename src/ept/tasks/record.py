@@ -142,7 +142,17 @@ def is_missing(value: Any) -> bool:
 
 
 def template_columns(template: str) -> list[str]:
-    """The columns that a template names, in their order, each once. Raises InputError for a malformed template."""
+    """The columns that a template names, as `named_columns`. Raises InputError also for a template without any."""
+    if not (columns := named_columns(template)):
+        raise InputError(f"template {shortened(ascii(template), 100)} names no column; write one as {{name}}")
+    return columns
+
+
+def named_columns(template: str) -> list[str]:
+    """The columns that a template names, in their order, each once; that of a question about an image may name none.
+
+    Raises InputError for a malformed template.
+    """
     shown = shortened(ascii(template), 100)
     try:
         parts = list(string.Formatter().parse(template))
@@ -154,6 +164,4 @@ def template_columns(template: str) -> list[str]:
     for _, column, spec, conversion in parts:
         if column is not None and (spec or conversion or not column or any(sign in column for sign in ".[]")):
             raise InputError(f"template {shown} contains {{{column}}}; write a column's name alone in braces")
-    if not columns:
-        raise InputError(f"template {shown} names no column; write one as {{name}}")
     return list(dict.fromkeys(columns))
