@@ -344,7 +344,6 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "paper-run": paper_run,
     "main-table": main_table,
     "demo-rates": lambda: result_table("demo_rates/learning_rates"),
-    "demo-full": lambda: result_table("demo_full/main"),
     "speed": speed,
     "speed-tables": speed_tables,
     "scale": partial(measured, "scale"),
