@@ -40,8 +40,9 @@ if request is not None:
         leave(end.code)
     leave(0)
 """
-# In the place of `ept.cli.main`.
-JOB = "import sys; from ept.commands.warm_start import hand_over; status = hand_over(sys.argv[1:]); "
+# In the place of `ept.cli.main`. What nohup ignores is not ignored here.
+JOB = "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+JOB += "from ept.commands.warm_start import hand_over; status = hand_over(sys.argv[1:]); "
 JOB += "sys.exit(99 if status is None else status)"
 SECONDS = 60
 

@@ -69,7 +69,12 @@ def test_a_job_builds_the_method_over_its_backbone(backbone, method):
         }
     )
     job = SimpleNamespace(
-        pack=SimpleNamespace(method=method), method=METHODS[method], backbone=backbone, config=config, parts=()
+        pack=SimpleNamespace(method=method),
+        method=METHODS[method],
+        backbone=backbone,
+        config=config,
+        parts=(),
+        with_images=lambda built: built,
     )
     pack = build_runs(job, [7])
     module, name = METHODS[method].module.split(":")
