@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ept.demo.generator import generate, splits
-from ept.demo.shapes import ANSWERS, COLORS, PICTURE_TASKS, captions, draw_question, draw_scene, paint, png
+from ept.demo.shapes import ANSWERS, COLORS, IMAGE_TASKS, captions, draw_question, draw_scene, paint, png
 from ept.demo.world import World
 from ept.tasks.registry import TASKS
 
@@ -116,5 +116,5 @@ def test_every_word_is_known_to_the_shipped_tokenizer(questions):
     tokenizer = load_tokenizer(BACKBONE_FOLDER)
     texts = [row["question"] for row in questions.to_pylist()]
     texts += [answer for row in generate("shapes_captioning", "test").to_pylist() for answer in row["answers"]]
-    texts += [label for task in PICTURE_TASKS for label in TASKS[task].labels]
+    texts += [label for task in IMAGE_TASKS for label in TASKS[task].labels]
     assert not any("<unk>" in tokenizer.encode(text).tokens for text in texts)

@@ -35,7 +35,7 @@ def test_it_says_what_was_left_out_and_why(text):
     for name, key in (
         ("Figure Ablation of EPT", "``ablation.tasks``"),
         ("Figure Learning-rate sensitivity", "``training.learning_rates``"),
-        ("Figure Pictures, questions and answers", "pictures"),
+        ("Figure Images, questions and answers", "images"),
         ("Table ``comparison``", "published"),
         ("Table ``ablation``", "``ablation.tasks``"),
         ("Table ``transfer``", "``transfer.methods``"),

@@ -31,7 +31,7 @@ def test_the_demonstrations_encoder_reads_each_picture_by_itself(pictures):
 
 def test_training_is_reproducible_and_its_file_is_an_encoder(tmp_path, monkeypatch, pictures):
     monkeypatch.setattr(pretrain, "NAMING_STEPS", 1)
-    monkeypatch.setattr(pretrain, "PICTURES", 2)
+    monkeypatch.setattr(pretrain, "IMAGES", 2)
     lines = []
     for name in ("a", "b"):
         pretrain.train_encoder(tmp_path / name, seed=3, steps=2, progress=lines.append)

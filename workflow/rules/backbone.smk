@@ -1,4 +1,4 @@
-# The frozen model: downloaded from the Hub, or the demonstration's trained anew, and its encoder of pictures.
+# The frozen model: downloaded from the Hub, or the demonstration's trained anew, and its encoder of images.
 
 
 rule download_backbone:

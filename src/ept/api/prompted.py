@@ -30,8 +30,8 @@ from ept.vision.projection import PROJECTION, SavedImages
 
 DEMO = "demo-t5"
 Text = str | Row
-Picture = Any
-"""A picture: an image of Pillow, a path, the bytes of a file, an array, or Hugging Face's struct of bytes and path."""
+ImageInput = Any
+"""A Pillow image, a path, the bytes of a file, an array, or Hugging Face's struct of bytes and path."""
 Prompts = Prompt | Sequence[Prompt]
 
 
@@ -53,9 +53,9 @@ class _Row:
     """A text, and its image where one was passed with it."""
 
     text: Text
-    image: Picture = None
+    image: ImageInput = None
 
-    def picture(self, column: str) -> Picture:
+    def image_in(self, column: str) -> ImageInput:
         """The image, or the content of the text's `column`."""
         found = self.text.get(column) if self.image is None and isinstance(self.text, dict) else self.image
         return (found.get("bytes") or found.get("path")) if isinstance(found, dict) else found
@@ -123,7 +123,7 @@ class Prompted:
         texts: Iterable[Text],
         prompt: Prompts,
         *,
-        images: Iterable[Picture] | None = None,
+        images: Iterable[ImageInput] | None = None,
         decoding: Literal["closed", "open"] = "closed",
         batch_size: int = 32,
     ) -> list[Any]:
@@ -132,7 +132,7 @@ class Prompted:
         Args:
             texts: Strings, or dictionaries of the template's columns.
             prompt: One prompt, or a prompt for each text.
-            images: A picture for each text, for prompts that read images: an image of Pillow, a path, bytes or an array
+            images: An image for each text, for prompts that read images: a Pillow image, a path, bytes or an array
                 [height, width, 3]; None takes the text's column of the task's image, which may hold the same.
             decoding: `closed` takes the likeliest of the prompt's labels. `open` takes what greedy decoding over the
                 whole vocabulary would write, as the result tables do, and gives None where that is no label.
@@ -159,7 +159,12 @@ class Prompted:
         return answers
 
     def predict_proba(
-        self, texts: Iterable[Text], prompt: Prompts, *, images: Iterable[Picture] | None = None, batch_size: int = 32
+        self,
+        texts: Iterable[Text],
+        prompt: Prompts,
+        *,
+        images: Iterable[ImageInput] | None = None,
+        batch_size: int = 32,
     ) -> np.ndarray:
         """The probability of every label, renormalized over the labels.
 
@@ -197,7 +202,7 @@ class Prompted:
         texts: Iterable[Text],
         prompt: Prompts,
         *,
-        images: Iterable[Picture] | None = None,
+        images: Iterable[ImageInput] | None = None,
         max_new_tokens: int = 20,
         batch_size: int = 32,
     ) -> list[str]:
@@ -226,7 +231,7 @@ class Prompted:
         return written
 
     def inputs_embeds(
-        self, texts: Iterable[Text], prompt: Prompts, *, images: Iterable[Picture] | None = None
+        self, texts: Iterable[Text], prompt: Prompts, *, images: Iterable[ImageInput] | None = None
     ) -> dict[str, Tensor]:
         """Prompt, text and image as input embeddings, for `generate(**...)` of transformers' models and for vLLM.
 
@@ -412,14 +417,16 @@ class Prompted:
         """The features of the images of some rows with this prompt; None for a prompt of texts."""
         reader = self._reader(prompt)
         if reader is not None:
-            found = reader.features([asked[place].picture(reader.column) for place in places], places)
+            found = reader.features([asked[place].image_in(reader.column) for place in places], places)
             return found.to(self.backbone.device)
         if any(asked[place].image is not None for place in places):
             raise InputError(f"{prompt.origin} reads no images; leave them out, or use a prompt of a task with images")
         return None
 
 
-def _pair(texts: Iterable[Text], prompt: Prompts, images: Iterable[Picture] | None) -> tuple[list[_Row], list[Prompt]]:
+def _pair(
+    texts: Iterable[Text], prompt: Prompts, images: Iterable[ImageInput] | None
+) -> tuple[list[_Row], list[Prompt]]:
     if isinstance(texts, str | dict):
         raise InputError("texts is one text; pass a list of texts")
     if hasattr(texts, "iterrows"):
@@ -431,10 +438,10 @@ def _pair(texts: Iterable[Text], prompt: Prompts, images: Iterable[Picture] | No
         raise InputError(
             f"there are {len(texts)} texts but {len(prompts)} prompts; pass one prompt, or one for each text"
         )
-    pictures = [None] * len(texts) if images is None else list(images)
-    if len(pictures) != len(texts):
-        raise InputError(f"there are {len(texts)} texts but {len(pictures)} images; pass one for each text")
-    return [_Row(text, picture) for text, picture in zip(texts, pictures, strict=True)], prompts
+    passed = [None] * len(texts) if images is None else list(images)
+    if len(passed) != len(texts):
+        raise InputError(f"there are {len(texts)} texts but {len(passed)} images; pass one for each text")
+    return [_Row(text, image) for text, image in zip(texts, passed, strict=True)], prompts
 
 
 def _by(values: Sequence[Any], key: Any) -> dict[Any, list[int]]:

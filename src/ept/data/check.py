@@ -23,15 +23,15 @@ MAX_ROWS = 10_000_000
 MAX_TEXT_BYTES = 1_000_000
 # Every piece of an answer is trained and generated, whereas other texts are cut.
 MAX_ANSWER_BYTES = 10_000
-# A picture as it is stored; photographs have less than a hundredth of it.
-MAX_PICTURE_BYTES = 32_000_000
+# An image as it is stored; photographs have less than a hundredth of it.
+MAX_IMAGE_BYTES = 32_000_000
 
 
 def raw_schema(task: Task) -> pa.Schema:
     """The columns that are kept of a published split, with their types.
 
     These are the task's columns and `label` (int64, or float64 for regression), whatever its published name and
-    words, or `answers` (list of text); of `records` the fields that group rows, as text. A picture, which comes last,
+    words, or `answers` (list of text); of `records` the fields that group rows, as text. An image, which comes last,
     is its encoded bytes.
     """
     fields = list(text_schema(task))
@@ -39,7 +39,7 @@ def raw_schema(task: Task) -> pa.Schema:
 
 
 def text_schema(task: Task) -> pa.Schema:
-    """The columns of `raw_schema` without the picture."""
+    """The columns of `raw_schema` without the image."""
     types = {
         "text": pa.string(),
         "whole numbers": pa.int64(),
@@ -58,7 +58,7 @@ class SplitChecker:
     `rows` counts the rows so far. Every method raises InputError with file and row (counted from 0 in each file) for:
     a missing or unreadable file; a missing or repeated column; another type; a missing value; text that is not UTF-8 or
     longer than MAX_TEXT_BYTES; a label out of range; no answer, a blank one or one longer than MAX_ANSWER_BYTES; a
-    record of idx that comes twice; no picture, a missing file of one, or one of more than MAX_PICTURE_BYTES; more
+    record of idx that comes twice; no image, a missing file of one, or one of more than MAX_IMAGE_BYTES; more
     than MAX_ROWS rows or MAX_SPLIT_BYTES of text; a small file with much text.
     """
 
@@ -111,7 +111,7 @@ class SplitChecker:
                 raise InputError(f"{where}: column {name!r} occurs {times} times; keep one of them")
             found = schema.field(name).type
             if name == self._task.image:
-                _check_picture_type(found, f"{where}: column {name!r}")
+                _check_image_type(found, f"{where}: column {name!r}")
                 continue
             if name == "answers":
                 found = _answer_type(found)
@@ -149,7 +149,7 @@ class SplitChecker:
             if name == "answers":
                 values = _answer_texts(values)
             if name == self._task.image:
-                values = _pictures(values, self._folder, f"{where}: column {name!r}", first)
+                values = _images(values, self._folder, f"{where}: column {name!r}", first)
             columns[name] = values
             if not pa.types.is_binary(values.type) and not pa.types.is_struct(values.type):
                 most = MAX_ANSWER_BYTES if name == "answers" else MAX_TEXT_BYTES
@@ -254,19 +254,19 @@ def _answer_texts(values: pa.Array) -> pa.Array:
     return values
 
 
-def _check_picture_type(found: pa.DataType, column: str) -> None:
+def _check_image_type(found: pa.DataType, column: str) -> None:
     binary = found.field("bytes").type if pa.types.is_struct(found) and found.get_field_index("bytes") >= 0 else None
-    # Null: all pictures are files.
+    # Null: all images are files.
     known = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_null)
     if binary is None or not any(is_known(binary) for is_known in known):
         raise InputError(
-            f"{column} holds {shortened(str(found), 100)}, but a picture is a record of bytes and path, as data sets "
+            f"{column} holds {shortened(str(found), 100)}, but an image is a record of bytes and path, as data sets "
             "of the Hub have it; convert it"
         )
 
 
-def _pictures(values: pa.Array, folder: Path | None, column: str, first: int) -> pa.Array:
-    """The encoded pictures of a column of records: their bytes, or else the file at their path, from `folder`."""
+def _images(values: pa.Array, folder: Path | None, column: str, first: int) -> pa.Array:
+    """The encoded images of a column of records: their bytes, or else the file at their path, from `folder`."""
     found = []
     for row, record in enumerate(values, start=first):
         fields = record.as_py() or {}
@@ -274,14 +274,14 @@ def _pictures(values: pa.Array, folder: Path | None, column: str, first: int) ->
         if content is None and folder is not None and path:
             file = folder / path
             if not file.is_file():
-                raise InputError(f"{column} names {file} in row {row}, which does not exist; put the picture there")
+                raise InputError(f"{column} names {file} in row {row}, which does not exist; put the image there")
             with file.open("rb") as opened:
-                content = opened.read(MAX_PICTURE_BYTES + 1)
+                content = opened.read(MAX_IMAGE_BYTES + 1)
         if not content:
-            raise InputError(f"{column} has no picture in row {row}; add it or remove the row")
-        if len(content) > MAX_PICTURE_BYTES:
+            raise InputError(f"{column} has no image in row {row}; add it or remove the row")
+        if len(content) > MAX_IMAGE_BYTES:
             raise InputError(
-                f"{column} has a picture of more than {MAX_PICTURE_BYTES} bytes in row {row}; make it smaller"
+                f"{column} has an image of more than {MAX_IMAGE_BYTES} bytes in row {row}; make it smaller"
             )
         found.append(content)
     return pa.array(found, pa.binary())

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ept.demo import pairs, passages, reading, sentences, swaps
 from ept.demo.identity import GENERATOR_VERSION
-from ept.demo.shapes import PICTURE_TASKS, picture_table
+from ept.demo.shapes import IMAGE_TASKS, image_table
 from ept.demo.world import World
 from ept.errors import InputError
 
@@ -124,11 +124,11 @@ SIZES = {task: {"train": 1200, "validation": 400} for task in MAKERS} | {
 
 def splits(task_name: str) -> tuple[str, ...]:
     """The published splits of a task; InputError for an unknown one."""
-    if task_name in PICTURE_TASKS:
+    if task_name in IMAGE_TASKS:
         return ("train", "validation", "test")
     if task_name not in SPLITS:
         raise InputError(
-            f"The demonstration benchmark has no task {task_name!r}; it has {', '.join((*SPLITS, *PICTURE_TASKS))}."
+            f"The demonstration benchmark has no task {task_name!r}; it has {', '.join((*SPLITS, *IMAGE_TASKS))}."
         )
     return SPLITS[task_name]
 
@@ -159,8 +159,8 @@ def generate(task_name: str, split: str, seed: int = 0) -> pa.Table:
             f"Task {task_name!r} of the demonstration benchmark has no split {split!r}; "
             f"it has {', '.join(splits(task_name))}."
         )
-    if task_name in PICTURE_TASKS:
-        return picture_table(task_name, split, seed)
+    if task_name in IMAGE_TASKS:
+        return image_table(task_name, split, seed)
     part = "train" if split == "train" else "validation"
     world = World(part, (seed, zlib.crc32(task_name.encode()), zlib.crc32(split.encode())))
     size = SIZES[task_name][part]

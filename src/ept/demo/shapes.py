@@ -1,4 +1,4 @@
-"""Pictures of the demonstration: colored things drawn with NumPy, questions about them, captions, and drawn digits.
+"""Images of the demonstration: colored things drawn with NumPy, questions about them, captions, and drawn digits.
 
 The frozen tokenizer knows no names of shapes. A disc is a ball, a triangle a tree, a square a house and a ring a wheel.
 """
@@ -15,7 +15,7 @@ from ept.demo.world import World
 from ept.errors import InputError
 
 SIDE = 48
-"""Height and width of a picture in pixels."""
+"""Height and width of an image in pixels."""
 KINDS = ("ball", "tree", "house", "wheel")
 COLORS = {"red": (205, 50, 45), "blue": (45, 80, 205), "green": (40, 155, 70)}
 SIZES = {"small": 5.0, "big": 9.5}
@@ -23,13 +23,13 @@ SIZES = {"small": 5.0, "big": 9.5}
 LARGER, SMALLER = ("big", "large"), ("small", "little")
 COUNTS = ("1", "2", "3")
 ANSWERS = ("yes", "no", *COUNTS, *KINDS, *COLORS)
-"""Every answer to a question about a picture."""
+"""Every answer to a question about an image."""
 CELL = SIDE // 2
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A thing in a picture: words for kind, color and size, and its center in pixels."""
+    """A thing in an image: words for kind, color and size, and its center in pixels."""
 
     kind: str
     color: str
@@ -39,12 +39,12 @@ class Shape:
 
     @property
     def on_the_left(self) -> bool:
-        """Whether it is in the left half of the picture."""
+        """Whether it is in the left half of the image."""
         return self.x < CELL
 
 
 def draw_scene(world: World, most: int = 4) -> list[Shape]:
-    """One to `most` (4 at most) shapes in reading order, each in a quarter of the picture of its own.
+    """One to `most` (4 at most) shapes in reading order, each in a quarter of the image of its own.
 
     At most three have one color, so that there is a question about every scene.
     """
@@ -63,16 +63,16 @@ def _shape(world: World, left: int, top: int) -> Shape:
 
 
 def paint(world: World, scene: list[Shape]) -> tuple[np.ndarray, np.ndarray]:
-    """The picture of a scene, uint8 [SIDE, SIDE, 3], and which shape each pixel shows, int64 [SIDE, SIDE], else -1."""
+    """The image of a scene, uint8 [SIDE, SIDE, 3], and which shape each pixel shows, int64 [SIDE, SIDE], else -1."""
     rng = np.random.default_rng(world.below(2**31))
-    picture = rng.uniform(200, 245) + rng.normal(0, 5, (SIDE, SIDE, 3))
+    image = rng.uniform(200, 245) + rng.normal(0, 5, (SIDE, SIDE, 3))
     owner = np.full((SIDE, SIDE), -1)
     for number, shape in enumerate(scene):
         color = np.array(COLORS[shape.color]) + rng.uniform(-25, 25, 3)
         cover = np.clip(0.5 - _distance(shape), 0, 1)
-        picture += cover[:, :, None] * (color - picture)
+        image += cover[:, :, None] * (color - image)
         owner[cover > 0.5] = number
-    return np.clip(picture, 0, 255).astype(np.uint8), owner
+    return np.clip(image, 0, 255).astype(np.uint8), owner
 
 
 def _distance(shape: Shape) -> np.ndarray:
@@ -169,11 +169,11 @@ def captions(scene: list[Shape]) -> list[str]:
     return [" and ".join(plain), " beside ".join(other), " and ".join(told)]
 
 
-def png(picture: np.ndarray) -> bytes:
-    """A picture, uint8 [height, width, 3] or [height, width], as an uncompressed PNG: the same bytes everywhere."""
-    height, width = picture.shape[:2]
-    rows = np.insert(picture.reshape(height, -1), 0, 0, axis=1).astype(np.uint8)
-    header = struct.pack(">IIBBBBB", width, height, 8, 2 if picture.ndim == 3 else 0, 0, 0, 0)
+def png(image: np.ndarray) -> bytes:
+    """An image, uint8 [height, width, 3] or [height, width], as an uncompressed PNG: the same bytes everywhere."""
+    height, width = image.shape[:2]
+    rows = np.insert(image.reshape(height, -1), 0, 0, axis=1).astype(np.uint8)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2 if image.ndim == 3 else 0, 0, 0, 0)
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 0)), (b"IEND", b""))
     chunks = (
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
@@ -218,9 +218,9 @@ def paint_digit(world: World, digit: int) -> np.ndarray:
     return np.repeat(gray.astype(np.uint8)[:, :, None], 3, 2)
 
 
-def _stored(picture: np.ndarray) -> dict:
-    """A picture in the layout of Hugging Face's Image."""
-    return {"bytes": png(picture), "path": None}
+def _stored(image: np.ndarray) -> dict:
+    """An image in the layout of Hugging Face's Image."""
+    return {"bytes": png(image), "path": None}
 
 
 def shapes_vqa(world: World) -> dict:
@@ -240,12 +240,12 @@ _QUESTION = pa.schema([_IMAGE, ("question", pa.string()), ("label", pa.int64())]
 _CAPTION = pa.schema([_IMAGE, ("answers", pa.list_(pa.string()))])
 _SIZES = {"train": 1500, "validation": 300, "test": 400}
 _DIGITS = {"train": slice(0, 897), "validation": slice(897, 1197), "test": slice(1197, None)}
-"""Pictures of each split, in permuted order."""
-PICTURE_TASKS = ("shapes_vqa", "shapes_captioning", "digits")
+"""Images of each split, in permuted order."""
+IMAGE_TASKS = ("shapes_vqa", "shapes_captioning", "digits")
 
 
-def picture_table(task_name: str, split: str, seed: int) -> pa.Table:
-    """A split (train, validation, test) of a task with pictures. Raises InputError for digits without scikit-learn."""
+def image_table(task_name: str, split: str, seed: int) -> pa.Table:
+    """A split (train, validation, test) of a task with images. Raises InputError for digits without scikit-learn."""
     if task_name == "digits":
         return pa.Table.from_pylist(_digits(split), schema=_QUESTION)
     world = World("validation", (seed, zlib.crc32(task_name.encode()), zlib.crc32(split.encode())))
@@ -259,7 +259,7 @@ def _digits(split: str) -> list[dict]:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise InputError(
-            "the task digits needs scikit-learn, which has its pictures; install the extra `vision`"
+            "the task digits needs scikit-learn, which has its images; install the extra `vision`"
         ) from error
     found = load_digits()
     rows = []

@@ -1,4 +1,4 @@
-"""A sheet of test pictures, each with its question, the right answer and what every method answers."""
+"""A sheet of test images, each with its question, the right answer and what every method answers."""
 
 import textwrap
 from pathlib import Path
@@ -18,15 +18,15 @@ from ept.results.records import read_predictions
 from ept.tasks.record import Row, Task
 from ept.vision.image import decode
 
-# Pictures of a task. Rows are so far apart that neighbors about one picture are passed over.
+# Images of a task. Rows are so far apart that neighbors about one image are passed over.
 SHOWN, APART = 3, 4
-# Characters of a line, lines of a text, and inches of a line and of a picture.
+# Characters of a line, lines of a text, and inches of a line and of an image.
 WIDTH, MOST_LINES, LINE, SIDE = 22, 2, 0.115, 1.0
 RIGHT, WRONG = "#009E73", "#D55E00"
 
 
 def draw(results: Results) -> Figure:
-    """A row of pictures for each task that has pictures."""
+    """A row of images for each task that has images."""
     packs: dict[str, list[Pack]] = {}
     for record in results.full_data:
         if record.pack.record.image:
@@ -36,8 +36,8 @@ def draw(results: Results) -> Figure:
     figure = new_figure(sum(heights))
     grid = figure.subplots(len(sheets), SHOWN, squeeze=False, height_ratios=heights)
     for axes, sheet in zip(grid, sheets, strict=True):
-        for place, (picture, lines) in zip(axes, sheet, strict=False):
-            place.imshow(picture)
+        for place, (image, lines) in zip(axes, sheet, strict=False):
+            place.imshow(image)
             _write(place, lines)
         for place in axes:
             place.axis("off")
@@ -45,7 +45,7 @@ def draw(results: Results) -> Figure:
 
 
 def _sheet(packs: list[Pack], raw_folder: Path) -> list[tuple[np.ndarray, list[tuple[str, str]]]]:
-    """Pictures [height, width, 3] of a task, each with lines of text and their colors."""
+    """Images [height, width, 3] of a task, each with lines of text and their colors."""
     task, answers = packs[0].record, [_answers(pack) for pack in packs]
     numbers = range(0, len(answers[0]), APART)[:SHOWN]
     published = _published(task, raw_folder, [answers[0][number]["id"] for number in numbers])
@@ -80,7 +80,7 @@ def _judged(task: Task, row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _published(task: Task, raw_folder: Path, ids: list[str]) -> dict[str, Row]:
-    """The published rows with these ids ("<split>:<row>"): the columns of the template and the picture."""
+    """The published rows with these ids ("<split>:<row>"): the columns of the template and the image."""
     split = ids[0].partition(":")[0]
     wanted, first, found = {int(name.partition(":")[2]) for name in ids}, 0, dict[str, Row]()
     path = raw_folder / f"{split}.parquet"
@@ -98,7 +98,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _write(place: Axes, lines: list[tuple[str, str]]) -> None:
-    """The lines under a picture."""
+    """The lines under an image."""
     for number, (text, color) in enumerate(lines):
         below = (0, -2 - 72 * LINE * number)
         place.annotate(

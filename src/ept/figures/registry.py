@@ -44,9 +44,9 @@ def _without_sweep(experiment: Experiment) -> str:
     return "" if max(len(ablation.spaces), len(ablation.short_lengths)) > 1 else "ablation compares no numbers"
 
 
-def _without_pictures(experiment: Experiment) -> str:
+def _without_images(experiment: Experiment) -> str:
     tasks = experiment.config.tasks
-    return "" if any(tasks.record(task).image for task in tasks.target) else "no target task has pictures"
+    return "" if any(tasks.record(task).image for task in tasks.target) else "no target task has images"
 
 
 def _of_few_methods(experiment: Experiment) -> str:
@@ -193,13 +193,13 @@ FIGURES = (
     FigureKind(
         "pictures",
         "pictures:draw",
-        "Pictures, questions and answers",
+        "Images, questions and answers",
         (MAIN,),
         "predictions of the runs",
-        "Pictures of the test split with their text, the right answer and what each method answers with its first "
+        "Images of the test split with their text, the right answer and what each method answers with its first "
         "seed, full data: green where it is right, orange where it is wrong. A caption is green where it equals one of "
         "the references, and gray otherwise.",
-        left_out=_without_pictures,
+        left_out=_without_images,
     ),
 )
 

@@ -72,7 +72,7 @@ def make_app(model: Prompted, prompts: Mapping[str, Prompt], limits: Limits | No
                 f"{name} holds weights of {prompt.title}, which change the backbone; only prompts are served"
             )
         if prompt.metadata.get("vision"):
-            # A row's picture may be a path, and no path of a request is ever opened.
+            # A row's image may be a path, and no path of a request is ever opened.
             raise InputError(f"{name} reads images, which are not taken over HTTP; use it from Python")
     # One thread: passes over one backbone follow each other.
     thread = ThreadPoolExecutor(1, thread_name_prefix="predict")

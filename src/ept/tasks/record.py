@@ -94,7 +94,7 @@ class Task:
     """Column with the passage that several rows are about: where validation is carved from training, rows that share
     it stay together."""
     image: str | None = None
-    """Column with the picture in the layout of Hugging Face's Image: a struct of `bytes` and `path`."""
+    """Column with the image in the layout of Hugging Face's Image: a struct of `bytes` and `path`."""
     note: str = ""
     """What readers of a table must know of the task's column."""
     prepare: Callable[[Row], Row] | None = None

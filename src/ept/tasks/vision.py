@@ -1,7 +1,7 @@
-"""Tasks with pictures: two drawn ones, scikit-learn's digits, VQA v2 (arXiv 1612.00837) and COCO captions.
+"""Tasks with images: two drawn ones, scikit-learn's digits, VQA v2 (arXiv 1612.00837) and COCO captions.
 
-Each row has one picture, whose features follow the text. COCO's splits are Karpathy's (arXiv 1412.2306); the answers
-are all captions of a picture.
+Each row has one image, whose features follow the text. COCO's splits are Karpathy's (arXiv 1412.2306); the answers
+are all captions of an image.
 """
 
 from ept.tasks.record import Task
@@ -50,7 +50,7 @@ VISION = (
         split="published",
         sets=("vision_demo",),
         image="image",
-        note="scikit-learn's handwritten digits: 897, 300 and 600 pictures, with three questions about each",
+        note="scikit-learn's handwritten digits: 897, 300 and 600 images, with three questions about each",
     ),
     Task(
         name="vqa",

@@ -257,7 +257,7 @@ def _read_split(pack: Pack, name: str) -> TokenizedSplit:
     (folder,) = pack.token_folders
     split = TokenizedSplit(folder / f"{name}.arrow")
     if pack.visual is not None:
-        # Here, because it imports all that reads pictures.
+        # Here, because it imports all that reads images.
         from ept.vision.features import RowFeatures
 
         split.features = RowFeatures(pack.visual, split.ids)

@@ -37,7 +37,7 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Pictures of SIDE x SIDE pixels as features of their patches, row by row.
+    """Images of SIDE x SIDE pixels as features of their patches, row by row.
 
     It has the linear map of features to a backbone's embeddings of size `hidden` that was trained with it.
     """
@@ -51,10 +51,10 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
         self.norm, self.projection = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, hidden)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Features, float32 [images, patches, WIDTH], of pictures, uint8 [images, SIDE, SIDE, 3]."""
+    def forward(self, images: Tensor) -> Tensor:
+        """Features, float32 [images, patches, WIDTH], of images, uint8 [images, SIDE, SIDE, 3]."""
         count = SIDE // PATCH
-        parts = (pictures.float() / 127.5 - 1).view(-1, count, PATCH, count, PATCH, 3).transpose(2, 3)
+        parts = (images.float() / 127.5 - 1).view(-1, count, PATCH, count, PATCH, 3).transpose(2, 3)
         state = self.embedding(parts.reshape(-1, self.patches, PATCH * PATCH * 3)) + self.positions
         for block in self.blocks:
             state = block(state)

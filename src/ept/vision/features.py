@@ -128,7 +128,7 @@ def _write_split(task: Task, path: Path, folder: Path, encoder: Encoder) -> None
     wanted = ((row, image) for row, image in enumerate(_images(task, path)) if first_rows[index[row]] == row)
     # Images are numbered in the order of their first rows.
     for start, batch in _batches(wanted):
-        images = [decode(image, f"{path}: the picture of row {row}") for row, image in batch]
+        images = [decode(image, f"{path}: the image of row {row}") for row, image in batch]
         found = encoder.encode(images)
         if not found.isfinite().all() or found.abs().max() > np.finfo(np.float16).max:
             raise InputError(f"{path}: the encoder gives numbers for rows {batch[0][0]} and later that are not finite")

@@ -1,4 +1,4 @@
-"""Pictures of any source as RGB images, within limits: one sentence for whatever cannot be read."""
+"""Images of any source as RGB images, within limits: one sentence for whatever cannot be read."""
 
 import io
 import warnings
@@ -10,47 +10,47 @@ import numpy as np
 from ept.errors import InputError, reason_of
 
 MOST_PIXELS = 50_000_000
-"""Of one picture: more than any camera phone takes. A file of a few kilobytes can stand for gigabytes of pixels."""
+"""Of one image: more than any camera phone takes. A file of a few kilobytes can stand for gigabytes of pixels."""
 
 
-def decode(picture: Any, where: str = "the picture") -> Any:
-    """A picture as an RGB image of Pillow.
+def decode(image: Any, where: str = "the image") -> Any:
+    """An image as an RGB Pillow image.
 
     Transparent places become white. Of several frames the first one is taken; 16-bit gray becomes 8-bit.
 
     Args:
-        picture: Bytes of a file, a path, an image of Pillow, or an array [height, width] or [height, width, 1, 3 or 4]:
+        image: Bytes of a file, a path, a Pillow image, or an array [height, width] or [height, width, 1, 3 or 4]:
             whole numbers from 0 to 255 or floating-point numbers from 0 to 1.
         where: What messages call it.
 
     Raises:
-        InputError: There is no such file, it is no picture or damaged, it has more than MOST_PIXELS pixels, the array
+        InputError: There is no such file, it is no image or damaged, it has more than MOST_PIXELS pixels, the array
             has another shape or other values, or Pillow is missing.
     """
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
-        raise InputError("pictures need the library Pillow; install the extra `vision`") from error
-    if isinstance(picture, np.ndarray):
-        return Image.fromarray(_pixels(picture, where))
-    if isinstance(picture, str | Path) and not Path(picture).is_file():
-        raise InputError(f"{picture}: there is no such file; correct the path of the picture")
-    if not isinstance(picture, Image.Image | bytes | str | Path):
+        raise InputError("images need the library Pillow; install the extra `vision`") from error
+    if isinstance(image, np.ndarray):
+        return Image.fromarray(_pixels(image, where))
+    if isinstance(image, str | Path) and not Path(image).is_file():
+        raise InputError(f"{image}: there is no such file; correct the path of the image")
+    if not isinstance(image, Image.Image | bytes | str | Path):
         raise InputError(
-            f"{where} is of the type {type(picture).__name__}; give bytes, a path, an array or an image of Pillow"
+            f"{where} is of the type {type(image).__name__}; give bytes, a path, an array or a Pillow image"
         )
-    where = str(picture) if isinstance(picture, str | Path) else where
+    where = str(image) if isinstance(image, str | Path) else where
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if not isinstance(picture, Image.Image):
-                picture = Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture)
-        _check_size(picture.width * picture.height, where)
-        return _rgb(picture)
+            if not isinstance(image, Image.Image):
+                image = Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
+        _check_size(image.width * image.height, where)
+        return _rgb(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{where} has more than {MOST_PIXELS} pixels; make it smaller") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{where} is not a picture that Pillow can read; save it as PNG or JPEG") from error
+        raise InputError(f"{where} is not an image that Pillow can read; save it as PNG or JPEG") from error
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         raise InputError(f"{where} is damaged or cut off ({reason_of(error)}); save it again") from error
 

@@ -1,6 +1,6 @@
 """Trains the demonstration's encoder: a small vision transformer whose features the frozen T5 can read.
 
-The transformer and a linear map into the T5's embeddings are trained together; the T5 stays as it is. Given a picture
+The transformer and a linear map into the T5's embeddings are trained together; the T5 stays as it is. Given an image
 in place of a context, it is to answer in the words and commands that it was pretrained on ("find : what was red?").
 """
 
@@ -28,10 +28,10 @@ from ept.vision.encoder import PATCH, SIDE, WEIGHTS, VisionTransformer, load_vis
 
 NAMING_STEPS, STEPS = 250, 800
 """In the first steps each patch only names what it shows, in the T5's embeddings of words: this costs little."""
-PICTURES, TEXTS = 24, 2
-"""Pictures of a step, and texts about each."""
+IMAGES, TEXTS = 24, 2
+"""Images of a step, and texts about each."""
 DIGITS = 0.25
-"""Share of pictures with a drawn digit."""
+"""Share of images with a drawn digit."""
 TOLD = 0.15
 """Share of texts that ask for a caption."""
 RATE = 2e-3
@@ -45,8 +45,8 @@ REPORT_EVERY = 25
 PATCHES = (SIDE // PATCH) ** 2
 
 
-def draw_picture(world: World) -> tuple[np.ndarray, list[str], list[tuple[str, str]]]:
-    """A picture, three words for each of its patches, and TEXTS texts about it with their answers."""
+def draw_image(world: World) -> tuple[np.ndarray, list[str], list[tuple[str, str]]]:
+    """An image, three words for each of its patches, and TEXTS texts about it with their answers."""
     if world.chance(DIGITS):
         digit = world.below(10)
         texts = [
@@ -56,7 +56,7 @@ def draw_picture(world: World) -> tuple[np.ndarray, list[str], list[tuple[str, s
         ]
         return paint_digit(world, digit), [" ".join([str(digit)] * 3)] * PATCHES, world.several(texts, TEXTS)
     scene = draw_scene(world)
-    picture, owner = paint(world, scene)
+    image, owner = paint(world, scene)
     texts = []
     while len(texts) < TEXTS:
         if len(scene) < 4 and world.chance(TOLD):
@@ -64,7 +64,7 @@ def draw_picture(world: World) -> tuple[np.ndarray, list[str], list[tuple[str, s
         elif asked := ask(world, scene):
             command = "check" if asked[1] in ("yes", "no") and world.chance(0.5) else "find"
             texts.append((f"{command} : {asked[0]} ;", asked[1]))
-    return picture, _patch_words(scene, owner), texts
+    return image, _patch_words(scene, owner), texts
 
 
 def _patch_words(scene: list[Shape], owner: np.ndarray) -> list[str]:
@@ -79,13 +79,13 @@ def _patch_words(scene: list[Shape], owner: np.ndarray) -> list[str]:
     ]
 
 
-def with_pictures(backbone: Backbone, texts: list[list[int]], visual: Tensor) -> tuple[Tensor, Tensor]:
+def with_images(backbone: Backbone, texts: list[list[int]], visual: Tensor) -> tuple[Tensor, Tensor]:
     """Embeddings and mask of rows [text with `</s>` | patches], padded on the right.
 
     Args:
         backbone: The frozen backbone.
         texts: Pieces of each text.
-        visual: Projected features of each text's picture, [rows, patches, hidden].
+        visual: Projected features of each text's image, [rows, patches, hidden].
     """
     longest = max(map(len, texts))
     ids = torch.tensor([text + [backbone.pad_id] * (longest - len(text)) for text in texts])
@@ -96,27 +96,27 @@ def with_pictures(backbone: Backbone, texts: list[list[int]], visual: Tensor) ->
 
 
 class Drawn(NamedTuple):
-    """A batch of pictures [pictures, SIDE, SIDE, 3] and texts about them.
+    """A batch of images [images, SIDE, SIDE, 3] and texts about them.
 
-    `words` [pictures, patches, 3] are the pieces that name a patch, `texts` the pieces of each text, `answers` [texts,
+    `words` [images, patches, 3] are the pieces that name a patch, `texts` the pieces of each text, `answers` [texts,
     length] those of its answer, padded with -100.
     """
 
-    pictures: Tensor
+    images: Tensor
     words: Tensor
     texts: list[list[int]]
     answers: Tensor
 
 
 def draw(world: World, tokenizer: Tokenizer) -> Drawn:
-    """A batch of PICTURES pictures with TEXTS texts each."""
-    pictures, names, texts = zip(*(draw_picture(world) for _ in range(PICTURES)), strict=True)
+    """A batch of IMAGES images with TEXTS texts each."""
+    images, names, texts = zip(*(draw_image(world) for _ in range(IMAGES)), strict=True)
     known = {name: tokenizer.encode(name, add_special_tokens=False).ids for name in set().union(*names)}
     pairs = [pair for part in texts for pair in part]
     sources, answers = ([tokenizer.encode(text).ids for text in part] for part in zip(*pairs, strict=True))
     longest = max(map(len, answers))
     return Drawn(
-        torch.from_numpy(np.stack(pictures)),
+        torch.from_numpy(np.stack(images)),
         torch.tensor([[known[name] for name in part] for part in names]),
         sources,
         torch.tensor([answer + [-100] * (longest - len(answer)) for answer in answers]),
@@ -124,7 +124,7 @@ def draw(world: World, tokenizer: Tokenizer) -> Drawn:
 
 
 def naming_loss(backbone: Backbone, visual: Tensor, words: Tensor) -> Tensor:
-    """How badly projected features [pictures, patches, hidden] name `words` [pictures, patches, 3]."""
+    """How badly projected features [images, patches, hidden] name `words` [images, patches, 3]."""
     scores = SCALE * visual @ backbone.embedding.T
     return -scores.float().log_softmax(-1).gather(-1, words).mean()
 
@@ -138,7 +138,7 @@ def train_encoder(
 
     Args:
         folder: made if it is missing; gets the file WEIGHTS.
-        seed: of the start and of the pictures.
+        seed: of the start and of the images.
         steps: the first NAMING_STEPS of them only name patches.
         progress: gets a line with the loss, the share of answers' pieces that are right, and the time left.
     """
@@ -154,7 +154,7 @@ def train_encoder(
     for step in range(1, steps + 1):
         drawn = draw(world, tokenizer)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            visual = model.project(model(drawn.pictures)).bfloat16()
+            visual = model.project(model(drawn.images)).bfloat16()
         loss, right = naming_loss(backbone, visual, drawn.words), 0.0
         if step > NAMING_STEPS:
             logits, answers = read(backbone, drawn, visual)
@@ -183,11 +183,11 @@ def train_encoder(
 
 
 def read(backbone: Backbone, drawn: Drawn, visual: Tensor) -> tuple[Tensor, Tensor]:
-    """What the T5 makes of the texts with their pictures' projected features: logits of the answers' pieces, and these.
+    """What the T5 makes of the texts with their images' projected features: logits of the answers' pieces, and these.
 
     Float32 [pieces, vocabulary] and int64 [pieces].
     """
-    embeddings, mask = with_pictures(backbone, drawn.texts, visual.repeat_interleave(TEXTS, 0))
+    embeddings, mask = with_images(backbone, drawn.texts, visual.repeat_interleave(TEXTS, 0))
     logits = backbone.label_states(embeddings, mask, drawn.answers).logits
     return logits, drawn.answers[drawn.answers != -100]
 

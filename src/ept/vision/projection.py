@@ -120,17 +120,17 @@ class SavedImages:
         frozen = None if trained else frozen_projection(encoder_folder(source, id_), embedding, width)
         self.input = ImageInput(patches, offset, frozen)
 
-    def features(self, pictures: Sequence[Any], places: Sequence[int]) -> Tensor:
-        """The features of pictures, float32 [1, pictures, patches, width], as training read them from files.
+    def features(self, images: Sequence[Any], places: Sequence[int]) -> Tensor:
+        """The features of images, float32 [1, images, patches, width], as training read them from files.
 
         `places` are their numbers in messages. Raises InputError for one that is missing or cannot be decoded.
         """
         from ept.vision.image import decode
 
-        for picture, place in zip(pictures, places, strict=True):
-            if picture is None:
+        for image, place in zip(images, places, strict=True):
+            if image is None:
                 raise InputError(f"text {place} has no image; pass one in images, or in the column {self.column!r}")
-        images = [decode(picture, f"image {place}") for picture, place in zip(pictures, places, strict=True)]
+        images = [decode(image, f"image {place}") for image, place in zip(images, places, strict=True)]
         # Files hold float16.
         return self.encoder.encode(images).half().float()[None]
 
