@@ -39,7 +39,8 @@ def taken_over(first):
 
 
 def test_a_run_by_hand_is_taken_over_without_training(taken_over):
-    assert taken_over.output.count("Running stage") == 5
+    stages = yaml.safe_load(taken_over.read("dvc.yaml"))["stages"]
+    assert taken_over.output.count("Running stage") == len(stages)
     assert taken_over.retrained == []
     assert taken_over.read("results/main.csv") == taken_over.table
 
