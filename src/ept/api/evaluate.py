@@ -76,16 +76,13 @@ def score_rows(
 def _references(prompt: Prompt, rows: list[dict[str, Any]], label: str, place: Place) -> metrics.References:
     """What was right for each row, and which rows are scored together."""
     task = prompt.task
+    # A column of class numbers, where the labels are words.
+    numbers = set(map(str, range(len(prompt.labels)))) - set(prompt.labels) if task.kind == "classification" else set()
     truth: list[Any] = []
     for number, row in enumerate(rows):
-        named = f"{place(number)}: column {label!r}"
         value = cell(row, label, place(number))
-        known = prompt.labels
-        # A column of class numbers, where the labels are words.
-        by_number = (
-            task.kind == "classification" and str(value) not in known and str(value) in map(str, range(len(known)))
-        )
-        truth.append(int(value) if by_number else right_answer(task, value, named))
+        named = f"{place(number)}: column {label!r}"
+        truth.append(int(value) if str(value) in numbers else right_answer(task, value, named))
     groups = [_group(task, row, place(number)) for number, row in enumerate(rows)]
     if task.kind == "extraction":
         return metrics.References(labels=np.full(len(rows), np.nan), groups=groups, answers=truth)

@@ -30,7 +30,7 @@ from ept.vision.projection import PROJECTION, SavedImages
 
 DEMO = "demo-t5"
 Text = str | Row
-ImageInput = Any
+AnyImage = Any
 """A Pillow image, a path, the bytes of a file, an array, or Hugging Face's struct of bytes and path."""
 Prompts = Prompt | Sequence[Prompt]
 
@@ -53,9 +53,9 @@ class _Row:
     """A text, and its image where one was passed with it."""
 
     text: Text
-    image: ImageInput = None
+    image: AnyImage = None
 
-    def image_in(self, column: str) -> ImageInput:
+    def image_in(self, column: str) -> AnyImage:
         """The image, or the content of the text's `column`."""
         found = self.text.get(column) if self.image is None and isinstance(self.text, dict) else self.image
         return (found.get("bytes") or found.get("path")) if isinstance(found, dict) else found
@@ -123,7 +123,7 @@ class Prompted:
         texts: Iterable[Text],
         prompt: Prompts,
         *,
-        images: Iterable[ImageInput] | None = None,
+        images: Iterable[AnyImage] | None = None,
         decoding: Literal["closed", "open"] = "closed",
         batch_size: int = 32,
     ) -> list[Any]:
@@ -163,7 +163,7 @@ class Prompted:
         texts: Iterable[Text],
         prompt: Prompts,
         *,
-        images: Iterable[ImageInput] | None = None,
+        images: Iterable[AnyImage] | None = None,
         batch_size: int = 32,
     ) -> np.ndarray:
         """The probability of every label, renormalized over the labels.
@@ -202,7 +202,7 @@ class Prompted:
         texts: Iterable[Text],
         prompt: Prompts,
         *,
-        images: Iterable[ImageInput] | None = None,
+        images: Iterable[AnyImage] | None = None,
         max_new_tokens: int = 20,
         batch_size: int = 32,
     ) -> list[str]:
@@ -231,7 +231,7 @@ class Prompted:
         return written
 
     def inputs_embeds(
-        self, texts: Iterable[Text], prompt: Prompts, *, images: Iterable[ImageInput] | None = None
+        self, texts: Iterable[Text], prompt: Prompts, *, images: Iterable[AnyImage] | None = None
     ) -> dict[str, Tensor]:
         """Prompt, text and image as input embeddings, for `generate(**...)` of transformers' models and for vLLM.
 
@@ -424,9 +424,7 @@ class Prompted:
         return None
 
 
-def _pair(
-    texts: Iterable[Text], prompt: Prompts, images: Iterable[ImageInput] | None
-) -> tuple[list[_Row], list[Prompt]]:
+def _pair(texts: Iterable[Text], prompt: Prompts, images: Iterable[AnyImage] | None) -> tuple[list[_Row], list[Prompt]]:
     if isinstance(texts, str | dict):
         raise InputError("texts is one text; pass a list of texts")
     if hasattr(texts, "iterrows"):

@@ -129,10 +129,10 @@ def _table(task: Task, rows: Sequence[Labeled], label: str, what: str) -> pa.Tab
     columns: dict[str, list[Any]] = {name: [] for name in task.columns}
     truth: list[Any] = []
     for number, row in enumerate(rows):
+        place = f"{what} {number}"
         for name, texts in columns.items():
-            place = f"{what} {number}"
             texts.append(cell_text(cell(row, name, place), f"{place}: column {name!r}"))
-        truth.append(right_answer(task, cell(row, label, f"{what} {number}"), _place(number, label, what)))
+        truth.append(right_answer(task, cell(row, label, place), f"{place}: column {label!r}"))
     return pa.table({**columns, "answers" if task.kind == "extraction" else "label": truth})
 
 
@@ -193,5 +193,5 @@ def score(value: Any, place: str) -> float:
     return found
 
 
-def _place(number: int, label: str, what: str = "row") -> str:
-    return f"{what} {number}: column {label!r}"
+def _place(number: int, label: str) -> str:
+    return f"row {number}: column {label!r}"

@@ -15,6 +15,7 @@ from ept.data.arrow import (
     UNPACKED_BYTES,
     Parquet,
     as_numpy,
+    column_of,
 )
 from ept.errors import InputError, listed, reason_of, shortened
 from ept.tasks.record import Task
@@ -162,7 +163,7 @@ class SplitChecker:
                 f"{where}: the split's texts have more than {self._most} bytes{stored} by row {last}; use a part of it"
             )
         if self._task.image:
-            sizes += pc.binary_length(columns[self._task.image]).to_numpy(zero_copy_only=False)
+            sizes += as_numpy(pc.binary_length(columns[self._task.image]))
         start = 0
         while start < len(sizes):
             rows = max(1, int(np.searchsorted(np.cumsum(sizes[start:]), BATCH_BYTES, side="right")))
@@ -249,8 +250,8 @@ def _answer_texts(values: pa.Array) -> pa.Array:
         return pc.struct_field(values, "text")
     if pa.types.is_list(values.type) and pa.types.is_struct(values.type.value_type):
         texts = pc.struct_field(values.flatten(), "answer")
-        lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
-        return pa.ListArray.from_arrays(pa.array(np.append(0, np.cumsum(lengths)), pa.int32()), texts)
+        ends = np.append(0, np.cumsum(as_numpy(pc.list_value_length(values)))).astype(np.int32)
+        return pa.ListArray.from_arrays(column_of(ends), texts)
     return values
 
 

@@ -273,6 +273,10 @@ def _caption_grams(text: str) -> Counter[tuple[str, ...]]:
     return Counter(tuple(words[at : at + size]) for size in range(1, 5) for at in range(len(words) - size + 1))
 
 
+# By length of the sequences: their weights, and the norm of these; and the number of pairs of words.
+_Weighed = tuple[list[dict[tuple[str, ...], float]], list[float], int]
+
+
 def cider(captions: Iterable[Any], references: Sequence[Sequence[str]]) -> np.ndarray:
     """CIDEr-D of each caption [rows] (Vedantam et al., arXiv 1411.5726), as in coco-caption; 1.0 counts as 100 %.
 
@@ -283,15 +287,15 @@ def cider(captions: Iterable[Any], references: Sequence[Sequence[str]]) -> np.nd
     rare = {gram: np.log(len(given)) - np.log(count) for gram, count in rows_with.items()}
     most_rare = float(np.log(len(given)))
 
-    def weighted(grams: Counter[tuple[str, ...]]) -> tuple[list[dict[tuple[str, ...], float]], list[float], int]:
+    def weighed(grams: Counter[tuple[str, ...]]) -> _Weighed:
         weights: list[dict[tuple[str, ...], float]] = [{}, {}, {}, {}]
         for gram, count in grams.items():
             weights[len(gram) - 1][gram] = count * rare.get(gram, most_rare)
         norms = [sum(value**2 for value in part.values()) ** 0.5 for part in weights]
         return weights, norms, sum(count for gram, count in grams.items() if len(gram) == 2)
 
-    def alike(caption: Counter[tuple[str, ...]], reference: Counter[tuple[str, ...]]) -> float:
-        (ours, our_norms, length), (theirs, their_norms, other) = weighted(caption), weighted(reference)
+    def alike(caption: _Weighed, reference: Counter[tuple[str, ...]]) -> float:
+        (ours, our_norms, length), (theirs, their_norms, other) = caption, weighed(reference)
         products = [
             sum(min(value, part[gram]) * part[gram] for gram, value in own.items() if gram in part)
             for own, part in zip(ours, theirs, strict=True)
@@ -302,10 +306,10 @@ def cider(captions: Iterable[Any], references: Sequence[Sequence[str]]) -> np.nd
         ]
         return float(np.mean(shares) * np.exp(-((length - other) ** 2) / 72))
 
-    found = [
-        10 * np.mean([alike(_caption_grams(text), reference) for reference in texts])
-        for text, texts in zip(captions, given, strict=True)
-    ]
+    found = []
+    for text, texts in zip(captions, given, strict=True):
+        caption = weighed(_caption_grams(text))
+        found.append(10 * np.mean([alike(caption, reference) for reference in texts]))
     return np.array(found)
 
 

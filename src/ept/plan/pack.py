@@ -22,8 +22,8 @@ class Pack:
     packs of the source prompts that it may start from (empty: from scratch). `variant` has the settings of its prompts,
     and the name of its row in the table `ablation`. The pack of MPT's source training has the task `multitask` and no
     data of its own: it trains on the data of its candidates, which are its teachers. `visual` holds the features of its
-    images (None: a task without images). `record` is the task as the
-    configuration has it; of a distilled prompt, its first teacher's.
+    images (None: a task without images). `record` is the task as the configuration has it; of a distilled prompt, its
+    first teacher's.
     """
 
     method: str

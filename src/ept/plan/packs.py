@@ -15,7 +15,7 @@ from ept.config.sections import BackboneSettings
 from ept.config.settings import MULTITASK, SOURCE, FewShotSettings, MethodSettings, Rates, check_regime
 from ept.config.variants import Variant
 from ept.data.source import DataSource, identity
-from ept.demo.identity import BACKBONE_FOLDER, ENCODER_FOLDER
+from ept.demo.identity import BACKBONE_FOLDER, encoder_folder
 from ept.errors import InputError
 from ept.files import digest, sha256_file
 from ept.methods.registry import METHODS, check_start, get_method
@@ -289,9 +289,9 @@ def encoder_identity(source: str, id_: str, revision: str) -> str:
 
     The arguments are the keys of `vision`. Raises InputError for a local folder without an encoder.
     """
-    if source == "hub":
+    folder = encoder_folder(source, id_)
+    if folder is None:
         return f"{id_}@{revision}"
-    folder = ENCODER_FOLDER if source == "demo" else Path(id_)
     files = sorted(path for ending in ("json", "safetensors") for path in folder.glob(f"*.{ending}"))
     if not any(path.suffix == ".safetensors" for path in files):
         raise InputError(f"{folder} has no image encoder (a safetensors file); correct vision.id")

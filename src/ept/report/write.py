@@ -135,9 +135,8 @@ def sentences(results: Results) -> list[str]:
     ]
     if SIGNIFICANCE in results.experiment.default_tables:
         found += _tests(results)
-    few = [f"{row_title(row)} with k = {table.rpartition('k')[2]}, {row['mean']:.1f}" for table, row in best.items()][
-        1:
-    ]
+    _, *few_shot = best.items()
+    few = [f"{row_title(row)} with k = {table.rpartition('k')[2]}, {row['mean']:.1f}" for table, row in few_shot]
     best_are = "best average is" if len(few) == 1 else "best averages are"
     return found + [f"With few examples the {best_are} {'; '.join(few)}."] * bool(few)
 

@@ -21,6 +21,7 @@ from ept.config.settings import MULTITASK, FewShotSettings, TrainingSettings
 from ept.data.dataset import TokenizedSplit
 from ept.data.sampling import sample_k_shot
 from ept.data.tokenizer import Pieces, load_pieces
+from ept.demo.identity import encoder_folder
 from ept.devices import set_tf32
 from ept.errors import InputError
 from ept.evaluation.score import Answers, majority_answer
@@ -35,7 +36,7 @@ from ept.tasks.record import Task
 from ept.training.measure import forward_positions
 from ept.training.runs import DIVERGED, Run
 from ept.training.step import ForwardSize
-from ept.vision.projection import WithImages, encoder_folder, frozen_projection, starting_projections
+from ept.vision.projection import WithImages, frozen_projection, starting_projections
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ept.demo.identity import ENCODER_FOLDER
+from ept.demo.identity import encoder_folder
 from ept.errors import InputError, reason_of
 
 SIDE, PATCH = 48, 8
@@ -107,8 +107,9 @@ def load_encoder(
     Raises:
         InputError: It is not there, or is another kind of model.
     """
-    if source == "demo" or (source == "local" and not (Path(id_) / "config.json").is_file()):
-        return SmallEncoder(load_vision_transformer((ENCODER_FOLDER if source == "demo" else Path(id_)) / WEIGHTS))
+    folder = encoder_folder(source, id_)
+    if folder is not None and not (folder / "config.json").is_file():
+        return SmallEncoder(load_vision_transformer(folder / WEIGHTS))
     name = f"{id_}@{revision}" if revision else id_
     try:
         if id_.startswith("timm/"):

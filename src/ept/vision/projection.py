@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ept.demo.identity import ENCODER_FOLDER
+from ept.demo.identity import encoder_folder
 from ept.errors import InputError
 from ept.methods.base import MethodModule
 from ept.methods.initialize import embedding_rms
@@ -138,11 +138,6 @@ class SavedImages:
         """What a saved prompt adds, which now reads images; `stored` are its tensors, without a runs axis."""
         own = None if self.input.projection is not None else stored[PROJECTION].to(output.prompt.device)[None]
         return replace(output, projection=own, images=self.input)
-
-
-def encoder_folder(source: str, id_: str) -> Path | None:
-    """The folder of an encoder's files by `vision.source` and `vision.id`; None for one that is on the Hub."""
-    return {"demo": ENCODER_FOLDER, "local": Path(id_)}.get(source)
 
 
 def read_projection(folder: Path) -> Tensor | None:
