@@ -307,6 +307,21 @@ def test_attention_in_bfloat16_is_as_exact_as_the_fused_one(length):
         assert own < max(1.5 * other, 2**-7)
 
 
+@pytest.mark.parametrize("width", [16, 64])
+@pytest.mark.parametrize("length", [3, 50, 150])
+def test_attention_in_bfloat16_is_as_exact_without_gradients(length, width):
+    torch.manual_seed(length)
+    attention = Attention(T5Config.of(make_t5("v1.0").config.to_dict())).bfloat16()
+    attention.o, attention.width = nn.Identity(), width
+    parts = [torch.randn(2, 4, length, width).bfloat16() for _ in range(3)]
+    bias = torch.randn(2, 4, length, length)
+    bias[0, :, :, length // 2 :] = torch.finfo(torch.float32).min
+    truth = _attention_in_float64(*parts, bias, parts[2])[0]
+    with torch.inference_mode():
+        found = attention._attend(*parts, bias).unflatten(-1, (4, width)).transpose(1, 2)
+    assert np.abs(found.double().numpy() - truth).max() / np.abs(truth).max() < 2**-7
+
+
 def test_the_frozen_norm_in_bfloat16_rounds_once():
     torch.manual_seed(0)
     norm = Norm(64, 1e-6).requires_grad_(False)

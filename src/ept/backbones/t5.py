@@ -23,6 +23,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
 }
 
+NARROW = 32
+"""Heads of fewer numbers are too narrow for torch's fused attention in bfloat16 on a CPU."""
+
 
 @dataclass
 class LayerCache:
@@ -109,6 +112,8 @@ class Attention(nn.Module):
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
         fused = queries.dtype != torch.bfloat16 or queries.device.type != "cpu"
+        # What torch's fused attention does badly there is its backward pass, and heads of 16 numbers.
+        fused = fused or (not torch.is_grad_enabled() and self.width >= NARROW)
         if fused or self.dropout or bias.requires_grad:
             found = functional.scaled_dot_product_attention(
                 queries, keys, values, attn_mask=bias, dropout_p=self.dropout, scale=1.0
@@ -121,8 +126,8 @@ class Attention(nn.Module):
 class CpuAttention(torch.autograd.Function):
     """Attention in bfloat16 on a CPU: softmax(q kᵀ + bias) v for [rows, heads, length, width], without dropout.
 
-    torch's fused attention takes 2.5 times as long there (43 % of a training step of a small T5). As in it, scores and
-    softmax are float32, and the weights are rounded for their product with the values.
+    With its backward pass torch's fused attention takes 2.5 times as long there (43 % of a training step of a small T5).
+    As in it, scores and softmax are float32, and the weights are rounded for their product with the values.
     """
 
     @staticmethod

@@ -78,7 +78,7 @@ def predict_both(
 
 def _written(tree: "PrefixTree", logits: Tensor) -> Tensor:
     """The string of the tree that greedy generation would write, int64 [rows]; -1 for any other."""
-    best = logits.argmax(-1)
+    best = logits.max(-1).indices
     predictions = torch.full((len(best),), INVALID, device=best.device)
     for label, path in enumerate(tree.paths):
         nodes, pieces = (torch.tensor(part, device=best.device) for part in zip(*path, strict=True))
@@ -107,7 +107,7 @@ def generate(backbone: Backbone, embeddings: Tensor, mask: Tensor, max_new_token
     state = backbone.begin(embeddings, mask)
     rows = list(range(len(embeddings)))
     for step in range(max_new_tokens):
-        pieces = state.logits.argmax(-1)
+        pieces = state.logits.max(-1).indices
         going = pieces != backbone.eos_id
         for row, piece in zip(rows, pieces.tolist(), strict=True):
             if piece != backbone.eos_id:
