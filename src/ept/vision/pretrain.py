@@ -26,7 +26,7 @@ from ept.demo.world import World
 from ept.files import write_atomically
 from ept.vision.encoder import PATCH, SIDE, WEIGHTS, VisionTransformer, load_vision_transformer
 
-NAMING_STEPS, STEPS = 250, 800
+NAMING_STEPS, STEPS = 250, 4000
 """In the first steps each patch only names what it shows, in the T5's embeddings of words: this costs little."""
 IMAGES, TEXTS = 24, 2
 """Images of a step, and texts about each."""
