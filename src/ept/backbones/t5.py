@@ -126,7 +126,7 @@ class Attention(nn.Module):
 class CpuAttention(torch.autograd.Function):
     """Attention in bfloat16 on a CPU: softmax(q kᵀ + bias) v for [rows, heads, length, width], without dropout.
 
-    With its backward pass torch's fused attention takes 2.5 times as long there (43 % of a training step of a small T5).
+    With its backward pass torch's fused attention takes 2.5 times as long there (43 % of a small T5's training step).
     As in it, scores and softmax are float32, and the weights are rounded for their product with the values.
     """
 
