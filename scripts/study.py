@@ -40,9 +40,9 @@ from ept.results.statistics import (
     Sample,
     estimate,
     holm,
-    lowest_score,
     paired_difference,
     resample,
+    score_range,
     tested_p,
 )
 from ept.results.tables.scores import column_title
@@ -179,8 +179,8 @@ def predictions(pack: Finished) -> tuple[dict[int, np.ndarray], References, list
 def sample(by_seed: dict[int, np.ndarray], truth: References, pack: Asked) -> Sample:
     """The scores of the task's first metric, with bootstrap samples."""
     scorer = metrics.scorer(pack.metric, list(by_seed.values()), truth, pack.config.tasks.record(pack.task))
-    share, lowest = pack.metric in metrics.SHARES, lowest_score(pack.metric)
-    return resample(scorer, list(by_seed), metrics.clusters(truth), share=share, lowest=lowest)
+    share = pack.metric in metrics.SHARES
+    return resample(scorer, list(by_seed), metrics.clusters(truth), share, *score_range(pack.metric))
 
 
 def pack_sample(pack: Asked, found: Finished) -> Sample:

@@ -5,7 +5,15 @@ import pytest
 from scipy import stats
 
 from ept.evaluation import metrics
-from ept.results.statistics import Sample, estimate, estimates, resample
+from ept.results.statistics import (
+    Sample,
+    averaged_tasks,
+    distinct_averages,
+    estimate,
+    estimates,
+    resample,
+    score_range,
+)
 from results.simulation import (
     METRICS,
     draw_averages,
@@ -114,6 +122,18 @@ def test_intervals_stay_inside_the_range_of_the_score():
     assert (estimate([high, low]).lowest, estimate([high, low]).highest) == (-50, 100)
     assert (estimate([high - high]).lowest, estimate([high - high]).highest) == (-100, 100)
     assert ((low - low).lowest, (low - low).highest) == (-200, 200)
+
+
+def test_cider_may_exceed_100_and_is_not_averaged_with_percentages():
+    assert score_range("cider") == (0, 1000)
+    spread = Sample(np.array([300.0, 340.0, 420.0]), np.full((400, 3), 350.0), 28, highest=1000.0)
+    low, high = estimate([spread]).interval
+    assert low < np.mean(spread.scores) < high
+    assert ((spread - spread).lowest, (spread - spread).highest) == (-1000, 1000)
+    both = ["shapes_vqa", "shapes_captioning", "digits"]
+    assert averaged_tasks(both)["average"] == ["shapes_vqa", "digits"]
+    assert all("shapes_captioning" not in members for members in distinct_averages(both).values())
+    assert averaged_tasks(["shapes_captioning", "coco"])["average"] == ["shapes_captioning", "coco"]
 
 
 def test_the_simulation_draws_as_the_product_does():

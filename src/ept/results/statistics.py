@@ -10,7 +10,7 @@ from scipy import stats
 from ept.evaluation import metrics
 from ept.results.records import PackResult
 from ept.tasks.plugins import METRIC
-from ept.tasks.registry import suite_of, task_sets
+from ept.tasks.registry import TASKS, suite_of, task_sets
 
 RESAMPLES = 400
 # A difference with a smaller corrected p value counts as real.
@@ -19,8 +19,13 @@ LEVEL = 0.05
 LEAST_SEEDS = 3
 # Printed instead of a p value that is too small for a float: no test proves a difference for certain.
 SMALLEST_P = 1e-300
-# Metrics that go below 0; all others lie between 0 and 100.
-SIGNED_METRICS = ("matthews", "pearson", "spearman")
+# The ends of what a metric can be in percent where they are not 0 and 100.
+RANGES = {
+    "matthews": (-100.0, 100.0),
+    "pearson": (-100.0, 100.0),
+    "spearman": (-100.0, 100.0),
+    "cider": (0.0, 1000.0),
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,9 @@ class Sample:
     share: bool = False
     """Whether the score is a percentage of right examples."""
     lowest: float = 0.0
-    """The lowest score that there can be; the highest is 100, of a difference -lowest."""
+    """The lowest score, or the smallest difference, that there can be."""
+    highest: float = 100.0
+    """The highest score, or the largest difference."""
     difference: bool = False
     """Whether this is the difference of two samples."""
 
@@ -61,14 +68,10 @@ class Sample:
             units=self.units,
             seeds=tuple(shared),
             share=self.share,
-            lowest=self.lowest - 100.0,
+            lowest=self.lowest - other.highest,
+            highest=self.highest - other.lowest,
             difference=True,
         )
-
-    @property
-    def highest(self) -> float:
-        """The highest score, or the largest difference, that there can be."""
-        return -self.lowest if self.difference else 100.0
 
     @property
     def covariance(self) -> np.ndarray:
@@ -114,6 +117,7 @@ def resample(
     clusters: Sequence[np.ndarray],
     share: bool = False,
     lowest: float = 0.0,
+    highest: float = 100.0,
     random_seed: int = 0,
 ) -> Sample:
     """Draw bootstrap samples of the test examples and score every seed on each.
@@ -125,6 +129,7 @@ def resample(
         clusters: The rows that are resampled together.
         share: Whether the score is a percentage of right examples.
         lowest: The lowest score that there can be.
+        highest: The highest.
         random_seed: Determines the samples; samples with the same one and as many clusters are paired.
 
     Returns:
@@ -140,7 +145,7 @@ def resample(
         rows = everything[drawn] if alone else np.concatenate([clusters[index] for index in drawn])
         resampled[number] = [score(place, rows) for place in places]
     scores = np.array([score(place, everything) for place in places])
-    return Sample(scores, resampled, units, tuple(seeds), share, lowest)
+    return Sample(scores, resampled, units, tuple(seeds), share, lowest, highest)
 
 
 def estimate(samples: Sequence[Sample], examples_alone: bool = False) -> Estimate:
@@ -337,19 +342,31 @@ def metric_sample(result: PackResult, metric: str) -> Sample:
         metrics.scorer(metric, predictions, result.truth, result.pack.record),
         list(result.predictions),
         metrics.clusters(result.truth),
-        share=metric in metrics.SHARES,
-        lowest=lowest_score(metric),
+        metric in metrics.SHARES,
+        *score_range(metric),
     )
 
 
-def lowest_score(metric: str) -> float:
-    """The lowest value of a metric in percent."""
-    return -100.0 if metric in SIGNED_METRICS or metric.startswith(METRIC) else 0.0
+def score_range(metric: str) -> tuple[float, float]:
+    """The lowest and the highest value of a metric in percent; those of the library `evaluate` lie between -1 and 1."""
+    return (-100.0, 100.0) if metric.startswith(METRIC) else RANGES.get(metric, (0.0, 100.0))
+
+
+def not_averaged(tasks: Iterable[str]) -> list[str]:
+    """The tasks that averages leave out: their first metric exceeds 100 (CIDEr), while that of others does not."""
+    tasks = list(tasks)
+    beyond = [task for task in tasks if task in TASKS and score_range(TASKS[task].metrics[0])[1] > 100]
+    return beyond if len(beyond) < len(tasks) else []
 
 
 def averaged_tasks(tasks: Iterable[str]) -> dict[str, list[str]]:
-    """The tasks behind each average: that of each suite which has some of the tasks, then that of all."""
+    """The tasks behind each average: that of each suite which has some of the tasks, then that of all.
+
+    Those of `not_averaged` are in none.
+    """
     tasks = list(tasks)
+    left_out = not_averaged(tasks)
+    tasks = [task for task in tasks if task not in left_out]
     found = {average_of(suite): [task for task in tasks if suite_of(task) == suite] for suite in task_sets()}
     return {name: members for name, members in (found | {AVERAGE: tasks}).items() if members}
 

@@ -23,6 +23,7 @@ from ept.results.statistics import (
     group,
     mark_not_separated,
     metric_sample,
+    not_averaged,
 )
 from ept.tasks.registry import TASKS, suite_of, task_sets, title_of
 
@@ -121,7 +122,16 @@ def estimate_columns(samples: Sequence[Sample]) -> dict[str, float]:
 
 # What readers call the suites; one that is not named here is called by its name.
 SUITE_TITLES = {"glue": "GLUE", "superglue": "SuperGLUE", "mrqa": "MRQA", "dept_other": "Others"}
-METRIC_TITLES = {"accuracy": "acc.", "matthews": "Matthews", "pearson": "Pearson", "f1": "F1", "exact_match": "EM"}
+METRIC_TITLES = {
+    "accuracy": "acc.",
+    "matthews": "Matthews",
+    "pearson": "Pearson",
+    "f1": "F1",
+    "exact_match": "EM",
+    "cider": "CIDEr",
+    "bleu4": "BLEU-4",
+    "vqa_accuracy": "acc.",
+}
 # What follows the title of a method that can start from scratch too.
 FROM_SOURCE = " from source"
 DIVERGED, NOT_SEPARATED, FROM_DIVERGED = "†", "≈", "‡"
@@ -151,6 +161,9 @@ def table_notes(results: Sequence[PackResult]) -> list[str]:
     notes = reading_notes(result.pack.method for result in results)
     tasks = [TASKS[task] for task in dict.fromkeys(result.pack.task for result in results) if task in TASKS]
     notes += [f"{task.title}: {task.note}." for task in tasks if task.note]
+    if left_out := not_averaged(task.name for task in tasks):
+        titles = " and ".join(f"{title_of(task)} ({_metric_title(TASKS[task].metrics[0])})" for task in left_out)
+        notes.append(f"Averages leave out {titles}, whose scores can exceed 100.")
     notes += dict.fromkeys(_cut_note(result) for result in results if result.record.get("answers_cut"))
     found = list(dict.fromkeys(software(result.record) for result in results))
     if len(found) > 1:
@@ -346,7 +359,11 @@ def column_title(task: str, metric: str) -> str:
     suites = {average_of(suite): SUITE_TITLES.get(suite, suite) for suite in task_sets()}
     if metric == AVERAGE:
         return suites.get(task, "All")
-    return f"{title_of(task)} {METRIC_TITLES.get(metric, metric)}"
+    return f"{title_of(task)} {_metric_title(metric)}"
+
+
+def _metric_title(metric: str) -> str:
+    return METRIC_TITLES.get(metric, metric)
 
 
 def column_group(column: Column) -> str:

@@ -12,7 +12,7 @@ from ept.methods.prompt import PromptOutput
 from ept.methods.registry import REFERENCE
 from ept.plan.experiment import Experiment
 from ept.plan.tables import ZERO_SHOT
-from ept.results.statistics import lowest_score, resample
+from ept.results.statistics import resample, score_range
 from ept.results.tables.registry import SCORES_COLUMNS
 from ept.results.tables.scores import estimate_columns, scores_layout
 from ept.results.write import write_forms, write_table_settings
@@ -53,7 +53,7 @@ def _rows(job: Job) -> list[dict]:
     for metric in job.task.metrics:
         scorer = metrics.scorer(metric, [answers], truth, job.task)
         share = metric in metrics.SHARES
-        sample = resample(scorer, [0], metrics.clusters(truth), share, lowest_score(metric))
+        sample = resample(scorer, [0], metrics.clusters(truth), share, *score_range(metric))
         rows.append(
             {
                 "backbone": job.config.backbone.name,
