@@ -21,7 +21,7 @@ from ept.vision.image import decode
 # Images of a task. Rows are so far apart that neighbors about one image are passed over.
 SHOWN, APART = 3, 4
 # Characters of a line, lines of a text, and inches of a line and of an image.
-WIDTH, MOST_LINES, LINE, SIDE = 22, 2, 0.115, 1.0
+WIDTH, MOST_LINES, LINE, SIDE = 19, 4, 0.115, 1.0
 RIGHT, WRONG = "#009E73", "#D55E00"
 
 
@@ -40,6 +40,8 @@ def draw(results: Results) -> Figure:
             place.imshow(image)
             _write(place, lines)
         for place in axes:
+            # The image stands at the top of its place, whose rest is for the lines.
+            place.set_anchor("N")
             place.axis("off")
     return figure
 
