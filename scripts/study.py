@@ -26,7 +26,6 @@ from ept.config.configuration import Configuration, load_configuration
 from ept.config.settings import FULL, SOURCE
 from ept.config.variants import Variant, variants
 from ept.errors import InputError
-from ept.evaluation import metrics
 from ept.evaluation.metrics import References
 from ept.files import parse_json, write_atomically, write_text
 from ept.methods.registry import METHODS, SUBJECT
@@ -41,8 +40,7 @@ from ept.results.statistics import (
     estimate,
     holm,
     paired_difference,
-    resample,
-    score_range,
+    sample_predictions,
     tested_p,
 )
 from ept.results.tables.scores import column_title
@@ -178,9 +176,7 @@ def predictions(pack: Finished) -> tuple[dict[int, np.ndarray], References, list
 
 def sample(by_seed: dict[int, np.ndarray], truth: References, pack: Asked) -> Sample:
     """The scores of the task's first metric, with bootstrap samples."""
-    scorer = metrics.scorer(pack.metric, list(by_seed.values()), truth, pack.config.tasks.record(pack.task))
-    share = pack.metric in metrics.SHARES
-    return resample(scorer, list(by_seed), metrics.clusters(truth), share, *score_range(pack.metric))
+    return sample_predictions(pack.metric, by_seed, truth, pack.config.tasks.record(pack.task))
 
 
 def pack_sample(pack: Asked, found: Finished) -> Sample:

@@ -111,10 +111,10 @@ class Attention(nn.Module):
         return projected.unflatten(-1, (-1, self.width)).transpose(1, 2)
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        fused = queries.dtype != torch.bfloat16 or queries.device.type != "cpu"
-        # What torch's fused attention does badly there is its backward pass, and heads of 16 numbers.
-        fused = fused or (not torch.is_grad_enabled() and self.width >= NARROW)
-        if fused or self.dropout or bias.requires_grad:
+        # There torch's fused attention does badly in its backward pass, and with narrow heads.
+        slow = queries.dtype == torch.bfloat16 and queries.device.type == "cpu"
+        slow = slow and (torch.is_grad_enabled() or self.width < NARROW)
+        if not slow or self.dropout or bias.requires_grad:
             found = functional.scaled_dot_product_attention(
                 queries, keys, values, attn_mask=bias, dropout_p=self.dropout, scale=1.0
             )

@@ -1,7 +1,7 @@
 """95 % intervals and tests over seeds and test examples. Why these, and how well they hold: docs/statistics.md."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from scipy import stats
 from ept.evaluation import metrics
 from ept.results.records import PackResult
 from ept.tasks.plugins import METRIC
+from ept.tasks.record import Task
 from ept.tasks.registry import TASKS, suite_of, task_sets
 
 RESAMPLES = 400
@@ -337,11 +338,15 @@ def group(results: list[PackResult]) -> list[list[PackResult]]:
 
 def metric_sample(result: PackResult, metric: str) -> Sample:
     """The sample of one metric of a pack."""
-    predictions = list(result.predictions.values())
+    return sample_predictions(metric, result.predictions, result.truth, result.pack.record)
+
+
+def sample_predictions(metric: str, by_seed: Mapping[int, np.ndarray], truth: metrics.References, task: Task) -> Sample:
+    """The sample of one metric of test predictions, which stand under the seeds of their runs."""
     return resample(
-        metrics.scorer(metric, predictions, result.truth, result.pack.record),
-        list(result.predictions),
-        metrics.clusters(result.truth),
+        metrics.scorer(metric, list(by_seed.values()), truth, task),
+        list(by_seed),
+        metrics.clusters(truth),
         metric in metrics.SHARES,
         *score_range(metric),
     )

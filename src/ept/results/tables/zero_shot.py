@@ -6,13 +6,12 @@ import numpy as np
 import torch
 
 from ept.config.settings import FULL
-from ept.evaluation import metrics
 from ept.evaluation.score import Predictions, constant_predictions, predict_split_both, references, score
 from ept.methods.prompt import PromptOutput
 from ept.methods.registry import REFERENCE
 from ept.plan.experiment import Experiment
 from ept.plan.tables import ZERO_SHOT
-from ept.results.statistics import resample, score_range
+from ept.results.statistics import sample_predictions
 from ept.results.tables.registry import SCORES_COLUMNS
 from ept.results.tables.scores import estimate_columns, scores_layout
 from ept.results.write import write_forms, write_table_settings
@@ -51,9 +50,7 @@ def _rows(job: Job) -> list[dict]:
     (invalid,) = found.invalid_shares() or [math.nan]
     rows = []
     for metric in job.task.metrics:
-        scorer = metrics.scorer(metric, [answers], truth, job.task)
-        share = metric in metrics.SHARES
-        sample = resample(scorer, [0], metrics.clusters(truth), share, *score_range(metric))
+        sample = sample_predictions(metric, {0: answers}, truth, job.task)
         rows.append(
             {
                 "backbone": job.config.backbone.name,
