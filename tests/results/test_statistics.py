@@ -82,7 +82,8 @@ def test_a_few_examples_all_right_do_not_prove_perfection():
     found = estimate([resample(_accuracy(right), range(3), _single(28), share=True)])
     # Half a right and half a wrong answer more: sqrt(28.5 * 0.5) / 29 of 29 answers.
     assert found.half_width == pytest.approx(stats.t.ppf(0.975, 27) * 100 * np.sqrt(28.5 * 0.5 / 29**3))
-    assert estimate([resample(_accuracy(right), range(3), _single(28))]).half_width == 0
+    # Another metric, of which no resample shows that it could be less than 100, is as uncertain.
+    assert estimate([resample(_accuracy(right), range(3), _single(28))]).half_width == found.half_width
 
 
 def _tasks(second):

@@ -11,9 +11,8 @@ from ept.api.rows import Place, cell, check_texts, right_answer
 from ept.api.share import Score
 from ept.errors import InputError
 from ept.evaluation import metrics
+from ept.results.statistics import estimate, sample_predictions
 from ept.tasks.record import Task
-
-DRAWS = 2000
 
 
 def evaluate(
@@ -30,8 +29,8 @@ def evaluate(
         batch_size: Rows in one pass.
 
     Returns:
-        Every metric with a 95 % percentile interval from 2,000 seeded resamples of the rows. Rows that the task scores
-        together (the answers to one question) are resampled together.
+        Every metric with its 95 % interval over the rows, computed as in the result tables (docs/statistics.md, "One
+        seed"). Rows that the task scores together (the answers to one question) are resampled together.
 
     Raises:
         InputError: There are no rows, a label is missing or unknown, or the prompt does not fit the backbone.
@@ -56,20 +55,10 @@ def score_rows(
     else:
         numbers = {word: number for number, word in enumerate(prompt.labels)}
         predictions = np.array([numbers.get(answer, metrics.INVALID) for answer in answers], dtype=np.int64)
-    clusters = metrics.clusters(truth)
-    everything, alone = np.concatenate(clusters), len(clusters) == len(given)
-    scorers = {name: metrics.scorer(name, [predictions], truth, task) for name in task.metrics}
-    drawn: dict[str, list[float]] = {name: [] for name in scorers}
-    generator = np.random.default_rng(0)
-    for _ in range(DRAWS):
-        chosen = generator.integers(len(clusters), size=len(clusters))
-        places = everything[chosen] if alone else np.concatenate([clusters[cluster] for cluster in chosen])
-        for name, scored in scorers.items():
-            drawn[name].append(scored(0, places))
     result = {}
-    for name, scored in scorers.items():
-        low, high = np.nanpercentile(drawn[name], [2.5, 97.5])
-        result[name] = Score(scored(0, everything), float(low), float(high))
+    for name in task.metrics:
+        found = estimate([sample_predictions(name, {0: predictions}, truth, task)])
+        result[name] = Score(found.mean, *found.interval)
     return result
 
 

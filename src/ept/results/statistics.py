@@ -218,7 +218,10 @@ def estimates(
     tasks, seeds = scores.shape[-2:]
     own = np.trace(covariance, axis1=-2, axis2=-1) / seeds
     least = _least_variance(scores.mean(-1), units, difference)
-    missing = np.where(share | (difference & (own == 0)), np.maximum(least - own, 0), 0)
+    # F1 of answers that are all right is the same on every resample, but no more certain than their accuracy.
+    at_an_end = (scores.mean(-1) <= 0) | (scores.mean(-1) >= 100)
+    floored = share | ((own == 0) & (difference | at_an_end))
+    missing = np.where(floored, np.maximum(least - own, 0), 0)
     of_examples = np.maximum(units - 1, 1)
     if examples_alone or seeds == 1:
         variances = covariance.sum((-2, -1)) / seeds**2 + missing
