@@ -38,14 +38,15 @@ class Trained:
     """A configuration with changes, trained in the working directory; its table lies in results/<name>."""
 
     def __init__(self, configuration: Path, name: str, changes: dict[str, Any], cores: int):
-        """Train what is not trained yet. Raises CalledProcessError where the workflow fails."""
+        """Train what is not trained yet. Ends the program where the workflow fails, whose message stands above."""
         output = f"results/{name}"
         self._values = merged(merged(read_yaml(configuration), MAIN_ALONE), {"output": output, **changes})
         self._path = Path(output) / "configuration.yaml"
         write_text(self._path, write_yaml(self._values))
         snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", str(cores)]
-        options = ["--quiet", "all", "--configfile", str(self._path), "--", str(table_file(output, MAIN))]
-        subprocess.run([*snakemake, *options], check=True)
+        options = ["--quiet", "rules", "--configfile", str(self._path), "--", str(table_file(output, MAIN))]
+        if subprocess.run([*snakemake, *options], check=False).returncode:
+            sys.exit(f"{output} is not finished; correct what Snakemake says above and run the same command again")
 
     def rows(self) -> Rows:
         """The results behind the main table, by method and task."""
