@@ -256,25 +256,36 @@ def paper_run() -> str:
 
 def main_table() -> str | None:
     """The averages of results/main.md; None before `make run`."""
-    text = result_table("main")
-    if text is None:
-        return None
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
-    titles = cells[0]
     # An average over one task is left out of the table; the task itself stands for it.
-    suite = ["SuperGLUE", *(task.title for task in TASKS.values() if "superglue" in task.sets)]
-    superglue = next(column for name in suite for column, title in enumerate(titles) if title.startswith(name))
-    columns = [titles.index("method"), titles.index("GLUE"), superglue, titles.index("All")]
-    head, _, *rows = [[row[column] for column in columns] for row in cells]
-    return table(head, rows, "lrrr")
+    return result_table("main", ["method", "GLUE", "SuperGLUE", *titles("superglue"), "All"])
 
 
-def result_table(name: str) -> str | None:
-    """A table of a finished run, without the notes below it; None before it is made."""
+def demo_full(*suites: str, averages: tuple[str, ...] = ()) -> str | None:
+    """The tasks of some suites in the main table of config/demo_full.yaml; None before it is made."""
+    wanted = [title for suite in suites for title in titles(suite)]
+    return result_table("demo_full/main", ["method", "parameters", *averages, *wanted])
+
+
+def titles(suite: str) -> list[str]:
+    """How the columns of a suite's tasks begin."""
+    return [task.title for task in TASKS.values() if suite in task.sets]
+
+
+def result_table(name: str, columns: list[str] | None = None) -> str | None:
+    """A finished run's table without the notes below it; None before it is made.
+
+    `columns` has the beginnings of the columns that are wanted, in order; one that is not there is left out.
+    """
     path = ROOT / "results" / f"{name}.md"
     if not path.exists():
         return None
-    return "\n".join(line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|"))
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    if columns is None:
+        return "\n".join(lines)
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    places = [place for wanted in columns for place, title in enumerate(head) if f"{title} ".startswith(f"{wanted} ")]
+    picked = [[cells[place] for place in places] for cells in (head, *rows)]
+    return table(picked[0], picked[1:], "l" + "r" * (len(places) - 1))
 
 
 def performance() -> dict:
@@ -343,6 +354,9 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "dequantizing": dequantizing,
     "paper-run": paper_run,
     "main-table": main_table,
+    "demo-full-glue": partial(demo_full, "glue", averages=("GLUE",)),
+    "demo-full-superglue": partial(demo_full, "superglue", averages=("All", "SuperGLUE")),
+    "demo-full-new": partial(demo_full, "dept_other", "mrqa"),
     "demo-rates": lambda: result_table("demo_rates/learning_rates"),
     "speed": speed,
     "speed-tables": speed_tables,
