@@ -1,5 +1,7 @@
 """Decoder-only models behind the adapter against transformers' own forward pass, row by row and without padding."""
 
+import copy
+
 import pytest
 import torch
 from torch.nn import functional
@@ -53,6 +55,26 @@ def test_gradients_reach_the_input_alone_and_no_padding(model, inputs):
     assert (found.grad[mask == 0] == 0).all()
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert not backbone.embed(torch.tensor([[1, 2]])).requires_grad
+
+
+def test_gradients_in_bfloat16_are_as_exact_as_with_fused_attention(model, inputs):
+    embeddings, mask, targets = inputs
+    rounded, embeddings = model.bfloat16(), embeddings.bfloat16()
+    single = copy.deepcopy(rounded).float()
+
+    def gradient(of, values):
+        values = values.clone().requires_grad_()
+        for row, target in enumerate(targets):
+            label = target[target != -100]
+            logits = _alone(of, values, mask, row, label[:-1].tolist()).float()
+            functional.cross_entropy(logits, label, reduction="sum").backward()
+        return values.grad.float()
+
+    exact, fused = gradient(single, embeddings.float()), gradient(rounded, embeddings)
+    assert rounded.config._attn_implementation == "sdpa"
+    found = embeddings.clone().requires_grad_()
+    DecoderOnly(rounded).token_losses(found, mask, targets).sum().backward()
+    assert (found.grad.float() - exact).norm() < 1.2 * (fused - exact).norm()
 
 
 def test_padding_and_row_order_change_nothing(model, inputs):

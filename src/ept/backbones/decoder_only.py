@@ -13,13 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import DynamicCache, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from ept.backbones.backbone import Backbone, Form, LabelStates, Layer, LayerStack, tree_lineages
 from ept.backbones.families import family_of
 from ept.backbones.load import WeightFiles, refuse_not_finite, spread
 from ept.backbones.quantize import prepare
+from ept.backbones.t5 import CpuAttention
 from ept.errors import InputError, listed, reason_of
+
+# What transformers calls `attend`.
+ATTENTION = "sdpa_with_fast_gradients"
 
 
 class DecoderOnly(Backbone):
@@ -49,6 +55,7 @@ class DecoderOnly(Backbone):
         if gradient_checkpointing:
             for block in self._blocks:
                 block.forward = partial(self._recomputed, block.forward)
+        model.set_attn_implementation(ATTENTION)
         self.freeze(model)
 
     @property
@@ -155,6 +162,43 @@ class DecoderOnly(Backbone):
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return self._head(hidden).float()
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Torch's fused attention, or `CpuAttention` where gradients are wanted; in the form of `AttentionInterface`.
+
+    Args:
+        module: The attention of a block.
+        query: [rows, heads, queries, width].
+        key: [rows, key heads, keys, width]; each key head serves as many query heads.
+        value: As `key`.
+        attention_mask: Added to the scores, [rows, 1, queries, keys].
+        dropout: Of the weights.
+        scaling: Of the scores; 1 / √width where it is None.
+        options: Others of transformers.
+
+    Returns:
+        [rows, queries, heads, width], and no weights.
+    """
+    here = query.dtype == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled()
+    if not here or dropout or attention_mask is None or attention_mask.dtype == torch.bool:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
+    key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (key, value))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return CpuAttention.apply(query * scale, key, value, attention_mask).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(ATTENTION, attend)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 class CausalState:
