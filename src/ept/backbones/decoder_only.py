@@ -21,7 +21,7 @@ from ept.backbones.backbone import Backbone, Form, LabelStates, Layer, LayerStac
 from ept.backbones.families import family_of
 from ept.backbones.load import WeightFiles, refuse_not_finite, spread
 from ept.backbones.quantize import prepare
-from ept.backbones.t5 import CpuAttention
+from ept.backbones.t5 import CpuAttention, fused_is_slow
 from ept.errors import InputError, listed, reason_of
 
 # What transformers calls `attend`.
@@ -174,7 +174,7 @@ def attend(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Torch's fused attention, or `CpuAttention` where gradients are wanted; in the form of `AttentionInterface`.
+    """Torch's fused attention, or `CpuAttention` where that is faster; in the form of `AttentionInterface`.
 
     Args:
         module: The attention of a block.
@@ -189,8 +189,7 @@ def attend(
     Returns:
         [rows, queries, heads, width], and no weights.
     """
-    here = query.dtype == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled()
-    if not here or dropout or attention_mask is None or attention_mask.dtype == torch.bool:
+    if not fused_is_slow(query) or dropout or attention_mask is None or attention_mask.dtype == torch.bool:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
     key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

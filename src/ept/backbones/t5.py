@@ -111,16 +111,22 @@ class Attention(nn.Module):
         return projected.unflatten(-1, (-1, self.width)).transpose(1, 2)
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        # There torch's fused attention does badly in its backward pass, and with narrow heads.
-        slow = queries.dtype == torch.bfloat16 and queries.device.type == "cpu"
-        slow = slow and (torch.is_grad_enabled() or self.width < NARROW)
-        if not slow or self.dropout or bias.requires_grad:
+        if not fused_is_slow(queries) or self.dropout or bias.requires_grad:
             found = functional.scaled_dot_product_attention(
                 queries, keys, values, attn_mask=bias, dropout_p=self.dropout, scale=1.0
             )
         else:
             found = CpuAttention.apply(queries, keys, values, bias)
         return self.o(found.transpose(1, 2).flatten(2))
+
+
+def fused_is_slow(queries: Tensor) -> bool:
+    """Whether `CpuAttention` is faster than torch's fused attention for queries [rows, heads, length, width].
+
+    In bfloat16 on a CPU the fused one does badly in its backward pass, and with narrow heads.
+    """
+    there = queries.dtype == torch.bfloat16 and queries.device.type == "cpu"
+    return there and (torch.is_grad_enabled() or queries.shape[-1] < NARROW)
 
 
 class CpuAttention(torch.autograd.Function):
