@@ -78,6 +78,7 @@ BAD = [
     (_with(data__source="local"), ["data", "path"]),
     (_with(data__path="somewhere"), ["data", "path"]),
     (_with(data__source_length={"rtee": 3}), ["data", "rtee"]),
+    (_with(data__test_rows={"rtee": 3}), ["data.test_rows", "rtee"]),
     (_with(prompt__short_length=101), ["short_length", "101"]),
     (_with(training__steps=0), ["training.steps", "0"]),
     (_with(training__batch_size=-1), ["training.batch_size", "-1"]),

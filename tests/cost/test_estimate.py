@@ -46,6 +46,16 @@ def test_halving_and_checkpointing_change_training_alone():
     assert {plain.evaluation_flops} == {halved.evaluation_flops, kept.evaluation_flops}
 
 
+def test_sampled_test_rows_cost_their_share():
+    all_rows = cost(experiment(), "pt").evaluation_flops
+    some = [cost(experiment(data={"test_rows": {"rte": rows}}), "pt").evaluation_flops for rows in (39, 139, 9999)]
+    seeds = len(experiment().pack("pt", "rte", "full", "scratch").seeds)
+    row = (some[1] - some[0]) / (100 * seeds)
+    # The protocol's test split of RTE has 139 rows.
+    assert some[1] == some[2] == all_rows > some[0]
+    assert row * seeds * 139 < all_rows
+
+
 def test_runs_are_those_of_the_training():
     plan = experiment()
     for pack in plan.packs:

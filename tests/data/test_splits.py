@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from data.task_rows import REAL, table
-from ept.data.prepare import split
+from ept.data.prepare import Rows, sampled, split
 from ept.data.source import locate
 from ept.demo.generator import generate
 from ept.errors import InputError
@@ -147,3 +147,30 @@ def test_splits_too_small_to_cut_are_refused():
     for name, rows in (("rte", _numbered(1)), ("sst2", _numbered(3)), ("multirc", table(TASKS["multirc"], 3))):
         with pytest.raises(InputError, match=rf"^{name}\b.*\bvalidation\b"):
             _split(name, {"train": rows, "validation": rows})
+
+
+def test_a_sample_of_the_test_rows_is_a_part_of_them_in_their_order(real_data):
+    _, parts, _ = _real(real_data, "rte")
+    rows = Rows("validation", np.sort(np.random.default_rng(0).permutation(277)[:139]))
+    published = {"validation": pa.RecordBatch.from_pydict({"label": range(277)})}
+    found = sampled(TASKS["rte"], published, rows, 50)
+    assert len(parts["test"]) == len(rows) and len(found) == 50
+    assert set(found.numbers) < set(rows.numbers) and (np.diff(found.numbers) > 0).all()
+    # Not the first ones, the same each time, and all where there are not more.
+    assert not np.array_equal(found.numbers, rows.numbers[:50])
+    assert np.array_equal(sampled(TASKS["rte"], published, rows, 50).numbers, found.numbers)
+    assert sampled(TASKS["rte"], published, rows, 139) is rows
+
+
+def test_a_sample_keeps_paragraphs_whole(real_data):
+    published = pq.read_table(locate(TASKS["multirc"], str(real_data))["validation"])
+    (batch,) = published.combine_chunks().to_batches()
+    whole = split(TASKS["multirc"], {"train": batch, "validation": batch})[0]["test"]
+    found = sampled(TASKS["multirc"], {"validation": batch}, whole, 300)
+    paragraphs = np.array([row["paragraph"] for row in batch.column("idx").to_pylist()])
+    test, kept = paragraphs[whole.numbers], paragraphs[found.numbers]
+    assert Counter(kept) == {name: count for name, count in Counter(test).items() if name in set(kept)}
+    assert abs(len(found) - 300) <= max(Counter(test).values()) / 2
+    # One paragraph cannot be divided.
+    one = Rows("validation", np.flatnonzero(paragraphs == kept[0]))
+    assert len(sampled(TASKS["multirc"], {"validation": batch}, one, 1)) == len(one)

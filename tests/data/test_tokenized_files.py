@@ -87,6 +87,21 @@ def test_metadata_say_where_the_rows_are_from(tmp_path):
     assert len({split.fingerprint for split in parts.values()}) == 3
 
 
+def test_a_sampled_test_split_says_of_how_many(tmp_path):
+    whole = _tokenize(tmp_path, "sst2")
+    tokens = (tmp_path / "tokenizer", 64, tmp_path / "few", "x", 5)
+    tokenize_task(TASKS["sst2"], tmp_path / "raw", *tokens)
+    few = {part: TokenizedSplit(tmp_path / f"few/{part}.arrow") for part in PARTS}
+    assert {part: few[part].metadata.get("sampled_from") for part in PARTS} == {
+        "train": None,
+        "validation": None,
+        "test": 12,
+    }
+    assert [len(few[part]) for part in PARTS] == [9, 3, 5]
+    assert set(few["test"].ids) < set(whole["test"].ids)
+    assert [few[part].fingerprint for part in PARTS[:2]] == [whole[part].fingerprint for part in PARTS[:2]]
+
+
 def _digest(path):
     """As the file was before its digest was put into it."""
     return hashlib.sha256(re.sub(rb'(?<="sha256":")[0-9a-f]{64}', b"0" * 64, path.read_bytes())).hexdigest()

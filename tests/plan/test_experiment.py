@@ -122,6 +122,13 @@ def hash_of(method, regime="full", start="scratch", **changes):
     return Experiment(parse_configuration(values)).pack(method, "rte", regime, start).hash
 
 
+def test_sampled_test_rows_are_in_the_hash_of_their_task_alone():
+    plain = hash_of("pt")
+    assert hash_of("pt", data={"test_rows": {"mnli": 7}}) == plain
+    sampled = {hash_of("pt", data={"test_rows": rows}) for rows in ({"rte": 7}, {"rte": 8}, {"default": 8})}
+    assert len(sampled) == 2 and plain not in sampled
+
+
 BFLOAT16 = {"dtype": "bfloat16"}
 STARTED = [(name, method.start_from) for name, method in METHODS.items() if method.start != "never"]
 

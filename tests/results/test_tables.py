@@ -162,6 +162,16 @@ def test_a_table_whose_texts_lost_their_answers_to_the_cut_says_so(experiment):
     assert not any("CB" in note for note in layout.notes)
 
 
+def test_a_table_of_sampled_test_rows_says_of_how_many(experiment):
+    packs = experiment.tables["main"]
+    for pack in packs:
+        if pack.task == "rte":
+            edit_record(pack, test_rows_sampled_from=5463)
+    _, layout = make_table(experiment, packs)
+    (note,) = (note for note in layout.notes if "5,463" in note)
+    assert all(fact in note for fact in ("RTE", "200", "data.test_rows")) and "CB" not in note
+
+
 def test_a_table_with_a_reading_of_the_paper_says_so(experiment):
     write_table(experiment, "main")
     reading = [line for line in Path("results/main.md").read_text().splitlines() if "our reading" in line]

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from small_project import STEPS, make_project, train_all
+from small_project import FOLDERS, STEPS, make_project, train_all
 
 from ept.evaluation.metrics import compute
 from ept.evaluation.predict import score_candidates
@@ -62,6 +62,19 @@ def test_both_scorings_are_recorded(trained):
             assert run[key] == pytest.approx(expected)
         assert run["invalid_share"] == (opened == -1).mean()
         assert bool(run["notes"]) == (run["invalid_share"] > 0 or np.ptp(opened) == 0)
+
+
+def test_a_run_on_sampled_test_rows_says_of_how_many(trained, tmp_path, monkeypatch):
+    _, plain, _, job = trained
+    monkeypatch.chdir(tmp_path)
+    experiment = make_project({**VALUES, "data": {**FOLDERS["data"], "test_rows": {"cb": 4}}})
+    pack = experiment.pack("pt", "cb", "full", "scratch")
+    train_all([pack])
+    record = json.loads((pack.folder / "runs.json").read_text())
+    assert (record["test_rows"], record["test_rows_sampled_from"]) == (4, plain["test_rows"])
+    assert "test_rows_sampled_from" not in plain
+    ids = pq.read_table(pack.folder / "predictions.parquet")["id"].to_pylist()
+    assert len(ids) == 4 * len(pack.seeds) and set(ids) < {str(name) for name in job.test.ids}
 
 
 def test_every_file_has_its_digest_beside_it(trained):

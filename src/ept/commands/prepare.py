@@ -78,6 +78,7 @@ def tokenize(options: argparse.Namespace) -> None:
         source_length=experiment.config.source_length(options.task),
         out_folder=experiment.tokenized_folder(options.task),
         source_identity=experiment.data_identity(options.task),
+        test_rows=experiment.config.test_rows(options.task),
     )
 
 

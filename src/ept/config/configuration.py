@@ -222,6 +222,10 @@ class Configuration(Section):
         lengths = self.data.source_length
         return lengths.get(task, lengths.get("default", self.tasks.record(task).source_length))
 
+    def test_rows(self, task: str) -> int | None:
+        """How many of its test rows a task is scored on; None for all."""
+        return self.data.test_rows.get(task, self.data.test_rows.get("default"))
+
 
 def load_configuration(path: str | Path, allow_code: bool = False) -> Configuration:
     """Read and check a YAML file. Raises InputError with one sentence that names the file and the key.
@@ -401,6 +405,7 @@ def check_tasks(config: Configuration) -> None:
     """Raise InputError for an unknown task in a section that cannot see `tasks.define`."""
     places = {
         "data.source_length": [name for name in config.data.source_length if name != "default"],
+        "data.test_rows": [name for name in config.data.test_rows if name != "default"],
         "ablation.tasks": config.ablation.tasks,
         "rate_study.tasks": config.rate_study.tasks,
     }

@@ -119,6 +119,10 @@ class DataSettings(Section):
     source_length: dict[str, Annotated[int, Field(ge=1, le=100_000)]] = {}
     """Longest source text in pieces by task, with `default` for all others; a task not named here keeps the
     protocol's length (256; multirc 348; squad and record 512)."""
+    test_rows: dict[str, Annotated[int, Field(ge=1, le=1_000_000_000)]] = {}
+    """How many of the protocol's test rows a task is scored on, with `default` for all others; a task not named here is
+    scored on all. They are drawn once, the same for every method and seed (MultiRC: whole paragraphs). For computers on
+    which a large test split takes longer than training; published scores are of all rows."""
 
     @model_validator(mode="after")
     def _source_is_complete(self) -> "DataSettings":

@@ -1,6 +1,7 @@
 """What a pack costs: memory, steps, operations. From a configuration alone; nothing is downloaded, no data is read."""
 
 import csv
+import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cache
@@ -241,8 +242,12 @@ def task_size(experiment: Experiment, task: str) -> TaskSize:
     That of the published set; of other data the rows that were fetched and texts as long as their limit. Data of a user
     that are not fetched yet count as large as SST-2.
     """
-    if known := task_sizes().get(task):
-        return known
+    size = task_sizes().get(task) or _own_size(experiment, task)
+    most = experiment.config.test_rows(task)
+    return size if most is None else dataclasses.replace(size, test_rows=min(size.test_rows, most))
+
+
+def _own_size(experiment: Experiment, task: str) -> TaskSize:
     usual = task_sizes()["sst2"]
     rows = _fetched_rows(experiment, task)
     train, test = rows or (usual.train_rows, usual.test_rows)

@@ -45,6 +45,7 @@ def tokenize_task(
     source_length: int,
     out_folder: Path,
     source_identity: str,
+    test_rows: int | None = None,
 ) -> None:
     """Split and tokenize what `raw_folder` holds into `out_folder`/{train,validation,test}.arrow.
 
@@ -55,6 +56,7 @@ def tokenize_task(
         source_length: The longest source in pieces, including `</s>` or whatever else surrounds a text.
         out_folder: Where the three files go.
         source_identity: The identity of the data (`ept.data.source.identity`), for the metadata.
+        test_rows: How many rows of the test split are kept (`sampled`); None for all.
 
     Raises:
         InputError: For missing or damaged files, a tokenizer that does not fit, and rows that contradict themselves.
@@ -62,6 +64,9 @@ def tokenize_task(
     pieces = load_pieces(tokenizer_folder, task.cue)
     published = read_raw(task, Path(raw_folder))
     parts, rule = split(task, published)
+    all_test = len(parts["test"])
+    if test_rows is not None:
+        parts["test"] = sampled(task, published, parts["test"], test_rows)
     common: dict[str, Any] = {
         "task": task.name,
         "split_rule": rule,
@@ -72,6 +77,7 @@ def tokenize_task(
     }
     if task.own:
         common["shared_rows"] = _shared(task, published, parts)
+    drawn = {"sampled_from": all_test} if len(parts["test"]) < all_test else {}
     # All are complete before the first is written.
     batches = {
         name: tokenize_table(task, published[rows.split], rows, pieces, source_length) for name, rows in parts.items()
@@ -89,7 +95,8 @@ def tokenize_task(
                 counts["answers_missing"],
                 task.passage,
             )
-        write_tokens(Path(out_folder) / f"{name}.arrow", batch, {**common, "split": name, **counts})
+        metadata = {**common, "split": name, **counts, **(drawn if name == "test" else {})}
+        write_tokens(Path(out_folder) / f"{name}.arrow", batch, metadata)
 
 
 def _shared(task: Task, published: dict[str, pa.RecordBatch], parts: dict[str, "Rows"]) -> dict[str, int]:
@@ -371,6 +378,22 @@ def _cut(rows: int, together: pa.Array | None, count: float) -> tuple[np.ndarray
     place = int(before[cut - 1]) if cut else 0
     numbers = np.concatenate(groups)
     return numbers[:place], numbers[place:]
+
+
+def sampled(task: Task, published: dict[str, pa.RecordBatch], rows: Rows, most: int) -> Rows:
+    """`most` of a part's rows, in their order: a function of their number alone.
+
+    Groups stay whole, and are cut where the rows come closest (MultiRC).
+    """
+    if len(rows) <= most:
+        return rows
+    together = None
+    if task.groups:
+        column = published[rows.split].column("idx")
+        together = pc.struct_field(column, task.groups[0]).take(pa.array(rows.numbers))
+    places, rest = _cut(len(rows), together, most)
+    # A single group is kept as it is.
+    return Rows(rows.split, rows.numbers[np.sort(places if len(places) else rest)])
 
 
 def _refuse_empty(task: Task, parts: dict[str, Rows]) -> dict[str, Rows]:

@@ -118,7 +118,10 @@ class Packs:
         }
         if code := self.config.tasks.record(task).code:
             record["code"] = code
-        hash_ = digest([self.data_identity(task), record, self.config.source_length(task), self.backbone_identity])
+        parts: list[Any] = [self.data_identity(task), record, self.config.source_length(task), self.backbone_identity]
+        if (most_test := self.config.test_rows(task)) is not None:
+            parts.append({"test_rows": most_test})
+        hash_ = digest(parts)
         return paths.tokenized_folder(self.config.backbone.name, task, hash_)
 
     def pack(

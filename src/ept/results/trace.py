@@ -135,6 +135,8 @@ def explain(table: WrittenTable, run: dict[str, str]) -> list[str]:
     fingerprints = ", ".join(f"{split} {value[:12]}" for split, value in record["data_fingerprints"].items())
     libraries = ", ".join(f"{name} {version}" for name, version in list(record["versions"].items())[1:])
     rows = f"{record['train_rows']} training, {record['validation_rows']} validation, {record['test_rows']} test rows"
+    if sampled_from := record.get("test_rows_sampled_from"):
+        rows += f" (of {sampled_from})"
     return [
         *lines,
         f"  data: {rows}, split rule {record['split_rule']}; fingerprints {fingerprints}",

@@ -142,10 +142,18 @@ def _data(job: Job) -> dict[str, Any]:
         "validation_labels": selecting,
         "test_rows": sum(len(part.test) for part in job.data),
         "split_rule": "/".join(dict.fromkeys(part.test.metadata["split_rule"] for part in job.data)),
+        **_sampled(job),
         **_shared_rows(job),
         **_unread_answers(job),
         "data_fingerprints": fingerprints if job.parts else fingerprints[job.task.name],
     }
+
+
+def _sampled(job: Job) -> dict[str, int]:
+    """How many test rows there are, where only some are scored (`data.test_rows`)."""
+    sizes = [part.test.metadata.get("sampled_from", len(part.test)) for part in job.data]
+    sampled = any("sampled_from" in part.test.metadata for part in job.data)
+    return {"test_rows_sampled_from": sum(sizes)} if sampled else {}
 
 
 def _shared_rows(job: Job) -> dict[str, Any]:

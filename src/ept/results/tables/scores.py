@@ -164,11 +164,20 @@ def table_notes(results: Sequence[PackResult]) -> list[str]:
     if left_out := not_averaged(task.name for task in tasks):
         titles = " and ".join(f"{title_of(task)} ({_metric_title(TASKS[task].metrics[0])})" for task in left_out)
         notes.append(f"Averages leave out {titles}, whose scores can exceed 100.")
+    notes += dict.fromkeys(_sample_note(result) for result in results if result.record.get("test_rows_sampled_from"))
     notes += dict.fromkeys(_cut_note(result) for result in results if result.record.get("answers_cut"))
     found = list(dict.fromkeys(software(result.record) for result in results))
     if len(found) > 1:
         notes.append(f"The runs were made by different versions of the software: {'; '.join(found)}.")
     return notes
+
+
+def _sample_note(result: PackResult) -> str:
+    record = result.record
+    return (
+        f"{title_of(result.pack.task)}: scored on {record['test_rows']:,} of {record['test_rows_sampled_from']:,} test "
+        "rows, drawn once (data.test_rows)."
+    )
 
 
 def _cut_note(result: PackResult) -> str:
