@@ -266,26 +266,46 @@ def demo_full(*suites: str, averages: tuple[str, ...] = ()) -> str | None:
     return result_table("demo_full/main", ["method", "parameters", *averages, *wanted])
 
 
+def few_shot_averages() -> str | None:
+    """The averages of every row over GLUE and SuperGLUE in config/demo_full.yaml, by k; None before any is made.
+
+    The tables are of the thirteen judged tasks alone (docs/results.md has the commands).
+    """
+    names = {"all data": "main", "k = 4": "fewshot_k4", "k = 16": "fewshot_k16", "k = 32": "fewshot_k32"}
+    wanted = ["method", "parameters", "All"]
+    tables = {column: result_cells(f"demo_full_judged/{name}", wanted)[1:] for column, name in names.items()}
+    found = {column: {method: average for method, _, average in cells} for column, cells in tables.items() if cells}
+    # Only few-shot tables have the rows that start from a source.
+    rows = max(tables.values(), key=len)
+    lines = [[method, count, *(cells.get(method, "") for cells in found.values())] for method, count, _ in rows]
+    return table(["method", "parameters", *found], lines, "l" + "r" * (1 + len(found))) if lines else None
+
+
 def titles(suite: str) -> list[str]:
     """How the columns of a suite's tasks begin."""
     return [task.title for task in TASKS.values() if suite in task.sets]
 
 
 def result_table(name: str, columns: list[str] | None = None) -> str | None:
-    """A finished run's table without the notes below it; None before it is made.
+    """A finished run's table without the notes below it; None before it is made. `columns` as in `result_cells`."""
+    cells = result_cells(name, columns)
+    return table(cells[0], cells[1:], "l" + "r" * (len(cells[0]) - 1)) if cells else None
+
+
+def result_cells(name: str, columns: list[str] | None = None) -> list[list[str]]:
+    """The cells of a finished run's table, its head first; none before it is made.
 
     `columns` has the beginnings of the columns that are wanted, in order; one that is not there is left out.
     """
     path = ROOT / "results" / f"{name}.md"
     if not path.exists():
-        return None
+        return []
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    if columns is None:
-        return "\n".join(lines)
     head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    places = [place for wanted in columns for place, title in enumerate(head) if f"{title} ".startswith(f"{wanted} ")]
-    picked = [[cells[place] for place in places] for cells in (head, *rows)]
-    return table(picked[0], picked[1:], "l" + "r" * (len(places) - 1))
+    places = list(range(len(head)))
+    if columns is not None:
+        places = [place for wanted in columns for place in places if f"{head[place]} ".startswith(f"{wanted} ")]
+    return [[cells[place] for place in places] for cells in (head, *rows)]
 
 
 def performance() -> dict:
@@ -357,6 +377,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "demo-full-glue": partial(demo_full, "glue", averages=("GLUE",)),
     "demo-full-superglue": partial(demo_full, "superglue", averages=("All", "SuperGLUE")),
     "demo-full-new": partial(demo_full, "dept_other", "mrqa"),
+    "demo-full-fewshot": few_shot_averages,
     "demo-rates": lambda: result_table("demo_rates/learning_rates"),
     "speed": speed,
     "speed-tables": speed_tables,
