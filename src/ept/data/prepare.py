@@ -77,11 +77,12 @@ def tokenize_task(
     }
     if task.own:
         common["shared_rows"] = _shared(task, published, parts)
-    drawn = {"sampled_from": all_test} if len(parts["test"]) < all_test else {}
     # All are complete before the first is written.
     batches = {
         name: tokenize_table(task, published[rows.split], rows, pieces, source_length) for name, rows in parts.items()
     }
+    if len(parts["test"]) < all_test:
+        batches["test"][1]["sampled_from"] = all_test
     for name, (batch, counts) in batches.items():
         if counts.get("answers_cut") or counts.get("answers_missing"):
             LOG.warning(
@@ -95,8 +96,7 @@ def tokenize_task(
                 counts["answers_missing"],
                 task.passage,
             )
-        metadata = {**common, "split": name, **counts, **(drawn if name == "test" else {})}
-        write_tokens(Path(out_folder) / f"{name}.arrow", batch, metadata)
+        write_tokens(Path(out_folder) / f"{name}.arrow", batch, {**common, "split": name, **counts})
 
 
 def _shared(task: Task, published: dict[str, pa.RecordBatch], parts: dict[str, "Rows"]) -> dict[str, int]:
@@ -326,9 +326,7 @@ def split(task: Task, published: dict[str, pa.RecordBatch]) -> tuple[dict[str, R
     if "validation_mismatched" in published:
         return {"train": whole["train"], "validation": whole["validation_mismatched"], "test": test}, "mismatched"
     if task.split == "halve":
-        table = published[test.split]
-        together = pc.struct_field(table.column("idx"), task.groups[0]) if task.groups else None
-        first, second = _cut(len(test), together, len(test) / 2)
+        first, second = _cut(len(test), _groups(task, published, test), len(test) / 2)
         parts = {"train": whole["train"], "validation": Rows(test.split, first), "test": Rows(test.split, second)}
         return _refuse_empty(task, parts), "halve"
     count = min(CARVED_ROWS, len(whole["train"]) // 4)
@@ -355,6 +353,14 @@ def _own_split(task: Task, given: dict[str, Rows]) -> tuple[dict[str, Rows], str
 def permutation(size: int) -> np.ndarray:
     """The permutation [size] behind the published halves; only this call gives them."""
     return torch.randperm(size, generator=torch.Generator().manual_seed(SPLIT_SEED)).numpy()
+
+
+def _groups(task: Task, published: dict[str, pa.RecordBatch], rows: Rows) -> pa.Array | None:
+    """What rows that stay on one side share (MultiRC: the paragraph); None where each row is for itself."""
+    if not task.groups:
+        return None
+    column = published[rows.split].column("idx").take(column_of(rows.numbers))
+    return pc.struct_field(column, task.groups[0])
 
 
 def _cut(rows: int, together: pa.Array | None, count: float) -> tuple[np.ndarray, np.ndarray]:
@@ -387,11 +393,7 @@ def sampled(task: Task, published: dict[str, pa.RecordBatch], rows: Rows, most: 
     """
     if len(rows) <= most:
         return rows
-    together = None
-    if task.groups:
-        column = published[rows.split].column("idx")
-        together = pc.struct_field(column, task.groups[0]).take(pa.array(rows.numbers))
-    places, rest = _cut(len(rows), together, most)
+    places, rest = _cut(len(rows), _groups(task, published, rows), most)
     # A single group is kept as it is.
     return Rows(rows.split, rows.numbers[np.sort(places if len(places) else rest)])
 

@@ -151,9 +151,9 @@ def _data(job: Job) -> dict[str, Any]:
 
 def _sampled(job: Job) -> dict[str, int]:
     """How many test rows there are, where only some are scored (`data.test_rows`)."""
-    sizes = [part.test.metadata.get("sampled_from", len(part.test)) for part in job.data]
-    sampled = any("sampled_from" in part.test.metadata for part in job.data)
-    return {"test_rows_sampled_from": sum(sizes)} if sampled else {}
+    scored = sum(len(part.test) for part in job.data)
+    there = sum(part.test.metadata.get("sampled_from", len(part.test)) for part in job.data)
+    return {"test_rows_sampled_from": there} if there > scored else {}
 
 
 def _shared_rows(job: Job) -> dict[str, Any]:
