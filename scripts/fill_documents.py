@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import fmean, stdev
 
 import torch
 
@@ -30,6 +31,7 @@ from ept.errors import InputError
 from ept.methods.build import build_prompt_module, build_weight_module
 from ept.methods.registry import METHODS
 from ept.plan.experiment import Experiment
+from ept.results.render import signed
 from ept.tasks.registry import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -281,6 +283,42 @@ def few_shot_averages() -> str | None:
     return table(["method", "parameters", *found], lines, "l" + "r" * (1 + len(found))) if lines else None
 
 
+def transfer_gains() -> str | None:
+    """Mean gains over targets with 16 examples in config/demo_full.yaml, by source; None before they are made.
+
+    The gains of the first metrics: of the source that was chosen for each target, of all on average, of the best one,
+    and of each source. `difference`: chosen minus random, with its standard error over targets.
+    """
+    path = ROOT / "results/demo_full_transfer/transfer.csv"
+    if not path.exists():
+        return None
+    with path.open(encoding="utf-8", newline="") as file:
+        tried = [row for row in csv.DictReader(file) if row["regime"] == "k16"]
+    sources = list(dict.fromkeys(row["source"] for row in tried if row["choice"] != "all"))
+    # The row of a target's own task is empty.
+    found = [row for row in tried if row["gain"] and row["metric"] == TASKS[row["task"]].metrics[0]]
+    lines = []
+    for method in dict.fromkeys(row["method"] for row in found):
+        rows = [row for row in found if row["method"] == method]
+        if rows[0]["choice"] == "all":
+            together = signed(fmean(float(row["gain"]) for row in rows))
+            lines.append([f"{METHODS[method].title}, all others", together, *[""] * (3 + len(sources))])
+            continue
+        gains: dict[str, dict[str, float]] = {}
+        for row in rows:
+            gains.setdefault(row["task"], {})[row["source"]] = float(row["gain"])
+        chosen = [gains[row["task"]][row["source"]] for row in rows if row["choice"] == "chosen"]
+        random = [fmean(each.values()) for each in gains.values()]
+        more = [one - other for one, other in zip(chosen, random, strict=True)]
+        error = stdev(more) / len(more) ** 0.5
+        of_sources = [fmean(each[source] for each in gains.values() if source in each) for source in sources]
+        means = [fmean(chosen), fmean(random), fmean(max(each.values()) for each in gains.values())]
+        cells = [*map(signed, means), f"{signed(fmean(more))} ({error:.1f})", *map(signed, of_sources)]
+        lines.append([METHODS[method].title, *cells])
+    head = ["method", "chosen", "random", "best", "difference", *(f"from {TASKS[source].title}" for source in sources)]
+    return table(head, lines, "l" + "r" * (len(head) - 1))
+
+
 def titles(suite: str) -> list[str]:
     """How the columns of a suite's tasks begin."""
     return [task.title for task in TASKS.values() if suite in task.sets]
@@ -378,6 +416,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "demo-full-superglue": partial(demo_full, "superglue", averages=("All", "SuperGLUE")),
     "demo-full-new": partial(demo_full, "dept_other", "mrqa"),
     "demo-full-fewshot": few_shot_averages,
+    "demo-full-transfer": transfer_gains,
     "demo-rates": lambda: result_table("demo_rates/learning_rates"),
     "speed": speed,
     "speed-tables": speed_tables,
