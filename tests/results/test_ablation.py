@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from ept.config.configuration import load_configuration, parse_configuration
@@ -10,8 +11,10 @@ from ept.config.settings import EptSettings, PromptSettings
 from ept.config.variants import AblationSettings, variants
 from ept.errors import InputError
 from ept.plan.experiment import Experiment
+from ept.results.statistics import paired_difference
 from ept.results.write import write_table
 from results.records import write_runs
+from results.simulation import samples_of
 
 # Fits the embedded backbone (hidden size 128): 24 * 128 numbers hold four spaces with a matched budget.
 SMALL = {
@@ -125,6 +128,67 @@ def test_rows_are_variants_with_their_averages(tmp_path, monkeypatch):
     assert "without fusion & 1,000 & 900 & \\underline{55.0" in (tmp_path / "results/ablation.tex").read_text()
     runs = json.loads((tmp_path / "results/ablation.settings.json").read_text())["runs"]
     assert [run["variant"] for run in runs[::2]] == list(names)
+
+
+def test_ept_is_tested_against_each_of_its_variants(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = _experiment(seeds=[0, 1, 2])
+    right = {
+        "EPT": (150, 160, 155),
+        "without fusion": (100, 120, 110),
+        "without projection": (140, 150, 150),
+        "without both": (148, 150, 150),
+        "s = 5": (152, 158, 157),
+        "budget matched": (130, 149, 149),
+    }
+    # Variants with the settings of one of these are its training.
+    by_hash = {
+        pack.hash: right[pack.variant.name] for pack in experiment.tables["ablation"] if pack.variant.name in right
+    }
+    for pack in experiment.tables["ablation"]:
+        write_runs(pack, by_hash[pack.hash])
+    write_table(experiment, "ablation")
+    with open("results/ablation.csv", newline="") as file:
+        rows = {row["variant"]: row for row in csv.DictReader(file) if row["task"] == "rte"}
+    for variant in ("EPT", "N = 4", "s = 10", "budget decomposition"):
+        assert {rows[variant][name] for name in ("difference", "difference_low", "p_corrected")} == {""}
+    assert rows["N = 1"]["p_corrected"] == rows["without projection"]["p_corrected"] != ""
+
+    def sample(counts):
+        return samples_of(np.array([[np.arange(200) < count for count in counts]]))
+
+    p = {
+        name: paired_difference(sample(right["EPT"]), sample(counts)).p
+        for name, counts in right.items()
+        if name != "EPT"
+    }
+    largest = 0.0
+    # The smallest p value times five, the next times four, and so on; never below the one before.
+    for place, variant in enumerate(sorted(p, key=p.__getitem__)):
+        largest = max(largest, min(1.0, p[variant] * (5 - place)))
+        row = rows[variant]
+        difference = (sum(right["EPT"]) - sum(right[variant])) / 6
+        assert float(row["difference"]) == pytest.approx(difference, abs=1e-4)
+        assert float(row["difference_low"]) < difference < float(row["difference_high"])
+        assert float(row["p_corrected"]) == pytest.approx(largest, abs=1e-4), variant
+    text = (tmp_path / "results/ablation.md").read_text()
+    shown = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in text.splitlines() if "|" in line}
+    assert shown["EPT"] == shown["majority"] == ""
+    assert shown["without fusion"].startswith("**+22.5 (")
+    assert shown["s = 5"].startswith("−0.3 (")
+
+
+def test_ept_with_two_seeds_has_differences_and_no_p_values(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = _experiment()
+    for pack in experiment.tables["ablation"]:
+        write_runs(pack, (100, 120) if pack.variant.name == "without fusion" else (150, 170))
+    write_table(experiment, "ablation")
+    with open("results/ablation.csv", newline="") as file:
+        (row,) = (row for row in csv.DictReader(file) if (row["variant"], row["task"]) == ("without fusion", "average"))
+    assert float(row["difference"]) == 25.0
+    assert row["p_corrected"] == ""
+    assert "p = " not in (tmp_path / "results/ablation.md").read_text().split("\n\n")[0]
 
 
 BAD = [

@@ -48,7 +48,17 @@ BASIS_COLUMNS = (
     "diverged_sources",
 )
 SCORES_COLUMNS = (*_SCORE_COLUMNS, *BASIS_COLUMNS)
-ABLATION_COLUMNS = ("backbone", "method", "variant", *SCORES_COLUMNS[2:])
+# Scores of EPT's variants, then what EPT has more than each.
+ABLATION_COLUMNS = (
+    "backbone",
+    "method",
+    "variant",
+    *SCORES_COLUMNS[2:],
+    "difference",
+    "difference_low",
+    "difference_high",
+    "p_corrected",
+)
 # Scores from a source prompt, then what it brought over a start from scratch, and how the source was chosen.
 TRANSFER_COLUMNS = (
     *_SCORE_COLUMNS,
@@ -164,8 +174,8 @@ SCORES = Kind(SCORES_COLUMNS, "scores:make_table", f"Test scores: {_SCORES}.")
 KINDS = {
     ABLATION: Kind(
         ABLATION_COLUMNS,
-        "scores:make_table",
-        f"Test scores of variants of EPT trained on full data: {_SCORES}.",
+        "significance:make_ablation_table",
+        f"Test scores of variants of EPT trained on full data: {_SCORES}; paired tests between EPT and each variant.",
         "Variants of EPT",
     ),
     COMPARISON: Kind(

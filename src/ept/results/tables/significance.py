@@ -1,5 +1,6 @@
-"""Paired tests between EPT and every other method, in every regime, per task and over tasks."""
+"""Paired tests: EPT against every other method in every regime, and against its own variants."""
 
+import dataclasses
 import itertools
 import math
 
@@ -9,6 +10,7 @@ from ept.plan.pack import Pack
 from ept.results.records import PackResult, collect
 from ept.results.render import Cell, Layout, signed
 from ept.results.statistics import (
+    AVERAGE,
     LEAST_SEEDS,
     LEVEL,
     Sample,
@@ -18,8 +20,10 @@ from ept.results.statistics import (
     holm,
     metric_sample,
     paired_difference,
+    tested_p,
 )
-from ept.results.tables.scores import column_order, column_title, table_notes
+from ept.results.tables import scores
+from ept.results.tables.scores import column_order, column_title, row_title, table_notes
 
 PRIMARY, EXPLORATORY = "primary", "exploratory"
 PRIMARY_SIGN = "§"
@@ -37,6 +41,10 @@ NOTES = (
 UNTESTED_NOTE = (
     f"With fewer than {LEAST_SEEDS} seeds in common no corrected p value is given: what differs between seeds cannot "
     "be estimated."
+)
+ABLATION_NOTE = (
+    f"Last column: {METHODS[SUBJECT].title} minus the variant on the average over all tasks, in points, with its 95 % "
+    f"interval and p value; paired by seed and test example, Holm-corrected for all variants, bold: p < {LEVEL}."
 )
 # What every pack of a group shares: method and start.
 Contestant = tuple[str, str]
@@ -141,6 +149,52 @@ def _test(a: list[Sample], b: list[Sample]) -> dict:
     }
 
 
+def make_ablation_table(experiment: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
+    """The scores of EPT and its variants, and what EPT has more than each variant.
+
+    Every row also has `difference`, `difference_low`, `difference_high` and `p_corrected`; NaN where the variant is
+    EPT's own training. Readers get those of the average over all tasks.
+    """
+    rows, layout = scores.make_table(experiment, packs)
+    columns: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        columns.setdefault((row["task"], row["metric"]), []).append(row)
+    for members in columns.values():
+        _subtract_from_ept(members)
+    cells = {row_title(row): _ablation_cell(row) for row in rows if row["task"] == AVERAGE}
+    return rows, dataclasses.replace(
+        layout,
+        head=[*layout.head, f"{METHODS[SUBJECT].title} − variant"],
+        groups=[*layout.groups, ""],
+        lines=[[*line, cells.get(line[0].text, Cell())] for line in layout.lines],
+        notes=[*layout.notes, ABLATION_NOTE],
+    )
+
+
+def _subtract_from_ept(column: list[dict]) -> None:
+    """Add EPT minus each variant to the rows of one task and metric; p values are corrected for its trainings."""
+    (whole,) = (row for row in column if row["variant"] == METHODS[SUBJECT].title)
+    others = {row["trainings"]: row["samples"] for row in column if row["trainings"] != whole["trainings"]}
+    found = {trainings: paired_difference(whole["samples"], samples) for trainings, samples in others.items()}
+    corrected = dict(zip(found, holm([tested_p(difference) for difference in found.values()]), strict=True))
+    for row in column:
+        difference = found.get(row["trainings"])
+        low, high = difference.interval if difference else (math.nan, math.nan)
+        row |= {
+            "difference": difference.mean if difference else math.nan,
+            "difference_low": low,
+            "difference_high": high,
+            "p_corrected": float(corrected.get(row["trainings"], math.nan)),
+        }
+
+
+def _ablation_cell(row: dict) -> Cell:
+    if math.isnan(row["difference"]):
+        return Cell()
+    p = row["p_corrected"]
+    return Cell(_text(row["difference"], row["difference_low"], row["difference_high"], p), bold=p < LEVEL)
+
+
 def significance_layout(rows: list[dict], notes: list[str]) -> Layout:
     """A line a comparison, differences that a test finds in bold."""
     columns = sorted(dict.fromkeys((row["task"], row["metric"]) for row in rows), key=column_order)
@@ -159,11 +213,15 @@ def significance_layout(rows: list[dict], notes: list[str]) -> Layout:
 
 
 def _cell(row: dict) -> Cell:
-    text = f"{signed(row['difference'])} ({signed(row['ci_low'])} to {signed(row['ci_high'])})"
     p = row["p_corrected"]
-    if p == p:
-        text += ", p < 0.001" if p < 0.001 else f", p = {p:.2g}"
+    text = _text(row["difference"], row["ci_low"], row["ci_high"], p)
     return Cell(text, bold=p < LEVEL, signs=PRIMARY_SIGN * (row["family"] == PRIMARY))
+
+
+def _text(difference: float, low: float, high: float, p: float) -> str:
+    """A difference in points with its interval, and its p value where there is one."""
+    text = f"{signed(difference)} ({signed(low)} to {signed(high)})"
+    return text if math.isnan(p) else text + (", p < 0.001" if p < 0.001 else f", p = {p:.2g}")
 
 
 def _title(row: dict) -> str:
