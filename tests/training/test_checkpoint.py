@@ -174,6 +174,18 @@ def test_a_signal_stops_after_the_step_and_names_itself(backbone, even, tmp_path
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
 
 
+def test_a_resumed_training_shows_the_best_validation_score_so_far(backbone, even, tmp_path, capsys):
+    training = Training(backbone, even, *TRAININGS["pt"])
+    for stops in ([7], [9]):
+        with pytest.raises(Interrupted):
+            training.go_on(tmp_path, stops)
+    header, _ = read_checked(tmp_path / "part0.safetensors")
+    # The only validation was at step 5, and the first line of the second call is that of step 8.
+    best = max(score for result in header["results"] for _, score in result["validation_curve"])
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "step 8/24" in line)
+    assert f"best validation {best:.1f}," in line
+
+
 def test_outside_of_a_training_a_signal_stops_at_once():
     with pytest.raises(Interrupted) as stopped, StopRequest():  # noqa: PT012 (what follows the signal must not run)
         os.kill(os.getpid(), signal.SIGINT)

@@ -203,6 +203,7 @@ def _begin(
     optimizer = PackedAdam(groups, rates, settings.clip_norm, prompts.packed)
     state = TrainingState(prompts, optimizer, [RunResult() for _ in runs], size)
     if checkpoint is not None and checkpoint.read_into(state):
+        progress.validated(_best_score(state))
         return state
     if settings.include_start:
         _validate(state, runs, validate, progress)
@@ -265,7 +266,12 @@ def _validate(state: TrainingState, runs: list[Run], validate: Validate, progres
         if score > result.best_score:
             result.best_score, result.best_step = float(score), state.step
             result.best_tensors = {name: tensor.clone() for name, tensor in state.prompts.tensors(run).items()}
-    progress.validated(max(result.best_score for result in state.results))
+    progress.validated(_best_score(state))
+
+
+def _best_score(state: TrainingState) -> float:
+    """The best validation score over all runs, minus infinity without one."""
+    return max(result.best_score for result in state.results)
 
 
 def _watch(prompts: MethodModule, run: int, result: RunResult, step: int) -> None:
