@@ -162,15 +162,16 @@ def test_ept_is_tested_against_each_of_its_variants(tmp_path, monkeypatch):
         for name, counts in right.items()
         if name != "EPT"
     }
-    largest = 0.0
-    # The smallest p value times five, the next times four, and so on; never below the one before.
-    for place, variant in enumerate(sorted(p, key=p.__getitem__)):
-        largest = max(largest, min(1.0, p[variant] * (5 - place)))
-        row = rows[variant]
-        difference = (sum(right["EPT"]) - sum(right[variant])) / 6
-        assert float(row["difference"]) == pytest.approx(difference, abs=1e-4)
-        assert float(row["difference_low"]) < difference < float(row["difference_high"])
-        assert float(row["p_corrected"]) == pytest.approx(largest, abs=1e-4), variant
+    for family in (["without fusion", "without projection", "without both"], ["s = 5", "budget matched"]):
+        largest = 0.0
+        # The smallest p value times the number of tests, the next times one less; never below the one before.
+        for place, variant in enumerate(sorted(family, key=p.__getitem__)):
+            largest = max(largest, min(1.0, p[variant] * (len(family) - place)))
+            row = rows[variant]
+            difference = (sum(right["EPT"]) - sum(right[variant])) / 6
+            assert float(row["difference"]) == pytest.approx(difference, abs=1e-4)
+            assert float(row["difference_low"]) < difference < float(row["difference_high"])
+            assert float(row["p_corrected"]) == pytest.approx(largest, abs=1e-4), variant
     text = (tmp_path / "results/ablation.md").read_text()
     shown = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in text.splitlines() if "|" in line}
     assert shown["EPT"] == shown["majority"] == ""

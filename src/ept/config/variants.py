@@ -10,6 +10,13 @@ from annotated_types import MaxLen
 from ept.config.settings import PYDANTIC, EptSettings, PromptSettings, Spaces, Tokens, check_budget
 from ept.errors import InputError
 
+# EPT without its parts; whether these help is what an ablation asks first.
+WITHOUT_FUSION, WITHOUT_PROJECTION, WITHOUT_BOTH = PARTS_LEFT_OUT = (
+    "without fusion",
+    "without projection",
+    "without both",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AblationSettings:
@@ -73,9 +80,9 @@ def variants(prompt: PromptSettings, ept: EptSettings, ablation: AblationSetting
 
     found = [
         changed("EPT"),
-        changed("without fusion", fusion="none"),
-        changed("without projection", spaces=1),
-        changed("without both", fusion="none", spaces=1),
+        changed(WITHOUT_FUSION, fusion="none"),
+        changed(WITHOUT_PROJECTION, spaces=1),
+        changed(WITHOUT_BOTH, fusion="none", spaces=1),
         *(changed(f"N = {number}", spaces=number) for number in ablation.spaces),
         *(shortened(length) for length in ablation.short_lengths),
         *(changed(f"budget {budget}", budget=budget) for budget in ablation.budgets),

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 
+from ept.config.variants import PARTS_LEFT_OUT
 from ept.methods.registry import METHODS, PRIMARY_RIVALS, SUBJECT
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
@@ -44,7 +45,8 @@ UNTESTED_NOTE = (
 )
 ABLATION_NOTE = (
     f"Last column: {METHODS[SUBJECT].title} minus the variant on the average over all tasks, in points, with its 95 % "
-    f"interval and p value; paired by seed and test example, Holm-corrected for all variants, bold: p < {LEVEL}."
+    f"interval and p value, paired by seed and test example; bold: p < {LEVEL}. Holm-corrected: the variants without a "
+    "part are one family, named beforehand, and all others another one, which is exploratory."
 )
 # What every pack of a group shares: method and start.
 Contestant = tuple[str, str]
@@ -172,11 +174,18 @@ def make_ablation_table(experiment: Experiment, packs: list[Pack]) -> tuple[list
 
 
 def _subtract_from_ept(column: list[dict]) -> None:
-    """Add EPT minus each variant to the rows of one task and metric; p values are corrected for its trainings."""
+    """Add EPT minus each variant to the rows of one task and metric.
+
+    p values are corrected for the trainings without a part of EPT, and for all others.
+    """
     (whole,) = (row for row in column if row["variant"] == METHODS[SUBJECT].title)
     others = {row["trainings"]: row["samples"] for row in column if row["trainings"] != whole["trainings"]}
     found = {trainings: paired_difference(whole["samples"], samples) for trainings, samples in others.items()}
-    corrected = dict(zip(found, holm([tested_p(difference) for difference in found.values()]), strict=True))
+    left_out = {row["trainings"] for row in column if row["variant"] in PARTS_LEFT_OUT}
+    corrected: dict[tuple, float] = {}
+    for family in (found.keys() & left_out, found.keys() - left_out):
+        members = sorted(family)
+        corrected |= zip(members, holm([tested_p(found[trainings]) for trainings in members]), strict=True)
     for row in column:
         difference = found.get(row["trainings"])
         low, high = difference.interval if difference else (math.nan, math.nan)
