@@ -283,6 +283,12 @@ def few_shot_averages() -> str | None:
     return table(["method", "parameters", *found], lines, "l" + "r" * (1 + len(found))) if lines else None
 
 
+def ablation() -> str | None:
+    """EPT and its variants in config/demo_full.yaml; None before they are made."""
+    wanted = [TASKS[name].title for name in experiment("demo_full").config.ablation.tasks]
+    return result_table("demo_full/ablation", ["method", "parameters", *wanted, "All", "EPT − variant"])
+
+
 def transfer_gains() -> str | None:
     """Mean gains over targets with 16 examples in config/demo_full.yaml, by source; None before they are made.
 
@@ -417,6 +423,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "demo-full-new": partial(demo_full, "dept_other", "mrqa"),
     "demo-full-fewshot": few_shot_averages,
     "demo-full-transfer": transfer_gains,
+    "demo-full-ablation": ablation,
     "demo-rates": lambda: result_table("demo_rates/learning_rates"),
     "speed": speed,
     "speed-tables": speed_tables,
