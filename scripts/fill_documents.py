@@ -286,7 +286,7 @@ def few_shot_averages() -> str | None:
 def ablation() -> str | None:
     """EPT and its variants in config/demo_full.yaml; None before they are made."""
     wanted = [TASKS[name].title for name in experiment("demo_full").config.ablation.tasks]
-    return result_table("demo_full/ablation", ["method", "parameters", *wanted, "All", "EPT − variant"])
+    return result_table("demo_full/ablation", ["method", "parameters", "All", "EPT − variant", *wanted])
 
 
 def transfer_gains() -> str | None:
