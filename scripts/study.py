@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from ept.config.configuration import Configuration, load_configuration
 from ept.config.settings import FULL, SOURCE
-from ept.config.variants import Variant, variants
+from ept.config.variants import WHOLE, Variant, variants
 from ept.errors import InputError
 from ept.evaluation.metrics import References
 from ept.files import parse_json, write_atomically, write_text
@@ -327,12 +327,12 @@ def parts() -> Layout:
         for pack, each in matching(_of(FINAL, "ablation"), finished(STUDY / "runs"))
         if each is not None
     ]
-    whole = {pack.task: each for pack, each in found if pack.variant == METHODS[SUBJECT].title}
+    whole = {pack.task: each for pack, each in found if pack.variant == WHOLE}
     return _differences(
         [
             (f"{METHODS[SUBJECT].title} − {pack.variant}", pack, whole[pack.task], each)
             for pack, each in found
-            if pack.task in whole and pack.variant != METHODS[SUBJECT].title
+            if pack.task in whole and pack.variant != WHOLE
         ]
     )
 
@@ -369,7 +369,7 @@ def costs() -> Layout:
     lines = []
     for name in CONFIGURATIONS:
         for pack, found in matching(asked(name), finished(STUDY / "runs")):
-            if found is None or (pack.table == "ablation" and pack.variant == METHODS[SUBJECT].title):
+            if found is None or (pack.table == "ablation" and pack.variant == WHOLE):
                 continue
             record = found.record
             steps = sum(run["steps"] for run in record["runs"])

@@ -10,12 +10,14 @@ from annotated_types import MaxLen
 from ept.config.settings import PYDANTIC, EptSettings, PromptSettings, Spaces, Tokens, check_budget
 from ept.errors import InputError
 
-# EPT without its parts; whether these help is what an ablation asks first.
-WITHOUT_FUSION, WITHOUT_PROJECTION, WITHOUT_BOTH = PARTS_LEFT_OUT = (
-    "without fusion",
-    "without projection",
-    "without both",
-)
+# The variant that is EPT as configured.
+WHOLE = "EPT"
+# EPT without its parts, and the settings that leave them out; whether they help is what an ablation asks first.
+PARTS_LEFT_OUT: dict[str, dict[str, Any]] = {
+    "without fusion": {"fusion": "none"},
+    "without projection": {"spaces": 1},
+    "without both": {"fusion": "none", "spaces": 1},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +81,8 @@ def variants(prompt: PromptSettings, ept: EptSettings, ablation: AblationSetting
         return Variant(f"s = {length}", replace(prompt, short_length=length, rank="auto"), ept)
 
     found = [
-        changed("EPT"),
-        changed(WITHOUT_FUSION, fusion="none"),
-        changed(WITHOUT_PROJECTION, spaces=1),
-        changed(WITHOUT_BOTH, fusion="none", spaces=1),
+        changed(WHOLE),
+        *(changed(name, **settings) for name, settings in PARTS_LEFT_OUT.items()),
         *(changed(f"N = {number}", spaces=number) for number in ablation.spaces),
         *(shortened(length) for length in ablation.short_lengths),
         *(changed(f"budget {budget}", budget=budget) for budget in ablation.budgets),

@@ -3,11 +3,10 @@
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+from ept.config.variants import WHOLE
 from ept.figures.data import Results, Row, intervals
 from ept.figures.style import NEUTRAL, legend_below, majority_line, new_figure, plot_method
 from ept.methods.registry import METHODS, SUBJECT
-
-EPT = "EPT"
 
 
 def draw(results: Results) -> Figure:
@@ -21,7 +20,7 @@ def draw(results: Results) -> Figure:
         places,
         means,
         height=0.7,
-        color=[to_rgba(METHODS[SUBJECT].color, 1.0 if row["variant"] == EPT else 0.45) for row in rows],
+        color=[to_rgba(METHODS[SUBJECT].color, 1.0 if row["variant"] == WHOLE else 0.45) for row in rows],
         xerr=intervals(rows),
         error_kw={"linewidth": 0.7},
     )

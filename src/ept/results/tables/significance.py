@@ -4,12 +4,12 @@ import dataclasses
 import itertools
 import math
 
-from ept.config.variants import PARTS_LEFT_OUT
+from ept.config.variants import PARTS_LEFT_OUT, WHOLE
 from ept.methods.registry import METHODS, PRIMARY_RIVALS, SUBJECT
 from ept.plan.experiment import Experiment
 from ept.plan.pack import Pack
 from ept.results.records import PackResult, collect
-from ept.results.render import Cell, Layout, signed
+from ept.results.render import Cell, Layout, p_text, signed
 from ept.results.statistics import (
     AVERAGE,
     LEAST_SEEDS,
@@ -23,8 +23,8 @@ from ept.results.statistics import (
     paired_difference,
     tested_p,
 )
-from ept.results.tables import scores
 from ept.results.tables.scores import column_order, column_title, row_title, table_notes
+from ept.results.tables.scores import make_table as make_scores_table
 
 PRIMARY, EXPLORATORY = "primary", "exploratory"
 PRIMARY_SIGN = "§"
@@ -154,16 +154,22 @@ def _test(a: list[Sample], b: list[Sample]) -> dict:
 def make_ablation_table(experiment: Experiment, packs: list[Pack]) -> tuple[list[dict], Layout]:
     """The scores of EPT and its variants, and what EPT has more than each variant.
 
-    Every row also has `difference`, `difference_low`, `difference_high` and `p_corrected`; NaN where the variant is
-    EPT's own training. Readers get those of the average over all tasks.
+    Every row but those of EPT's own training also has `difference`, `difference_low`, `difference_high` and
+    `p_corrected`. Readers get those of the average over all tasks.
     """
-    rows, layout = scores.make_table(experiment, packs)
+    rows, layout = make_scores_table(experiment, packs)
     columns: dict[tuple[str, str], list[dict]] = {}
     for row in rows:
         columns.setdefault((row["task"], row["metric"]), []).append(row)
     for members in columns.values():
         _subtract_from_ept(members)
-    cells = {row_title(row): _ablation_cell(row) for row in rows if row["task"] == AVERAGE}
+    cells = {
+        row_title(row): _difference(
+            row["difference"], (row["difference_low"], row["difference_high"]), row["p_corrected"]
+        )
+        for row in rows
+        if row["task"] == AVERAGE and "difference" in row
+    }
     return rows, dataclasses.replace(
         layout,
         head=[*layout.head, f"{METHODS[SUBJECT].title} − variant"],
@@ -178,7 +184,7 @@ def _subtract_from_ept(column: list[dict]) -> None:
 
     p values are corrected for the trainings without a part of EPT, and for all others.
     """
-    (whole,) = (row for row in column if row["variant"] == METHODS[SUBJECT].title)
+    (whole,) = (row for row in column if row["variant"] == WHOLE)
     others = {row["trainings"]: row["samples"] for row in column if row["trainings"] != whole["trainings"]}
     found = {trainings: paired_difference(whole["samples"], samples) for trainings, samples in others.items()}
     left_out = {row["trainings"] for row in column if row["variant"] in PARTS_LEFT_OUT}
@@ -187,21 +193,14 @@ def _subtract_from_ept(column: list[dict]) -> None:
         members = sorted(family)
         corrected |= zip(members, holm([tested_p(found[trainings]) for trainings in members]), strict=True)
     for row in column:
-        difference = found.get(row["trainings"])
-        low, high = difference.interval if difference else (math.nan, math.nan)
-        row |= {
-            "difference": difference.mean if difference else math.nan,
-            "difference_low": low,
-            "difference_high": high,
-            "p_corrected": float(corrected.get(row["trainings"], math.nan)),
-        }
-
-
-def _ablation_cell(row: dict) -> Cell:
-    if math.isnan(row["difference"]):
-        return Cell()
-    p = row["p_corrected"]
-    return Cell(_text(row["difference"], row["difference_low"], row["difference_high"], p), bold=p < LEVEL)
+        if (trainings := row["trainings"]) in found:
+            low, high = found[trainings].interval
+            row |= {
+                "difference": found[trainings].mean,
+                "difference_low": low,
+                "difference_high": high,
+                "p_corrected": float(corrected[trainings]),
+            }
 
 
 def significance_layout(rows: list[dict], notes: list[str]) -> Layout:
@@ -222,15 +221,17 @@ def significance_layout(rows: list[dict], notes: list[str]) -> Layout:
 
 
 def _cell(row: dict) -> Cell:
-    p = row["p_corrected"]
-    text = _text(row["difference"], row["ci_low"], row["ci_high"], p)
-    return Cell(text, bold=p < LEVEL, signs=PRIMARY_SIGN * (row["family"] == PRIMARY))
+    signs = PRIMARY_SIGN * (row["family"] == PRIMARY)
+    return _difference(row["difference"], (row["ci_low"], row["ci_high"]), row["p_corrected"], signs)
 
 
-def _text(difference: float, low: float, high: float, p: float) -> str:
-    """A difference in points with its interval, and its p value where there is one."""
-    text = f"{signed(difference)} ({signed(low)} to {signed(high)})"
-    return text if math.isnan(p) else text + (", p < 0.001" if p < 0.001 else f", p = {p:.2g}")
+def _difference(points: float, interval: tuple[float, float], p: float, signs: str = "") -> Cell:
+    """A difference in points with its interval, and its p value where there is one; in bold where a test finds it."""
+    low, high = interval
+    text = f"{signed(points)} ({signed(low)} to {signed(high)})"
+    if found := p_text(p):
+        text += f", p {found}" if found.startswith("<") else f", p = {found}"
+    return Cell(text, bold=p < LEVEL, signs=signs)
 
 
 def _title(row: dict) -> str:
